@@ -1,0 +1,328 @@
+//! Recovery, the only way in. *lock → locate → scan → decide → load → seal → report*:
+//!
+//! 1. *lock*: own the directory, or refuse;
+//! 2. *locate*: find the newest checkpoint that is whole ([`locate`]);
+//! 3. *scan*: read the log from its place on ([`scan`]);
+//! 4. *decide*: what a broken place means ([`verdict`]), before anything is written;
+//! 5. *load*: put the regions together, without reading their entries;
+//! 6. *seal*: make this boot's own segment, which ends the log before it ([`seal`]);
+//! 7. *report*.
+//!
+//! # Invariants
+//! - Nothing is written before the verdict is final, except LOCK's name in an empty directory.
+//! - No file of an earlier boot is written into; a crash at any point leads to the same state.
+//! - What is read reaches the state only through types that verified bytes alone can have.
+
+mod load;
+pub(crate) mod locate;
+mod scan;
+mod seal;
+pub(crate) mod verdict;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::layers::Files;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::catalog::Catalog;
+use crate::format::lock::LockSector;
+use crate::format::{CheckpointNo, Epoch, Lineage, Malformed, SECTOR_BYTES, disk_len, name};
+use crate::log::tail::{ReplayWork, Tail};
+use crate::log::writer::{LogWriter, random_u64, write_lock_sector};
+use crate::options::Options;
+use crate::region::Generation;
+use crate::report::{BootReport, LastRun, Phase, Progress};
+use crate::state::State;
+use crate::storage::directory::{Directory, StoreFile};
+use crate::storage::{LockGuard, OpenMode};
+use crate::tree::Graveyard;
+
+pub(crate) use scan::ScannedLog;
+
+/// What a boot hands to the engine.
+pub(crate) struct Booted {
+    pub(crate) dir: Directory,
+    pub(crate) files: Arc<Files>,
+    pub(crate) lineage: Lineage,
+    pub(crate) generation: Generation,
+    /// The last thing of a boot that writes; none of a read-only one.
+    pub(crate) log: Option<(LogWriter, LockGuard)>,
+    pub(crate) state: State,
+    pub(crate) checkpoints: Checkpoints,
+    /// No region has had this number or a higher one.
+    pub(crate) next_region: u64,
+    /// The work that the next boot has from the log that this one replayed.
+    pub(crate) replayed: ReplayWork,
+    pub(crate) replay_times: (Duration, Duration),
+    pub(crate) report: BootReport,
+}
+
+/// The checkpoints that a store has.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    /// Newest first; those that are whole.
+    pub(crate) kept: Vec<Arc<Catalog>>,
+    /// No file has had this number or a higher one.
+    pub(crate) next: CheckpointNo,
+    /// Something was healed or is damaged without need: a new checkpoint must not depend on it.
+    pub(crate) renew: bool,
+}
+
+/// The names that a directory holds.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) lock: bool,
+    pub(crate) segments: Vec<crate::format::SegmentNo>,
+    pub(crate) checkpoints: Vec<CheckpointNo>,
+    pub(crate) temporary: Vec<String>,
+    pub(crate) foreign: usize,
+}
+
+impl Listing {
+    pub(crate) fn read(dir: &Directory) -> std::io::Result<Listing> {
+        let mut listing = Listing::default();
+        for name in dir.list()? {
+            match name::parse(&name) {
+                Some(name::Name::Lock) => listing.lock = true,
+                Some(name::Name::Segment(number)) => listing.segments.push(number),
+                Some(name::Name::Checkpoint(number)) => listing.checkpoints.push(number),
+                Some(name::Name::Temporary) => listing.temporary.push(name),
+                // What a file system keeps at its root.
+                None if name == "lost+found" => {}
+                None => listing.foreign += 1,
+            }
+        }
+        listing.segments.sort_unstable();
+        listing.checkpoints.sort_unstable();
+        Ok(listing)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.checkpoints.is_empty()
+    }
+}
+
+/// Measures the phases of a boot, one after the other.
+struct Clock<'a> {
+    options: &'a Options,
+    began: Instant,
+    phase_began: Instant,
+    phases: Vec<Phase>,
+}
+
+impl Clock<'_> {
+    fn end(&mut self, name: &'static str, bytes: u64, commits: u64) -> Duration {
+        let now = Instant::now();
+        let duration = now - self.phase_began;
+        self.phases.push(Phase { name, duration, bytes, commits });
+        self.phase_began = now;
+        self.options.progress(Progress { phase: name, done: bytes, total: bytes });
+        duration
+    }
+}
+
+/// Boots the store in `path`.
+pub(crate) fn boot(
+    path: &Path,
+    options: &Options,
+    instance: u64,
+    graveyard: Graveyard,
+) -> Result<Booted> {
+    let now = Instant::now();
+    let mut clock = Clock { options, began: now, phase_began: now, phases: Vec::new() };
+    let dir = Directory::new(Arc::clone(&options.storage), path.to_owned());
+    // Lock.
+    let listing = enter(&dir, options)?;
+    let locked = if options.read_only { None } else { Some(lock(&dir)?) };
+    // Whatever changed until the lock was ours is somebody else's finished work.
+    let listing = if options.read_only { listing } else { list(&dir)? };
+    let (sector, mut healed) = read_lock(&dir, &listing)?;
+    clock.end("lock", 0, 0);
+    if listing.is_empty() && locked.is_none() {
+        return Err(Error::new(ErrorKind::NotFound, "the store was never begun").at_path(path));
+    }
+    // Locate.
+    let identity = locate::identity(&dir, &listing, sector)?;
+    let files = Arc::new(Files::new(dir.clone(), identity.lineage));
+    let located = locate::locate(&dir, &files, &listing)?;
+    healed.extend(located.healed);
+    let base = located.kept.first().cloned();
+    clock.end("locate", located.bytes, 0);
+    // Scan, decide.
+    let scanned = scan::scan(&dir, &identity, &located.kept, options)
+        .map_err(|error| blame(error, located.damage.as_ref()))?;
+    healed.extend(scanned.healed.iter().cloned());
+    let reading = clock.end("scan", scanned.bytes, scanned.commits);
+    let ScannedLog { builder, claimed, unclaimed, .. } = scanned;
+    let tail: Tail = builder.finish();
+    let sorting = clock.end("sort", tail.bytes, tail.commits);
+    let replayed = ReplayWork { bytes: scanned.bytes, operations: tail.operations };
+    // Load.
+    let end = unclaimed.last().map_or(claimed.lsn, |frame| frame.last_lsn);
+    let visible = if options.read_only { claimed.lsn } else { end };
+    let state = load::load(base.as_deref(), &tail, &files, visible, instance, graveyard)?;
+    clock.end("load", 0, 0);
+    // Seal.
+    let nonce = random_u64()?;
+    let highest = locate::highest_epoch(&identity, &located.kept);
+    let (generation, log) = match locked {
+        None => {
+            let read =
+                scanned.newest.map_or((highest, nonce), |header| (header.epoch, header.nonce));
+            (Generation::of_boot(identity.lineage, read.0, read.1), None)
+        }
+        Some((file, guard)) => {
+            let epoch = Epoch(highest.0 + 1);
+            let plan = seal::Plan {
+                dir: &dir,
+                lineage: identity.lineage,
+                epoch,
+                nonce,
+                newest: scanned.newest,
+                named: identity.newest_segment,
+                claimed,
+                unclaimed: &unclaimed,
+                needed: located.kept.iter().map(|catalog| catalog.place.segment).collect(),
+                listing: &listing,
+            };
+            let sealed = seal::seal(&plan)?;
+            write_lock_sector(&file, &sealed.header)?;
+            seal::clean(&plan)?;
+            let log = LogWriter::new(
+                dir.clone(),
+                file,
+                sealed.header,
+                sealed.file,
+                sealed.end,
+                options.segment_bytes,
+            );
+            (Generation::of_boot(identity.lineage, epoch, nonce), Some((log, guard)))
+        }
+    };
+    clock.end("seal", disk_len(unclaimed.iter().map(|frame| frame.records.len()).sum()), 0);
+    // Report.
+    let checkpoints = Checkpoints {
+        next: CheckpointNo(listing.checkpoints.last().map_or(1, |last| last.0 + 1)),
+        renew: located.renew || scanned.renew,
+        kept: located.kept,
+    };
+    let last_run = match (scanned.newest, scanned.torn_bytes, unclaimed.len()) {
+        (None, ..) => LastRun::None,
+        (Some(_), 0, 0) => LastRun::Idle,
+        (Some(_), 0, _) => LastRun::Busy,
+        (Some(_), ..) => LastRun::Torn,
+    };
+    let next_region =
+        base.as_ref().map_or(1, |catalog| catalog.next_region.0).max(tail.next_region);
+    let report = BootReport {
+        generation,
+        phases: clock.phases,
+        duration: clock.began.elapsed(),
+        checkpoint_lsn: base.as_ref().map(|catalog| catalog.lsn()),
+        lsn: visible,
+        commits_replayed: tail.commits,
+        operations_replayed: tail.operations,
+        log_bytes_read: scanned.bytes,
+        torn_bytes: scanned.torn_bytes,
+        healed,
+        last_run,
+        regions: state.regions.len(),
+        next_boot_estimate: Duration::ZERO,
+    };
+    Ok(Booted {
+        dir,
+        files,
+        lineage: identity.lineage,
+        generation,
+        log,
+        state,
+        checkpoints,
+        next_region,
+        replayed,
+        replay_times: (reading, sorting),
+        report,
+    })
+}
+
+/// A log that does not reach back far enough is the fault of the checkpoint that it cannot replace.
+fn blame(error: Error, checkpoint: Option<&Error>) -> Error {
+    match checkpoint {
+        Some(damage) if error.kind() == ErrorKind::Damaged => damage.clone().caused_by_own(error),
+        _ => error,
+    }
+}
+
+fn list(dir: &Directory) -> Result<Listing> {
+    Listing::read(dir).map_err(|cause| Error::io("list the directory", dir.path(), cause))
+}
+
+/// Looks at the directory, and makes it if that is wanted.
+fn enter(dir: &Directory, options: &Options) -> Result<Listing> {
+    use std::io::ErrorKind as Io;
+    let not_found = || {
+        Error::new(ErrorKind::NotFound, "there is no store here, and it is not to be made")
+            .at_path(dir.path())
+    };
+    let may_create = options.create && !options.read_only;
+    let listing = match Listing::read(dir) {
+        Ok(listing) => listing,
+        Err(cause) if cause.kind() == Io::NotFound && may_create => {
+            dir.create()?;
+            return Ok(Listing::default());
+        }
+        Err(cause) if cause.kind() == Io::NotFound => return Err(not_found()),
+        Err(cause) if cause.kind() == Io::NotADirectory => {
+            let what = "the path is not a directory; a store is one";
+            return Err(Error::new(ErrorKind::NotAStore, what).at_path(dir.path()));
+        }
+        Err(cause) => return Err(Error::io("list the directory", dir.path(), cause)),
+    };
+    if !listing.lock && listing.is_empty() {
+        if listing.foreign > 0 {
+            let what = "the directory holds other files and no store; choose an empty one";
+            return Err(Error::new(ErrorKind::NotAStore, what).at_path(dir.path()));
+        }
+        if !may_create {
+            return Err(not_found());
+        }
+    }
+    Ok(listing)
+}
+
+fn lock(dir: &Directory) -> Result<(StoreFile, LockGuard)> {
+    let file = dir.open(name::LOCK, OpenMode::CreateOrWrite)?;
+    match dir.try_lock(&file)? {
+        Some(guard) => Ok((file, guard)),
+        None => {
+            let what = "another process, or another handle of this one, has the store open; wait \
+                        for it to end, or open read-only";
+            Err(Error::new(ErrorKind::Locked, what).at_path(dir.path()))
+        }
+    }
+}
+
+/// Reads LOCK's sector; one that is no good is reported and will be written again.
+fn read_lock(dir: &Directory, listing: &Listing) -> Result<(Option<LockSector>, Vec<String>)> {
+    let path = dir.path_of(name::LOCK);
+    let file = match dir.open(name::LOCK, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.is_absent() => {
+            return Ok((None, vec!["LOCK was absent and was written again".to_owned()]));
+        }
+        Err(error) => return Err(error),
+    };
+    let bytes = file.read(0, disk_len(SECTOR_BYTES))?;
+    match LockSector::decode(&bytes) {
+        Ok(sector) => Ok((Some(sector), Vec::new())),
+        Err(Malformed::Newer(version)) => {
+            Err(crate::checkpoint::reader::malformed(&path, 8, Malformed::Newer(version)))
+        }
+        // A store that was never begun has an empty one.
+        Err(_) if bytes.is_empty() && listing.is_empty() => Ok((None, Vec::new())),
+        Err(why) if listing.is_empty() => {
+            Err(Error::damaged(&path, 0, format!("{why}, and the store has no other file")))
+        }
+        Err(why) => Ok((None, vec![format!("LOCK was invalid ({why}) and was written again")])),
+    }
+}

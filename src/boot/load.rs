@@ -1,0 +1,69 @@
+//! Putting the regions together: catalog and tail, no entries.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::checkpoint::layers::{Files, Layers};
+use crate::error::{Error, Result};
+use crate::format::catalog::Catalog;
+use crate::format::{Lsn, RegionNo};
+use crate::log::tail::{RegionTail, Tail};
+use crate::state::{RegionMeta, RegionRoot, State};
+use crate::tree::{Graveyard, Tree};
+
+/// The state that a checkpoint and the tail of the log make.
+pub(super) fn load(
+    base: Option<&Catalog>,
+    tail: &Tail,
+    files: &Files,
+    lsn: Lsn,
+    instance: u64,
+    graveyard: Graveyard,
+) -> Result<State> {
+    let nothing = RegionTail::default();
+    let stored = base.map(|catalog| &catalog.regions);
+    let created = tail.regions.iter().filter(|(_, change)| change.created.is_some());
+    let numbers = stored.into_iter().flat_map(BTreeMap::keys).chain(created.map(|(n, _)| n));
+    let mut roots: BTreeMap<RegionNo, RegionRoot> = BTreeMap::new();
+    for number in numbers {
+        let change = tail.regions.get(number).unwrap_or(&nothing);
+        if change.removed {
+            continue;
+        }
+        let region = stored.and_then(|regions| regions.get(number));
+        let (name, schema) = match (&change.created, region) {
+            (Some((name, schema)), _) => (name.as_str(), schema.as_slice()),
+            (None, Some(region)) => (region.name.as_str(), region.schema.as_slice()),
+            (None, None) => continue,
+        };
+        let meta = RegionMeta { number: *number, name: name.into(), schema: schema.into() };
+        let below = region.filter(|_| !change.cleared);
+        let entries = below.map_or(0, |region| region.entries);
+        let len = entries.saturating_add_signed(change.entries_added);
+        let layers = Layers::new(files, below, Arc::clone(&change.run))?;
+        let root =
+            RegionRoot::cold(Arc::new(meta), crate::format::memory_len(len), Arc::new(layers));
+        roots.insert(*number, root);
+    }
+    let unknown =
+        tail.regions.iter().find(|(number, change)| !change.removed && !roots.contains_key(number));
+    if let Some((number, _)) = unknown {
+        let what = format!("the log changes region {}, which does not exist", number.0);
+        return Err(Error::damaged(files.path(), 0, what).at_lsn(lsn));
+    }
+    let mut names: BTreeMap<String, RegionNo> = BTreeMap::new();
+    for (number, root) in &roots {
+        if names.insert(root.meta.name.to_string(), *number).is_some() {
+            let what = format!("two regions have the name {:?}", root.meta.name);
+            return Err(Error::damaged(files.path(), 0, what).at_lsn(lsn));
+        }
+    }
+    let regions = roots.into_iter().map(|(number, root)| (number, Arc::new(root))).collect();
+    let names = names.into_iter().map(|(name, number)| (name, Arc::new(number))).collect();
+    Ok(State {
+        lsn,
+        regions: Tree::from_sorted(regions, graveyard.clone()),
+        names: Tree::from_sorted(names, graveyard.clone()),
+        ..State::empty(instance, graveyard)
+    })
+}

@@ -1,0 +1,291 @@
+//! Reading the log from the checkpoint on, and deciding where it ends.
+//!
+//! **What a broken frame means is decided in [`judge_end`], by the table in [`super::verdict`].**
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::locate::Identity;
+use super::verdict::{Circumstances, Found, Verdict, verdict};
+use crate::error::{Error, Result};
+use crate::format::catalog::Catalog;
+use crate::format::segment::SegmentHeader;
+use crate::format::{Lsn, Place, name};
+use crate::log::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
+use crate::log::cut::broken_link;
+use crate::log::scan::{SegmentReader, Standing, Unreadable};
+use crate::log::tail::TailBuilder;
+use crate::options::Options;
+use crate::report::Progress;
+use crate::storage::directory::Directory;
+
+/// The log after the checkpoint, as far as it counts.
+#[derive(Debug)]
+pub(crate) struct ScannedLog {
+    pub(crate) builder: TailBuilder,
+    /// The newest segment; none in a store that was never begun.
+    pub(crate) newest: Option<SegmentHeader>,
+    /// Everything up to here was claimed to be synced.
+    pub(crate) claimed: Place,
+    /// Valid frames after it, which this boot writes again.
+    pub(crate) unclaimed: Vec<UnclaimedFrame>,
+    pub(crate) torn_bytes: u64,
+    pub(crate) bytes: u64,
+    pub(crate) commits: u64,
+    pub(crate) healed: Vec<String>,
+    pub(crate) renew: bool,
+}
+
+/// A frame that nobody claims to be synced: it may be in the page cache alone.
+#[derive(Debug)]
+pub(crate) struct UnclaimedFrame {
+    pub(crate) records: Vec<u8>,
+    pub(crate) commits: u32,
+    pub(crate) time_us: u64,
+    pub(crate) last_lsn: Lsn,
+    end: Place,
+}
+
+/// Reads the log and decides its end; writes nothing.
+pub(crate) fn scan(
+    dir: &Directory,
+    identity: &Identity,
+    kept: &[Arc<Catalog>],
+    options: &Options,
+) -> Result<ScannedLog> {
+    let from = kept.first().map_or(Place::START, |catalog| catalog.place);
+    let mut scanned = ScannedLog {
+        builder: TailBuilder::default(),
+        newest: None,
+        claimed: from,
+        unclaimed: Vec::new(),
+        torn_bytes: 0,
+        bytes: 0,
+        commits: 0,
+        healed: Vec::new(),
+        renew: false,
+    };
+    if identity.newest_segment.0 == 0 {
+        return Ok(scanned);
+    }
+    if identity.newest_segment < from.segment {
+        let path = dir.path_of(&name::segment(from.segment));
+        let what = "the log ends before the newest checkpoint";
+        let error = Error::damaged(&path, 0, what).at_lsn(from.lsn.next());
+        needed(Found::EndsBeforeCheckpoint, error)?;
+    }
+    let chain = Chain::back_to(dir, identity.lineage, identity.newest_segment, &from)
+        .map_err(|broken| judge_link(dir, broken, false).unwrap_or_else(Error::closed))?;
+    look_further_back(dir, identity, kept, &chain, &mut scanned)?;
+    let mut place = chain.start;
+    let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
+    let last = chain.segments.len() - 1;
+    let total: u64 = chain.segments.iter().map(|segment| segment.header.len).sum();
+    for (at, mut segment) in chain.segments.into_iter().enumerate() {
+        if at > 0 {
+            place = segment.header.begin();
+        }
+        let begin = place.offset;
+        if let Some(seal) = seals.get(at) {
+            read_sealed(&mut segment, &mut place, *seal, &mut scanned)?;
+        } else {
+            scanned.newest = Some(segment.header);
+            read_newest(&mut segment, &mut place, &mut scanned, options.read_only)?;
+        }
+        scanned.bytes += place.offset - begin;
+        if at == last || at % 4 == 3 {
+            let (phase, done) = ("scan", scanned.bytes);
+            options.progress(Progress { phase, done, total: total.max(done) });
+        }
+    }
+    Ok(scanned)
+}
+
+/// Refuses what the table calls damaged; everything below passes its finding through here.
+fn needed(found: Found, error: Error) -> Result<()> {
+    let at = Circumstances { claimed: true, below_checkpoint: false };
+    match verdict(found, at) {
+        Verdict::Damaged | Verdict::Refuse => Err(error),
+        Verdict::Take | Verdict::End | Verdict::NotNeeded => Ok(()),
+    }
+}
+
+/// What to do about a segment that is not what it should be: an error, or nothing.
+fn judge_link(dir: &Directory, broken: Broken, below_checkpoint: bool) -> Option<Error> {
+    let found = match &broken.why {
+        BrokenLink::Unreadable(Unreadable::Refused(_)) => Found::ReadFailed,
+        BrokenLink::Unreadable(Unreadable::CutShort(_)) => Found::ShortSegment,
+        BrokenLink::Unreadable(Unreadable::Absent) | BrokenLink::BeginsLate => Found::AbsentSegment,
+        BrokenLink::Unreadable(Unreadable::BadHeader(_)) | BrokenLink::Foreign => Found::BadHeader,
+    };
+    let at = Circumstances { claimed: true, below_checkpoint };
+    match verdict(found, at) {
+        Verdict::NotNeeded => None,
+        _ => Some(broken_link(dir, broken)),
+    }
+}
+
+/// The log between the oldest kept checkpoint and the newest is what a later healing would replay:
+/// nothing needs it now, so what is wrong with it is reported, and a new checkpoint made.
+fn look_further_back(
+    dir: &Directory,
+    identity: &Identity,
+    kept: &[Arc<Catalog>],
+    chain: &Chain,
+    scanned: &mut ScannedLog,
+) -> Result<()> {
+    let (Some(oldest), Some(first)) = (kept.last(), chain.segments.first()) else {
+        return Ok(());
+    };
+    if kept.len() < 2 {
+        return Ok(());
+    }
+    let number = first.header.number;
+    let Err(broken) = Chain::back_to(dir, identity.lineage, number, &oldest.place) else {
+        return Ok(());
+    };
+    let path = dir.path_of(&name::segment(broken.segment));
+    if let Some(error) = judge_link(dir, broken, true) {
+        return Err(error);
+    }
+    scanned.healed.push(format!("{} is damaged or absent, and not needed", path.display()));
+    scanned.renew = true;
+    Ok(())
+}
+
+/// Reads a segment that the next one seals: all of it was synced.
+fn read_sealed(
+    segment: &mut SegmentReader,
+    place: &mut Place,
+    seal: Place,
+    scanned: &mut ScannedLog,
+) -> Result<()> {
+    let path = segment.path().to_owned();
+    let ended = read_frames(segment, place, Some(seal), |frame| {
+        scanned.commits += u64::from(frame.header.facts.commits);
+        scanned
+            .builder
+            .add(frame.records, frame.header.facts.commits)
+            .map_err(|why| Error::damaged(&path, frame.header.begin, why))
+    })?;
+    let stake = seal.lsn.get().saturating_sub(place.lsn.get()).max(1);
+    let lost = |offset, what: &str| {
+        let error = Error::damaged(&path, offset, what);
+        error.at_lsn(place.lsn.next()).with_commits_at_stake(stake)
+    };
+    match ended {
+        Ended::AtSeal => Ok(()),
+        Ended::Nothing => {
+            let what = "a frame that was synced is no longer valid";
+            needed(Found::Invalid, lost(place.offset, what))
+        }
+        Ended::BreaksChain(offset) => {
+            let what = "a frame does not continue the one before it";
+            needed(Found::ChainBreak, lost(offset, what))
+        }
+    }
+}
+
+/// Reads the newest segment up to where it ends.
+fn read_newest(
+    segment: &mut SegmentReader,
+    place: &mut Place,
+    scanned: &mut ScannedLog,
+    claimed_only: bool,
+) -> Result<()> {
+    let mut pending: VecDeque<UnclaimedFrame> = VecDeque::new();
+    let mut claim = segment.header.claim;
+    scanned.claimed = *place;
+    loop {
+        let path = segment.path().to_owned();
+        let ended = read_frames(segment, place, None, |frame| {
+            claim = claim.max(frame.header.facts.claim);
+            settle(scanned, &mut pending, claim, &path)?;
+            let (commits, time_us) = (frame.header.facts.commits, frame.header.facts.time_us);
+            let end = Place {
+                segment: scanned.claimed.segment,
+                offset: frame.header.end(),
+                lsn: frame.header.last_lsn(),
+                chain: frame.header.sum,
+            };
+            let (records, last_lsn) = (frame.records.to_vec(), frame.header.last_lsn());
+            pending.push_back(UnclaimedFrame { records, commits, time_us, last_lsn, end });
+            Ok(())
+        })?;
+        settle(scanned, &mut pending, claim, &path)?;
+        if judge_end(segment, place, ended, claim)? {
+            break;
+        }
+    }
+    scanned.torn_bytes = segment.bytes_not_zero(place.offset)?;
+    if claimed_only {
+        return Ok(());
+    }
+    for frame in &pending {
+        scanned.commits += u64::from(frame.commits);
+        scanned
+            .builder
+            .add(&frame.records, frame.commits)
+            .map_err(|why| Error::damaged(segment.path(), frame.end.offset, why))?;
+    }
+    scanned.unclaimed = pending.into();
+    Ok(())
+}
+
+/// Takes the frames that end within the claim for good.
+fn settle(
+    scanned: &mut ScannedLog,
+    pending: &mut VecDeque<UnclaimedFrame>,
+    claim: u64,
+    path: &std::path::Path,
+) -> Result<()> {
+    while let Some(frame) = pending.pop_front_if(|frame| frame.end.offset <= claim) {
+        scanned.commits += u64::from(frame.commits);
+        scanned
+            .builder
+            .add(&frame.records, frame.commits)
+            .map_err(|why| Error::damaged(path, frame.end.offset, why))?;
+        scanned.claimed = frame.end;
+    }
+    Ok(())
+}
+
+/// Decides what it means that nothing continues the log here: `true` if it ends, `false` to read
+/// on, or damage. A writer that works meanwhile may have written this place after it was read and
+/// before its claim was: so a claim is believed only if the place is still wrong after it was seen.
+fn judge_end(
+    segment: &mut SegmentReader,
+    place: &Place,
+    ended: Ended,
+    claim_seen: u64,
+) -> Result<bool> {
+    let found = match ended {
+        Ended::AtSeal => return Ok(true),
+        Ended::Nothing => Found::Invalid,
+        Ended::BreaksChain(_) => Found::ChainBreak,
+    };
+    let further = segment.furthest_claim(place.offset)?;
+    let claimed = claim_seen.max(further.offset) > place.offset;
+    let at = Circumstances { claimed, below_checkpoint: false };
+    if verdict(found, at) == Verdict::End {
+        return Ok(true);
+    }
+    segment.forget();
+    let (found, offset, what) = match segment.next(place)? {
+        Standing::Continues(_) => (Found::Continuing, place.offset, ""),
+        Standing::Nothing => (Found::Invalid, place.offset, "a frame that was synced is not valid"),
+        Standing::BreaksChain(offset) => {
+            (Found::ChainBreak, offset, "a frame does not continue the one before it")
+        }
+    };
+    match verdict(found, at) {
+        Verdict::Take => Ok(false),
+        Verdict::End | Verdict::NotNeeded => Ok(true),
+        Verdict::Damaged | Verdict::Refuse => {
+            let next = place.lsn.next();
+            let stake = further.stated_before.get().saturating_sub(next.get()).max(1);
+            let error = Error::damaged(segment.path(), offset, what);
+            Err(error.at_lsn(next).with_commits_at_stake(stake))
+        }
+    }
+}

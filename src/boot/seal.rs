@@ -1,0 +1,113 @@
+//! This boot's own segment: it seals the log before it, and is the durable bump of the epoch.
+//!
+//! The frames that nobody claims to be synced are *written again*, not synced again: a page whose
+//! sync once failed counts as clean, so that another sync would change nothing while the cache
+//! shows bytes that the disk does not have.
+
+use super::Listing;
+use super::scan::UnclaimedFrame;
+use crate::error::Result;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal as seal_frame};
+use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
+use crate::format::{Epoch, Lineage, Place, SegmentNo, block_after, disk_len, name};
+use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
+use crate::log::writer::random_u64;
+use crate::storage::directory::{Directory, StoreFile};
+
+/// What the seal is made from; the verdict is final.
+pub(super) struct Plan<'a> {
+    pub(super) dir: &'a Directory,
+    pub(super) lineage: Lineage,
+    pub(super) epoch: Epoch,
+    pub(super) nonce: u64,
+    pub(super) newest: Option<SegmentHeader>,
+    /// The newest segment that exists or is named.
+    pub(super) named: SegmentNo,
+    pub(super) claimed: Place,
+    pub(super) unclaimed: &'a [UnclaimedFrame],
+    /// Segments that a kept checkpoint continues in.
+    pub(super) needed: Vec<SegmentNo>,
+    pub(super) listing: &'a Listing,
+}
+
+/// The segment that this boot appends to.
+pub(super) struct Sealed {
+    pub(super) header: SegmentHeader,
+    pub(super) file: StoreFile,
+    pub(super) end: Place,
+}
+
+impl Plan<'_> {
+    /// A predecessor that holds no commit and that nothing refers to, so that boots which write
+    /// nothing do not lengthen the log.
+    fn superseded(&self) -> Option<SegmentHeader> {
+        self.newest.filter(|newest| {
+            self.claimed.lsn == newest.before.lsn && !self.needed.contains(&newest.number)
+        })
+    }
+}
+
+/// Writes the segment under its temporary name, syncs it, names it, syncs the directory.
+pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
+    let number = SegmentNo(plan.named.0 + 1);
+    let before = match (plan.superseded(), plan.newest) {
+        (Some(superseded), _) => superseded.before,
+        (None, Some(_)) => plan.claimed,
+        (None, None) => Place::START,
+    };
+    let salt = random_u64()?;
+    let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
+    let (copies, end) = copy_frames(plan.unclaimed, begin, salt);
+    let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);
+    let spare = Spare::prewritten(plan.dir, number, block_after(room))?;
+    if !copies.is_empty() {
+        spare.write(&copies, FRAMES_BEGIN)?;
+    }
+    let header = SegmentHeader {
+        lineage: plan.lineage,
+        number,
+        len: spare.len,
+        epoch: plan.epoch,
+        nonce: plan.nonce,
+        salt,
+        claim: end.offset,
+        before,
+    };
+    let file = spare.publish(plan.dir, &header)?;
+    Ok(Sealed { header, file, end })
+}
+
+/// Frames with the same commits for another place.
+fn copy_frames(frames: &[UnclaimedFrame], begin: Place, salt: u64) -> (Vec<u8>, Place) {
+    let mut copies = Vec::new();
+    let mut place = begin;
+    for frame in frames {
+        let mut copy = vec![0; FRAME_HEADER_BYTES];
+        copy.extend_from_slice(&frame.records);
+        let facts = FrameFacts {
+            chain: place.chain,
+            commits: frame.commits,
+            claim: FRAMES_BEGIN,
+            follows: place.offset,
+            first_lsn: place.lsn.next(),
+            time_us: frame.time_us,
+        };
+        let chain = seal_frame(&mut copy, &facts, salt, place.offset);
+        place.offset += disk_len(copy.len());
+        place.lsn = frame.last_lsn;
+        place.chain = chain;
+        copies.extend_from_slice(&copy);
+    }
+    (copies, place)
+}
+
+/// Removes what an earlier boot left half made, and the segment that this one supersedes.
+pub(super) fn clean(plan: &Plan<'_>) -> Result<()> {
+    for temporary in &plan.listing.temporary {
+        plan.dir.remove(temporary)?;
+    }
+    if let Some(superseded) = plan.superseded() {
+        plan.dir.remove(&name::segment(superseded.number))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Taking a checkpoint: the log since the last one, cut into deltas, merged where deltas are fat.
+//!
+//! *cut → write → publish → remove.* The caller has cut the tail; the file has its name before
+//! anything that it replaces is removed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::layers::{Files, Layers};
+use super::merge::Merge;
+use super::policy::{MergeBudget, MergePlan, sparse_files};
+use super::reader::CheckpointFile;
+use super::writer::{CheckpointWriter, SectionWriter};
+use crate::error::{Error, Result};
+use crate::format::block::Compression;
+use crate::format::catalog::{Catalog, CatalogRegion, Piece, SectionRef};
+use crate::format::{CheckpointNo, Epoch, Lineage, Place, RegionNo, name};
+use crate::log::tail::{RegionTail, Tail};
+use crate::storage::directory::Directory;
+
+/// The size that a piece of a base is split at.
+const PIECE_BYTES: u64 = 32 << 20;
+
+/// What a checkpoint is made from besides the log.
+#[derive(Debug)]
+pub(crate) struct Ingredients<'a> {
+    pub(crate) dir: &'a Directory,
+    pub(crate) files: &'a Files,
+    pub(crate) lineage: Lineage,
+    pub(crate) epoch: Epoch,
+    pub(crate) compression: Compression,
+    /// The number of the new checkpoint, never used before.
+    pub(crate) number: CheckpointNo,
+    /// The newest checkpoint, or an empty catalog.
+    pub(crate) previous: &'a Catalog,
+    /// The older ones that stay.
+    pub(crate) kept: Vec<CheckpointNo>,
+    /// Every piece is written anew: healing leaves nothing that depends on what was damaged.
+    pub(crate) merge_all: bool,
+}
+
+/// Writes and publishes the checkpoint that `previous` and `tail` make, at the log's `place`.
+pub(crate) fn take(
+    from: &Ingredients<'_>,
+    tail: &Tail,
+    place: Place,
+) -> Result<(Catalog, Arc<CheckpointFile>)> {
+    let mut to = CheckpointWriter::create(from.dir, from.lineage, from.number, from.compression)?;
+    let mut catalog = Catalog {
+        number: from.number,
+        place,
+        epoch: from.epoch,
+        next_region: RegionNo(from.previous.next_region.0.max(tail.next_region)),
+        kept: from.kept.clone(),
+        files: BTreeMap::new(),
+        regions: from.previous.regions.clone(),
+    };
+    let sparse = sparse_files(from.previous);
+    let mut budget = MergeBudget::for_tail(tail.bytes);
+    apply_directory(&mut catalog, tail);
+    let nothing = RegionTail::default();
+    for (number, region) in &mut catalog.regions {
+        let change = tail.regions.get(number).unwrap_or(&nothing);
+        if change.cleared {
+            region.deltas.clear();
+            region.pieces.clear();
+            region.entries = 0;
+        }
+        region.entries = region.entries.saturating_add_signed(change.entries_added);
+        let idle = change.run.is_empty()
+            && !from.merge_all
+            && region.sections().all(|section| !sparse.contains(&section.file));
+        if !idle {
+            let layers = Layers::new(from.files, Some(region), Arc::clone(&change.run))?;
+            let plan = budget.plan(&layers, &sparse, from.merge_all)?;
+            write_region(region, &layers, &plan, &mut to)?;
+        }
+    }
+    let used = catalog.regions.values().flat_map(CatalogRegion::sections);
+    for number in used.map(|section| section.file).filter(|file| *file != from.number) {
+        let len = from.files.get(number)?.len();
+        catalog.files.insert(number, len);
+    }
+    let file = to.publish(&catalog)?;
+    Ok((catalog, file))
+}
+
+/// Regions that the tail creates and removes.
+fn apply_directory(catalog: &mut Catalog, tail: &Tail) {
+    for (number, change) in &tail.regions {
+        if change.removed {
+            catalog.regions.remove(number);
+        } else if let Some((name, schema)) = &change.created {
+            let region = CatalogRegion {
+                name: name.clone(),
+                schema: schema.clone(),
+                entries: 0,
+                deltas: Vec::new(),
+                pieces: Vec::new(),
+            };
+            catalog.regions.insert(*number, region);
+        }
+    }
+}
+
+/// Writes the planned pieces and one delta for all other ranges.
+fn write_region(
+    region: &mut CatalogRegion,
+    layers: &Layers,
+    plan: &MergePlan,
+    to: &mut CheckpointWriter,
+) -> Result<()> {
+    let old: BTreeMap<usize, Piece> =
+        std::mem::take(&mut region.pieces).into_iter().enumerate().collect();
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut at = 0;
+    while at < layers.pieces.len() {
+        if plan.pieces.contains(&at) {
+            // Neighbours are merged into one stream, so that small pieces become whole ones.
+            let count = (at..).take_while(|number| plan.pieces.contains(number)).count();
+            merge_pieces(layers, at..at + count, &mut pieces, to)?;
+            at += count;
+        } else {
+            let unmerged = layers.pieces.get(at).map(|piece| Piece {
+                lower: piece.lower.clone(),
+                merged: piece.merged,
+                section: None,
+            });
+            pieces.extend(old.get(&at).cloned().or(unmerged));
+            at += 1;
+        }
+    }
+    let delta = write_delta(layers, plan, to)?;
+    let oldest_merge = pieces.iter().map(|piece| piece.merged).min();
+    let kept = region.deltas.drain(..).skip(plan.fold);
+    let deltas: Vec<SectionRef> = delta.into_iter().chain(kept).collect();
+    region.deltas = deltas;
+    region.deltas.retain(|delta| oldest_merge.is_none_or(|oldest| delta.number > oldest));
+    region.pieces = pieces;
+    Ok(())
+}
+
+fn write_delta(
+    layers: &Layers,
+    plan: &MergePlan,
+    to: &mut CheckpointWriter,
+) -> Result<Option<SectionRef>> {
+    let mut section = SectionWriter::default();
+    for number in (0..layers.pieces.len()).filter(|number| !plan.pieces.contains(number)) {
+        let mut merge = layers.newest_over_piece(number, plan.fold)?;
+        while let Some(entry) = merge.entry() {
+            section.push(entry, to)?;
+            merge.advance()?;
+        }
+    }
+    section.finish(to)
+}
+
+/// Writes a range of pieces anew; tombstones end here.
+fn merge_pieces(
+    layers: &Layers,
+    range: std::ops::Range<usize>,
+    pieces: &mut Vec<Piece>,
+    to: &mut CheckpointWriter,
+) -> Result<()> {
+    let merged = to.number();
+    let mut lower = layers.pieces.get(range.start).map(|piece| piece.lower.clone());
+    let mut section = SectionWriter::default();
+    for number in range {
+        let mut merge: Merge = layers.over_piece(number)?;
+        while let Some(entry) = merge.entry() {
+            if section.bytes() >= PIECE_BYTES {
+                let full = std::mem::take(&mut section).finish(to)?;
+                let lower = lower.replace(entry.key.to_vec()).unwrap_or_default();
+                pieces.push(Piece { lower, merged, section: full });
+            }
+            if entry.value.is_some() {
+                section.push(entry, to)?;
+            }
+            merge.advance()?;
+        }
+    }
+    let lower = lower.unwrap_or_default();
+    pieces.push(Piece { lower, merged, section: section.finish(to)? });
+    Ok(())
+}
+
+/// Removes what no kept checkpoint needs any more: files that none of their catalogs lists, and
+/// the log before the oldest one.
+pub(crate) fn remove_unused(dir: &Directory, kept: &[Arc<Catalog>]) -> Result<()> {
+    let Some(oldest) = kept.iter().map(|catalog| catalog.place.segment).min() else {
+        return Ok(());
+    };
+    let newest = kept.iter().map(|catalog| catalog.number).max();
+    let needed = |number: CheckpointNo| {
+        Some(number) > newest
+            || kept
+                .iter()
+                .any(|catalog| catalog.number == number || catalog.files.contains_key(&number))
+    };
+    let names = dir.list().map_err(|cause| Error::io("list the directory", dir.path(), cause))?;
+    for name in names {
+        let unused = match name::parse(&name) {
+            Some(name::Name::Segment(number)) => number < oldest,
+            Some(name::Name::Checkpoint(number)) => !needed(number),
+            _ => false,
+        };
+        if unused {
+            dir.remove(&name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Writing a checkpoint file: sections one after the other, then the catalog, then both ends.
+
+use std::sync::Arc;
+
+use super::reader::CheckpointFile;
+use crate::error::Result;
+use crate::format::block::{self, BLOCK_TARGET_BYTES, Compression, Entry};
+use crate::format::catalog::{Catalog, SectionRef};
+use crate::format::checkpoint::{CheckpointFooter, CheckpointHeader, HEADER_BYTES};
+use crate::format::index::{BlockPointer, IndexEntry};
+use crate::format::{CheckpointNo, Lineage, disk_len, name};
+use crate::log::writer::random_u64;
+use crate::storage::directory::{Directory, StoreFile};
+
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A checkpoint file that has no name yet.
+#[derive(Debug)]
+pub(crate) struct CheckpointWriter {
+    dir: Directory,
+    file: StoreFile,
+    header: CheckpointHeader,
+    compression: Compression,
+    /// Blocks that were not written yet, and where they go.
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl CheckpointWriter {
+    pub(crate) fn create(
+        dir: &Directory,
+        lineage: Lineage,
+        number: CheckpointNo,
+        compression: Compression,
+    ) -> Result<CheckpointWriter> {
+        Ok(CheckpointWriter {
+            dir: dir.clone(),
+            file: dir.create_temporary(&name::checkpoint(number))?,
+            header: CheckpointHeader { lineage, number, len: 0, salt: random_u64()? },
+            compression,
+            buffer: vec![0; HEADER_BYTES],
+            written: 0,
+        })
+    }
+
+    pub(crate) fn number(&self) -> CheckpointNo {
+        self.header.number
+    }
+
+    /// How long the file is so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.written + disk_len(self.buffer.len())
+    }
+
+    fn block(&mut self, content: &[u8]) -> Result<BlockPointer> {
+        let offset = self.len();
+        let block = block::wrap(content, self.compression, self.header.salt, offset);
+        self.put(&block)?;
+        Ok(BlockPointer { offset, len: disk_len(block.len()) })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write(&self.buffer, self.written)?;
+        self.written += disk_len(self.buffer.len());
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes catalog, footer and header; syncs; gives the file its name; syncs the directory.
+    pub(crate) fn publish(mut self, catalog: &Catalog) -> Result<Arc<CheckpointFile>> {
+        let catalog = self.block(&catalog.encode())?;
+        let footer = CheckpointFooter { catalog }.encode(self.header.salt, self.len());
+        self.put(&footer)?;
+        self.flush()?;
+        self.header.len = self.written;
+        self.file.write(&self.header.encode(), 0)?;
+        self.file.sync()?;
+        let file = self.dir.publish(&name::checkpoint(self.header.number), self.file)?;
+        Ok(Arc::new(CheckpointFile::new(file, self.header)))
+    }
+}
+
+/// Gathers the entries of one section, in key order.
+#[derive(Debug, Default)]
+pub(crate) struct SectionWriter {
+    content: Vec<u8>,
+    first_key: Vec<u8>,
+    content_entries: u64,
+    low: IndexLevel,
+    top: IndexLevel,
+    entries: u64,
+    begin: Option<u64>,
+}
+
+/// One level of the index under construction.
+#[derive(Debug, Default)]
+struct IndexLevel {
+    content: Vec<u8>,
+    first_key: Vec<u8>,
+    entries: u64,
+    bytes: u64,
+}
+
+impl IndexLevel {
+    fn push(&mut self, entry: &IndexEntry) {
+        if self.content.is_empty() {
+            self.first_key.clone_from(&entry.first_key);
+        }
+        entry.encode(&mut self.content);
+        self.entries += entry.entries;
+        self.bytes += entry.bytes;
+    }
+
+    /// Writes what was gathered as one block and says what it holds.
+    fn finish(&mut self, to: &mut CheckpointWriter) -> Result<IndexEntry> {
+        let level = std::mem::take(self);
+        let block = to.block(&level.content)?;
+        let IndexLevel { first_key, entries, bytes, .. } = level;
+        Ok(IndexEntry { first_key, block, entries, bytes })
+    }
+}
+
+impl SectionWriter {
+    pub(crate) fn push(&mut self, entry: Entry<'_>, to: &mut CheckpointWriter) -> Result<()> {
+        self.begin.get_or_insert(to.len());
+        let full = self.content.len() + entry.encoded_len() > BLOCK_TARGET_BYTES;
+        if full && !self.content.is_empty() {
+            self.finish_block(to)?;
+        }
+        if self.content.is_empty() {
+            self.first_key = entry.key.to_vec();
+        }
+        entry.encode(&mut self.content);
+        self.content_entries += 1;
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// The bytes that its blocks will have, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.low.bytes + self.top.bytes + disk_len(self.content.len())
+    }
+
+    /// Writes what is left and the index; `None` when nothing was pushed.
+    pub(crate) fn finish(mut self, to: &mut CheckpointWriter) -> Result<Option<SectionRef>> {
+        let Some(begin) = self.begin else { return Ok(None) };
+        self.finish_block(to)?;
+        if !self.low.content.is_empty() {
+            let entry = self.low.finish(to)?;
+            self.top.push(&entry);
+        }
+        let top = self.top.finish(to)?;
+        let number = to.number();
+        let (entries, bytes) = (self.entries, to.len() - begin);
+        Ok(Some(SectionRef { file: number, number, top: top.block, entries, bytes }))
+    }
+
+    fn finish_block(&mut self, to: &mut CheckpointWriter) -> Result<()> {
+        let block = to.block(&self.content)?;
+        let entry = IndexEntry {
+            first_key: std::mem::take(&mut self.first_key),
+            block,
+            entries: std::mem::take(&mut self.content_entries),
+            bytes: block.len,
+        };
+        self.content.clear();
+        self.low.push(&entry);
+        if self.low.content.len() >= BLOCK_TARGET_BYTES {
+            let entry = self.low.finish(to)?;
+            self.top.push(&entry);
+        }
+        Ok(())
+    }
+}

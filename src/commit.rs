@@ -1,0 +1,307 @@
+//! The story of a commit, in five steps:
+//!
+//! 1. *stage*: a transaction changes its own copy of the roots and encodes its effects, under the
+//!    writer lock ([`Transaction`](crate::Transaction));
+//! 2. *append*: its record joins a group, and the group's leader writes the group as one frame;
+//! 3. *sync*: the leader makes the frame stable, if anyone in the group asked for that;
+//! 4. *publish*: the group's last state becomes the visible one;
+//! 5. *acknowledge*: everyone who waits for a commit of the group wakes.
+//!
+//! **A commit becomes durable in step 3 of [`Commits::write`]; it is acknowledged only after.**
+//!
+//! # Invariants
+//! - One leader at a time, any of those who wait: groups are written, synced and published in LSN
+//!   order, each after the one before it.
+//! - A leader that fails or panics poisons the store and wakes everybody; nobody waits for a leader
+//!   that is gone.
+//! - After a failed append or sync nothing further is acknowledged.
+//! - No user code (wakers, destructors of values) runs under the lock of the queue.
+
+mod background;
+mod queue;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Lsn;
+use crate::log::writer::LogWriter;
+use crate::options::Durability;
+use crate::state::State;
+use queue::{Group, Queue};
+
+/// The queue of groups, the open end of the log, and the state that readers see.
+#[derive(Debug)]
+pub(crate) struct Commits {
+    queue: Mutex<Queue>,
+    log: Mutex<LogWriter>,
+    visible: ArcSwap<State>,
+    durable: AtomicU64,
+    sync_interval: Duration,
+    /// The background thread waits here.
+    background: Condvar,
+    /// Closing waits here for the leader to finish.
+    led: Condvar,
+    pressure: Arc<dyn Pressure>,
+}
+
+/// Who is told after the log grew: to prepare a segment, to take a checkpoint.
+pub(crate) trait Pressure: Send + Sync + std::fmt::Debug {
+    fn log_grew(&self, log: &LogWriter);
+}
+
+/// What a transaction hands over.
+#[derive(Debug)]
+pub(crate) struct Staged<'a> {
+    pub(crate) label: &'a str,
+    /// Encoded, and how many.
+    pub(crate) operations: &'a [u8],
+    pub(crate) operation_count: u64,
+    pub(crate) durability: Durability,
+    /// The state after this commit, which carries its LSN.
+    pub(crate) state: Arc<State>,
+}
+
+impl Commits {
+    pub(crate) fn new(
+        log: LogWriter,
+        state: Arc<State>,
+        sync_interval: Duration,
+        pressure: Arc<dyn Pressure>,
+    ) -> Commits {
+        Commits {
+            queue: Mutex::new(Queue::new(state.lsn)),
+            durable: AtomicU64::new(log.synced().lsn.get()),
+            log: Mutex::new(log),
+            visible: ArcSwap::new(state),
+            sync_interval,
+            background: Condvar::new(),
+            led: Condvar::new(),
+            pressure,
+        }
+    }
+
+    /// What readers see.
+    pub(crate) fn visible(&self) -> Arc<State> {
+        self.visible.load_full()
+    }
+
+    /// The last commit that survives a power loss.
+    pub(crate) fn durable_lsn(&self) -> Lsn {
+        Lsn::new(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Puts a commit at the end of the queue. The caller holds the writer lock, so that the order
+    /// of the queue is the order of LSNs.
+    pub(crate) fn enqueue(&self, staged: &Staged<'_>) -> Result<()> {
+        let mut queue = self.queue.lock();
+        if let Some(first) = &queue.poison {
+            return Err(Error::poisoned(first));
+        }
+        let replaced = queue.push(staged);
+        drop(queue);
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Waits until a commit is acknowledged; leads if nobody does.
+    pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(outcome) = queue.outcome(lsn) {
+                return outcome;
+            }
+            if queue.is_led() {
+                let crowd = queue.join(lsn);
+                crowd.wake.wait(&mut queue);
+                crowd.leave();
+            } else {
+                queue = self.lead(queue);
+            }
+        }
+    }
+
+    /// The same for a task: leaves its waker and does no I/O; the background thread leads.
+    pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
+        let mut queue = self.queue.lock();
+        match queue.outcome(lsn) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                queue.leave_waker(lsn, context.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Has the background thread lead what nobody blocks for.
+    pub(crate) fn lead_in_background(&self) {
+        let mut queue = self.queue.lock();
+        if !queue.is_led() {
+            queue.wake_background(&self.background);
+        }
+    }
+
+    /// Leads the first group, with the lock released meanwhile.
+    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        let Some(group) = queue.take_first() else {
+            // Nothing to lead: whoever waits does so for a state that is visible already.
+            return queue;
+        };
+        drop(queue);
+        let mut leader = Leader { commits: self, outcome: None };
+        leader.outcome = Some(self.write(group));
+        drop(leader);
+        self.queue.lock()
+    }
+
+    /// Steps 2 and 3; returns what step 4 publishes.
+    fn write(&self, group: Group) -> Result<Written> {
+        let Group { mut frame, commits, operations, last, state, sync } = group;
+        let now = Instant::now();
+        // Append.
+        let mut log = self.log.lock();
+        log.append(&mut frame, commits, sync)?;
+        log.count_operations(operations);
+        if sync {
+            let ticket = log.begin_sync();
+            drop(log);
+            // Sync.
+            ticket.run()?;
+            log = self.log.lock();
+            log.end_sync(&ticket);
+        }
+        self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
+        self.pressure.log_grew(&log);
+        drop(log);
+        Ok(Written { frame, last, state, synced: sync, at: now })
+    }
+
+    /// Steps 4 and 5, or the end of all acknowledgements.
+    fn finish(&self, outcome: Result<Written>) {
+        let mut queue = self.queue.lock();
+        let mut replaced = None;
+        let done = match outcome {
+            Ok(written) if queue.poison.is_none() => {
+                // Publish.
+                replaced = Some(self.visible.swap(written.state));
+                queue.visible = written.last;
+                queue.note_write(written.at, written.synced);
+                queue.keep_buffer(written.frame);
+                queue.end_lead()
+            }
+            Ok(_) => queue.end_lead(),
+            Err(cause) => queue.poison(&cause),
+        };
+        // Acknowledge.
+        done.wake_threads();
+        queue.hand_over(&self.background, self.sync_interval);
+        self.led.notify_all();
+        drop(queue);
+        done.wake_tasks();
+        drop(replaced);
+    }
+
+    /// Makes everything that was appended stable.
+    pub(crate) fn sync(&self) -> Result<Lsn> {
+        let last = self.queue.lock().last_enqueued();
+        self.wait(last)?;
+        self.sync_appended()?;
+        Ok(self.durable_lsn())
+    }
+
+    /// Syncs what is appended; for the background, for `sync`, and before a checkpoint.
+    fn sync_appended(&self) -> Result<()> {
+        self.check()?;
+        let mut log = self.log.lock();
+        if log.is_synced() {
+            return Ok(());
+        }
+        let ticket = log.begin_sync();
+        drop(log);
+        let began = Instant::now();
+        if let Err(cause) = ticket.run() {
+            return Err(self.poison(&cause));
+        }
+        let mut log = self.log.lock();
+        log.end_sync(&ticket);
+        self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
+        drop(log);
+        self.queue.lock().note_sync(began);
+        self.check()
+    }
+
+    /// The first cause, if the store is poisoned.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.queue.lock().poison.as_ref().map_or(Ok(()), |first| Err(Error::poisoned(first)))
+    }
+
+    /// Stops all acknowledgements from here on.
+    pub(crate) fn poison(&self, cause: &Error) -> Error {
+        let mut queue = self.queue.lock();
+        let done = queue.poison_all(cause);
+        let error = queue.poison.as_ref().map_or_else(Error::closed, Error::poisoned);
+        done.wake_threads();
+        queue.wake_background(&self.background);
+        drop(queue);
+        done.wake_tasks();
+        error
+    }
+
+    /// Ends it: what was not begun to be written is refused as closed, what was ends as it ends.
+    pub(crate) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        queue.wake_background(&self.background);
+        while queue.is_led() {
+            self.led.wait(&mut queue);
+        }
+        let done = queue.refuse_all();
+        done.wake_threads();
+        drop(queue);
+        done.wake_tasks();
+    }
+
+    /// Looks at the log, or prepares it.
+    pub(crate) fn with_log<T>(&self, f: impl FnOnce(&mut LogWriter) -> T) -> T {
+        f(&mut self.log.lock())
+    }
+
+    /// Replaces what readers see by a version with the same content, if it is still `seen`.
+    pub(crate) fn exchange(&self, seen: &Arc<State>, same: Arc<State>) -> bool {
+        let queue = self.queue.lock();
+        let current = Arc::ptr_eq(&self.visible.load(), seen);
+        let replaced = current.then(|| self.visible.swap(same));
+        drop(queue);
+        replaced.is_some()
+    }
+}
+
+/// What a leader has written and, if asked, synced.
+#[derive(Debug)]
+struct Written {
+    frame: Vec<u8>,
+    last: Lsn,
+    state: Arc<State>,
+    synced: bool,
+    at: Instant,
+}
+
+/// Sees to it that a lead ends, also when the leader panics.
+struct Leader<'a> {
+    commits: &'a Commits,
+    outcome: Option<Result<Written>>,
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take().unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Poisoned, "the thread that wrote a group panicked"))
+        });
+        self.commits.finish(outcome);
+    }
+}

@@ -1,0 +1,91 @@
+//! What nobody blocks for: leading awaited commits, syncing `Process` commits, the witness of an
+//! idle log.
+
+use std::time::Instant;
+
+use parking_lot::MutexGuard;
+
+use super::Commits;
+use super::queue::{Background, Queue};
+use crate::error::Result;
+
+/// What there is to do now, or when to look again.
+enum Chore {
+    Lead,
+    Sync,
+    Witness,
+    Wait(Option<Instant>),
+    End,
+}
+
+impl Commits {
+    /// Runs until the store is closed or poisoned.
+    pub(crate) fn run_background(&self) {
+        let mut queue = self.queue.lock();
+        loop {
+            match self.chore(&queue) {
+                Chore::End => return,
+                Chore::Lead => queue = self.lead(queue),
+                Chore::Sync => {
+                    drop(queue);
+                    // A failure has poisoned the store, which the next round sees.
+                    self.sync_appended().ok();
+                    queue = self.queue.lock();
+                }
+                Chore::Witness => {
+                    queue.unwitnessed = false;
+                    drop(queue);
+                    if let Err(cause) = self.witness() {
+                        self.poison(&cause);
+                    }
+                    queue = self.queue.lock();
+                }
+                Chore::Wait(until) => self.sleep(&mut queue, until),
+            }
+        }
+    }
+
+    fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
+        match until {
+            Some(until) => {
+                queue.background = Background::SleepsUntil(until);
+                self.background.wait_until(queue, until);
+            }
+            None => {
+                queue.background = Background::Sleeps;
+                self.background.wait(queue);
+            }
+        }
+        queue.background = Background::Awake;
+    }
+
+    fn chore(&self, queue: &Queue) -> Chore {
+        if queue.closed || queue.poison.is_some() {
+            return Chore::End;
+        }
+        if !queue.is_led() && queue.has_groups() {
+            return Chore::Lead;
+        }
+        match queue.due(self.sync_interval) {
+            Some(due) if due > Instant::now() => Chore::Wait(Some(due)),
+            Some(_) if queue.unsynced_since.is_some() => Chore::Sync,
+            Some(_) if !queue.is_led() => Chore::Witness,
+            // Whoever leads hands over when it ends.
+            Some(_) | None => Chore::Wait(None),
+        }
+    }
+
+    /// Appends a frame that says what is stable, so that damage to it is told from a torn tail.
+    fn witness(&self) -> Result<()> {
+        let mut log = self.log.lock();
+        if !log.lacks_witness() {
+            return Ok(());
+        }
+        log.append_witness()?;
+        let ticket = log.begin_sync();
+        drop(log);
+        ticket.run()?;
+        self.log.lock().end_sync(&ticket);
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! The groups that wait to be written, and who waits for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use parking_lot::Condvar;
+
+use super::Staged;
+use crate::error::{Error, Result};
+use crate::format::Lsn;
+use crate::format::frame::FRAME_HEADER_BYTES;
+use crate::format::operation::{put_record, record_len};
+use crate::options::Durability;
+use crate::state::State;
+
+/// A group holds at most this many bytes of records, or one commit.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// A buffer that grew beyond this is not kept for the next group.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+/// A log that has been idle for this long gets a witness of its last commit.
+pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    groups: VecDeque<(Group, Waiters)>,
+    /// Those who wait for the group that is being written.
+    led: Option<Waiters>,
+    pub(super) visible: Lsn,
+    pub(super) poison: Option<Error>,
+    pub(super) closed: bool,
+    /// Since when something is appended that nobody has synced.
+    pub(super) unsynced_since: Option<Instant>,
+    pub(super) last_write: Instant,
+    /// Something was synced that has no witness yet.
+    pub(super) unwitnessed: bool,
+    /// What the background thread does.
+    pub(super) background: Background,
+    buffer: Vec<u8>,
+}
+
+/// When the background thread looks at the queue again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Background {
+    Awake,
+    SleepsUntil(Instant),
+    Sleeps,
+}
+
+/// Commits that are written as one frame.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Room for the frame's header, then the records.
+    pub(super) frame: Vec<u8>,
+    pub(super) commits: u32,
+    pub(super) operations: u64,
+    pub(super) last: Lsn,
+    /// The state after the last commit.
+    pub(super) state: Arc<State>,
+    /// Somebody asked for `Machine`.
+    pub(super) sync: bool,
+}
+
+/// Those who wait for one group.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    last: Lsn,
+    crowd: Arc<Crowd>,
+    wakers: Vec<Waker>,
+}
+
+/// Those of them that are threads.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    pub(super) wake: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Crowd {
+    /// A thread that was woken goes; under the lock of the queue, as it came.
+    pub(super) fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Who is to be woken: threads under the lock, tasks after it.
+#[must_use]
+#[derive(Debug, Default)]
+pub(super) struct Done(Vec<Waiters>);
+
+impl Done {
+    pub(super) fn wake_threads(&self) {
+        for waiters in &self.0 {
+            waiters.crowd.wake.notify_all();
+        }
+    }
+
+    pub(super) fn wake_tasks(self) {
+        for waker in self.0.into_iter().flat_map(|waiters| waiters.wakers) {
+            waker.wake();
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn new(visible: Lsn) -> Queue {
+        Queue {
+            groups: VecDeque::new(),
+            led: None,
+            visible,
+            poison: None,
+            closed: false,
+            unsynced_since: None,
+            last_write: Instant::now(),
+            unwitnessed: false,
+            background: Background::Awake,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Adds a commit to the last group, or begins one; returns the state that it replaces there.
+    pub(super) fn push(&mut self, staged: &Staged<'_>) -> Option<Arc<State>> {
+        let lsn = staged.state.lsn;
+        let sync = staged.durability == Durability::Machine;
+        let bytes = record_len(staged.label, staged.operations);
+        if let Some((group, waiters)) = self.groups.back_mut()
+            && group.frame.len() + bytes <= GROUP_BYTES_MAX
+        {
+            put_record(&mut group.frame, staged.label, staged.operations);
+            group.commits += 1;
+            group.operations += staged.operation_count;
+            group.last = lsn;
+            group.sync |= sync;
+            waiters.last = lsn;
+            return Some(std::mem::replace(&mut group.state, Arc::clone(&staged.state)));
+        }
+        let mut frame = std::mem::take(&mut self.buffer);
+        frame.clear();
+        frame.resize(FRAME_HEADER_BYTES, 0);
+        put_record(&mut frame, staged.label, staged.operations);
+        let group = Group {
+            frame,
+            commits: 1,
+            operations: staged.operation_count,
+            last: lsn,
+            state: Arc::clone(&staged.state),
+            sync,
+        };
+        self.groups.push_back((group, Waiters { last: lsn, ..Waiters::default() }));
+        None
+    }
+
+    pub(super) fn is_led(&self) -> bool {
+        self.led.is_some()
+    }
+
+    pub(super) fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    pub(super) fn last_enqueued(&self) -> Lsn {
+        let waiting = self.groups.back().map(|(group, _)| group.last);
+        waiting.or(self.led.as_ref().map(|led| led.last)).unwrap_or(self.visible)
+    }
+
+    /// How a commit ended, once it has.
+    pub(super) fn outcome(&self, lsn: Lsn) -> Option<Result<()>> {
+        if self.visible >= lsn {
+            return Some(Ok(()));
+        }
+        if let Some(first) = &self.poison {
+            return Some(Err(Error::poisoned(first)));
+        }
+        let being_written = self.led.as_ref().is_some_and(|led| lsn <= led.last);
+        (self.closed && !being_written).then(|| Err(Error::closed()))
+    }
+
+    fn waiters_of(&mut self, lsn: Lsn) -> Option<&mut Waiters> {
+        let led = self.led.as_mut().filter(|led| lsn <= led.last);
+        led.or_else(|| {
+            let mut groups = self.groups.iter_mut().map(|(_, waiters)| waiters);
+            groups.find(|waiters| lsn <= waiters.last)
+        })
+    }
+
+    /// Joins those who wait for a commit.
+    pub(super) fn join(&mut self, lsn: Lsn) -> Arc<Crowd> {
+        let crowd = self.waiters_of(lsn).map(|waiters| Arc::clone(&waiters.crowd));
+        let crowd = crowd.unwrap_or_default();
+        crowd.waiting.fetch_add(1, Ordering::Relaxed);
+        crowd
+    }
+
+    pub(super) fn leave_waker(&mut self, lsn: Lsn, waker: &Waker) {
+        if let Some(waiters) = self.waiters_of(lsn)
+            && !waiters.wakers.iter().any(|known| known.will_wake(waker))
+        {
+            waiters.wakers.push(waker.clone());
+        }
+    }
+
+    /// Takes the first group to write it; until `end_lead` nobody else does.
+    pub(super) fn take_first(&mut self) -> Option<Group> {
+        if self.poison.is_some() || self.closed {
+            return None;
+        }
+        let (group, waiters) = self.groups.pop_front()?;
+        self.led = Some(waiters);
+        Some(group)
+    }
+
+    pub(super) fn end_lead(&mut self) -> Done {
+        Done(self.led.take().into_iter().collect())
+    }
+
+    /// Ends the lead, and everything else.
+    pub(super) fn poison(&mut self, cause: &Error) -> Done {
+        let mut done = self.end_lead();
+        done.0.extend(self.poison_all(cause).0);
+        done
+    }
+
+    /// Nothing more is acknowledged; whoever leads ends on its own.
+    pub(super) fn poison_all(&mut self, cause: &Error) -> Done {
+        self.poison.get_or_insert_with(|| cause.clone());
+        self.refuse_all()
+    }
+
+    /// Lets go of all groups that nobody writes.
+    pub(super) fn refuse_all(&mut self) -> Done {
+        Done(self.groups.drain(..).map(|(_, waiters)| waiters).collect())
+    }
+
+    /// Wakes one of those who wait for the next group, or the background thread where none does,
+    /// or where it sleeps beyond what is due.
+    pub(super) fn hand_over(&mut self, background: &Condvar, sync_interval: Duration) {
+        match self.groups.front() {
+            Some((_, next)) if next.crowd.waiting.load(Ordering::Relaxed) > 0 => {
+                next.crowd.wake.notify_one();
+            }
+            Some(_) => self.wake_background(background),
+            None => {}
+        }
+        if let Some(due) = self.due(sync_interval) {
+            let late = match self.background {
+                Background::Awake => false,
+                Background::SleepsUntil(until) => until > due,
+                Background::Sleeps => true,
+            };
+            if late {
+                self.wake_background(background);
+            }
+        }
+    }
+
+    /// When the background has something to do.
+    pub(super) fn due(&self, sync_interval: Duration) -> Option<Instant> {
+        let sync = self.unsynced_since.map(|since| since + sync_interval);
+        let witness = self.unwitnessed.then(|| self.last_write + WITNESS_AFTER);
+        sync.into_iter().chain(witness).min()
+    }
+
+    pub(super) fn wake_background(&mut self, background: &Condvar) {
+        self.background = Background::Awake;
+        background.notify_one();
+    }
+
+    pub(super) fn note_write(&mut self, at: Instant, synced: bool) {
+        self.last_write = at;
+        if synced {
+            self.unsynced_since = None;
+            self.unwitnessed = true;
+        } else {
+            self.unsynced_since.get_or_insert(at);
+        }
+    }
+
+    /// A sync that began then has ended: only what was written since is unsynced.
+    pub(super) fn note_sync(&mut self, began: Instant) {
+        self.unwitnessed = true;
+        let written_since = self.last_write >= began;
+        self.unsynced_since = self.unsynced_since.filter(|_| written_since).map(|_| began);
+    }
+
+    pub(super) fn keep_buffer(&mut self, frame: Vec<u8>) {
+        if frame.capacity() <= KEPT_BUFFER_BYTES {
+            self.buffer = frame;
+        }
+    }
+}

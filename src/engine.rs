@@ -1,0 +1,344 @@
+//! What a store's handles share: the writer lock, the commits, the registry of regions, the
+//! checkpoints. Handles keep it alive; only an [`Owner`] keeps the store open.
+
+mod checkpointing;
+mod keeper;
+mod registry;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+
+use crate::boot::{Booted, Checkpoints, boot};
+use crate::checkpoint::layers::Files;
+use crate::commit::{Commits, Staged};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Lineage, Lsn};
+use crate::options::Options;
+use crate::region::Births;
+use crate::report::{BootReport, Stats};
+use crate::state::State;
+use crate::storage::LockGuard;
+use crate::storage::directory::Directory;
+use crate::tree::Graveyard;
+use keeper::Keeper;
+pub(crate) use registry::AnyVolatile;
+use registry::Registry;
+
+/// How often a read-only open begins again when a file goes while it reads.
+const READ_ONLY_TRIES: usize = 20;
+
+pub(crate) struct Engine {
+    /// Unique in the process: tells handles of different opens apart.
+    pub(crate) instance: u64,
+    pub(crate) options: Options,
+    pub(crate) births: Arc<Births>,
+    pub(crate) graveyard: Graveyard,
+    pub(crate) report: BootReport,
+    dir: Directory,
+    files: Arc<Files>,
+    lineage: Lineage,
+    head: Arc<Mutex<Head>>,
+    /// The thread that holds the writer lock; 0 for none.
+    writer: AtomicU64,
+    access: Access,
+    registry: Mutex<Registry>,
+    checkpoints: Mutex<Checkpoints>,
+    keeper: Arc<Keeper>,
+    /// The store's lock, until it is closed.
+    lock: Mutex<Option<LockGuard>>,
+}
+
+/// How this open may touch the store.
+enum Access {
+    Writes(Box<Commits>),
+    Reads(ArcSwap<State>),
+}
+
+/// The state after the last commit that has an LSN, which may not be durable yet.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) state: Arc<State>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("dir", &self.dir.path())
+            .field("generation", &self.births.boot())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What keeps a store open and locked: clones of `Store` and open transactions. Dropping the last
+/// one closes the store; nothing is flushed, as in a crash.
+pub(crate) struct Owner {
+    engine: Arc<Engine>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.engine.keeper.close();
+        if let Access::Writes(commits) = &self.engine.access {
+            commits.close();
+        }
+        for thread in self.threads.get_mut().drain(..) {
+            // A thread that panicked has poisoned what it held; a thread never joins itself.
+            if thread.thread().id() != std::thread::current().id() {
+                thread.join().ok();
+            }
+        }
+        self.engine.lock.lock().take();
+    }
+}
+
+/// A number for this thread, from 1.
+pub(crate) fn thread_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NUMBER: u64 = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    }
+    NUMBER.with(|number| *number)
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|cause| {
+        Error::new(ErrorKind::Io, "could not start a thread").caused_by(Arc::new(cause))
+    })
+}
+
+impl Engine {
+    /// Boots a store and starts its threads.
+    pub(crate) fn open(path: &std::path::Path, options: &Options) -> Result<Arc<Owner>> {
+        static LAST_INSTANCE: AtomicU64 = AtomicU64::new(0);
+        let instance = LAST_INSTANCE.fetch_add(1, Ordering::Relaxed) + 1;
+        let began = std::time::Instant::now();
+        let (graveyard, buried) = Graveyard::new();
+        // It ends when the last tree is gone, which may be long after the store is closed.
+        spawn("rocstate-reaper", move || {
+            for remains in buried {
+                remains.decay(&mut std::thread::yield_now);
+            }
+        })?;
+        let booted = if options.read_only {
+            boot_read_only(path, options, instance, &graveyard)?
+        } else {
+            boot(path, options, instance, graveyard.clone())?
+        };
+        let starting = std::time::Instant::now();
+        let mut engine = Engine::assemble(booted, options, instance, graveyard);
+        let threads = Mutex::default();
+        engine.report.end("start", began, starting);
+        let engine = Arc::new(engine);
+        let owner = Arc::new(Owner { engine: Arc::clone(&engine), threads });
+        if !options.read_only {
+            // From here on dropping the owner ends what was started.
+            let background = Arc::clone(&engine);
+            let log = spawn("rocstate-log", move || background.run_background())?;
+            owner.threads.lock().push(log);
+            let keeping = Arc::clone(&engine);
+            let keeper = spawn("rocstate-keeper", move || keeping.run_keeper())?;
+            owner.threads.lock().push(keeper);
+        }
+        Ok(owner)
+    }
+
+    fn assemble(booted: Booted, options: &Options, instance: u64, graveyard: Graveyard) -> Engine {
+        let Booted { log, state, mut report, .. } = booted;
+        let state = Arc::new(state);
+        let keeper = Arc::new(Keeper::new(
+            options.boot_budget,
+            booted.replayed,
+            report.checkpoint_lsn.unwrap_or_default(),
+        ));
+        keeper.learn(booted.replayed, booted.replay_times);
+        report.next_boot_estimate = keeper.estimate(booted.replayed);
+        if booted.checkpoints.renew {
+            keeper.want_checkpoint();
+        }
+        let (access, lock) = match log {
+            Some((log, guard)) => {
+                keeper.look_at(&log);
+                let pressure = Arc::clone(&keeper);
+                let head = Arc::clone(&state);
+                let commits = Commits::new(log, head, options.sync_interval, pressure);
+                (Access::Writes(Box::new(commits)), Some(guard))
+            }
+            None => (Access::Reads(ArcSwap::new(Arc::clone(&state))), None),
+        };
+        Engine {
+            instance,
+            options: options.clone(),
+            births: Arc::new(Births::new(booted.generation)),
+            graveyard,
+            report,
+            dir: booted.dir,
+            files: booted.files,
+            lineage: booted.lineage,
+            head: Arc::new(Mutex::new(Head { state })),
+            writer: AtomicU64::new(0),
+            access,
+            registry: Mutex::new(Registry::new(booted.next_region)),
+            checkpoints: Mutex::new(booted.checkpoints),
+            keeper,
+            lock: Mutex::new(lock),
+        }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self.access, Access::Reads(_))
+    }
+
+    fn commits(&self) -> Result<&Commits> {
+        match &self.access {
+            Access::Writes(commits) => Ok(commits),
+            Access::Reads(_) => Err(Error::read_only()),
+        }
+    }
+
+    /// Takes the writer lock.
+    pub(crate) fn lock_head(&self) -> ArcMutexGuard<RawMutex, Head> {
+        let this = thread_number();
+        assert!(
+            self.writer.load(Ordering::Relaxed) != this,
+            "this thread already has a transaction open on this store; commit or drop it first"
+        );
+        let head = self.head.lock_arc();
+        self.writer.store(this, Ordering::Relaxed);
+        head
+    }
+
+    /// The holder of the writer lock is about to release it.
+    pub(crate) fn writer_ended(&self) {
+        self.writer.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn enqueue(&self, staged: &Staged<'_>) -> Result<()> {
+        self.commits()?.enqueue(staged)
+    }
+
+    /// Waits until a commit is acknowledged.
+    pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
+        match &self.access {
+            Access::Writes(commits) => commits.wait(lsn),
+            Access::Reads(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
+        match &self.access {
+            Access::Writes(commits) => commits.poll(lsn, context),
+            Access::Reads(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(crate) fn lead_in_background(&self) {
+        if let Access::Writes(commits) = &self.access {
+            commits.lead_in_background();
+        }
+    }
+
+    fn run_background(&self) {
+        if let Access::Writes(commits) = &self.access {
+            commits.run_background();
+        }
+    }
+
+    /// What readers see.
+    pub(crate) fn visible(&self) -> Arc<State> {
+        match &self.access {
+            Access::Writes(commits) => commits.visible(),
+            Access::Reads(state) => state.load_full(),
+        }
+    }
+
+    pub(crate) fn durable_lsn(&self) -> Lsn {
+        match &self.access {
+            Access::Writes(commits) => commits.durable_lsn(),
+            Access::Reads(state) => state.load().lsn,
+        }
+    }
+
+    pub(crate) fn sync(&self) -> Result<Lsn> {
+        self.commits()?.sync()
+    }
+
+    /// Moves a read-only store to what its writer has made durable since.
+    pub(crate) fn refresh(&self) -> Result<Lsn> {
+        if let Access::Reads(visible) = &self.access {
+            let path = self.dir.path();
+            let booted = boot_read_only(path, &self.options, self.instance, &self.graveyard)?;
+            let state = Arc::new(booted.state);
+            self.registry.lock().follow(&state);
+            self.head.lock().state = Arc::clone(&state);
+            visible.store(state);
+        }
+        Ok(self.visible().lsn)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (work, poisoned) = match &self.access {
+            Access::Writes(commits) => {
+                (commits.with_log(|log| self.keeper.tail(log)), commits.check().err())
+            }
+            Access::Reads(_) => (self.keeper.replayed(), None),
+        };
+        let (checkpoint_lsn, taken) = self.keeper.checkpoints();
+        Stats {
+            visible_lsn: self.visible().lsn,
+            durable_lsn: self.durable_lsn(),
+            checkpoint_lsn,
+            tail_bytes: work.bytes,
+            tail_operations: work.operations,
+            next_boot_estimate: self.keeper.estimate(work),
+            checkpoints_taken: taken,
+            checkpoint_error: self.keeper.last_error(),
+            poisoned,
+        }
+    }
+}
+
+impl BootReport {
+    /// Adds the last phase.
+    fn end(&mut self, name: &'static str, began: std::time::Instant, phase: std::time::Instant) {
+        let duration = phase.elapsed();
+        self.phases.push(crate::report::Phase { name, duration, bytes: 0, commits: 0 });
+        self.duration = began.elapsed();
+    }
+}
+
+impl Owner {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+}
+
+/// Boots without a lock. The writer may remove a file while it is read, or write a place between
+/// two looks at it: then it begins again from the newest checkpoint.
+fn boot_read_only(
+    path: &std::path::Path,
+    options: &Options,
+    instance: u64,
+    graveyard: &Graveyard,
+) -> Result<Booted> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match boot(path, options, instance, graveyard.clone()) {
+            Err(error) if tries < READ_ONLY_TRIES && may_be_a_race(&error) => {
+                std::thread::sleep(std::time::Duration::from_millis(tries as u64));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn may_be_a_race(error: &Error) -> bool {
+    error.kind() == ErrorKind::Damaged || error.is_absent()
+}

@@ -1,0 +1,201 @@
+//! The keeper: a thread that prepares segments and takes checkpoints, off the commit path.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Access, Engine};
+use crate::checkpoint::policy::ReplayRate;
+use crate::commit::Pressure;
+use crate::error::{Error, ErrorKind};
+use crate::format::Lsn;
+use crate::log::segment::Spare;
+use crate::log::tail::ReplayWork;
+use crate::log::writer::LogWriter;
+
+/// What the keeper is asked for, and what it has learnt.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    wants: Mutex<Wants>,
+    wake: Condvar,
+    spare_asked: AtomicBool,
+    checkpoint_asked: AtomicBool,
+    boot_budget: Duration,
+    measured: Mutex<Measured>,
+}
+
+#[derive(Debug, Default)]
+struct Wants {
+    spare: bool,
+    checkpoint: bool,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Measured {
+    rate: ReplayRate,
+    /// The log that this boot replayed, while no checkpoint has replaced it.
+    replayed: ReplayWork,
+    /// What the log had grown to at the last checkpoint.
+    at_checkpoint: ReplayWork,
+    checkpoint_lsn: Lsn,
+    checkpoints_taken: u64,
+    last_error: Option<Error>,
+}
+
+impl Keeper {
+    pub(super) fn new(boot_budget: Duration, replayed: ReplayWork, checkpoint_lsn: Lsn) -> Keeper {
+        let measured = Measured {
+            rate: ReplayRate::default(),
+            replayed,
+            at_checkpoint: ReplayWork::default(),
+            checkpoint_lsn,
+            checkpoints_taken: 0,
+            last_error: None,
+        };
+        Keeper {
+            wants: Mutex::default(),
+            wake: Condvar::new(),
+            spare_asked: AtomicBool::new(false),
+            checkpoint_asked: AtomicBool::new(false),
+            boot_budget,
+            measured: Mutex::new(measured),
+        }
+    }
+
+    pub(super) fn learn(&self, work: ReplayWork, (reading, sorting): (Duration, Duration)) {
+        self.measured.lock().rate.learn(work, reading, sorting);
+    }
+
+    pub(super) fn estimate(&self, work: ReplayWork) -> Duration {
+        self.measured.lock().rate.estimate(work)
+    }
+
+    pub(super) fn replayed(&self) -> ReplayWork {
+        self.measured.lock().replayed
+    }
+
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.measured.lock().last_error.clone()
+    }
+
+    pub(super) fn set_error(&self, error: Option<Error>) {
+        self.measured.lock().last_error = error;
+    }
+
+    /// What a boot would replay now.
+    pub(super) fn tail(&self, log: &LogWriter) -> ReplayWork {
+        self.measured.lock().tail(log)
+    }
+
+    /// The newest checkpoint's commit, and how many were taken since this open.
+    pub(super) fn checkpoints(&self) -> (Lsn, u64) {
+        let measured = self.measured.lock();
+        (measured.checkpoint_lsn, measured.checkpoints_taken)
+    }
+
+    /// A checkpoint holds everything up to `lsn`, where the log had grown to `work`.
+    pub(super) fn checkpointed(&self, work: ReplayWork, lsn: Lsn) {
+        let mut measured = self.measured.lock();
+        measured.checkpoint_lsn = lsn;
+        measured.checkpoints_taken += 1;
+        measured.replayed = ReplayWork::default();
+        measured.at_checkpoint = work;
+        self.checkpoint_asked.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn want_checkpoint(&self) {
+        if !self.checkpoint_asked.swap(true, Ordering::Relaxed) {
+            self.wants.lock().checkpoint = true;
+            self.wake.notify_one();
+        }
+    }
+
+    fn want_spare(&self) {
+        if !self.spare_asked.swap(true, Ordering::Relaxed) {
+            self.wants.lock().spare = true;
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.wants.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn look_at(&self, log: &LogWriter) {
+        if log.is_half_used() && log.wants_spare().is_some() {
+            self.want_spare();
+        }
+        let measured = self.measured.lock();
+        // Half of the budget: the log grows on while the checkpoint is taken.
+        let over = measured.rate.estimate(measured.tail(log)) > self.boot_budget / 2;
+        drop(measured);
+        if over {
+            self.want_checkpoint();
+        }
+    }
+}
+
+impl Measured {
+    fn tail(&self, log: &LogWriter) -> ReplayWork {
+        let work = log.work();
+        let bytes = work.bytes.saturating_sub(self.at_checkpoint.bytes);
+        let operations = work.operations.saturating_sub(self.at_checkpoint.operations);
+        ReplayWork {
+            bytes: bytes + self.replayed.bytes,
+            operations: operations + self.replayed.operations,
+        }
+    }
+}
+
+impl Pressure for Keeper {
+    fn log_grew(&self, log: &LogWriter) {
+        self.look_at(log);
+    }
+}
+
+impl Engine {
+    /// Runs until the store is closed.
+    pub(super) fn run_keeper(&self) {
+        let Access::Writes(commits) = &self.access else { return };
+        let mut wants = self.keeper.wants.lock();
+        while !wants.closed {
+            if std::mem::take(&mut wants.spare) {
+                drop(wants);
+                self.prepare_spare(commits);
+                wants = self.keeper.wants.lock();
+            } else if std::mem::take(&mut wants.checkpoint) {
+                drop(wants);
+                let outcome = self.checkpoint();
+                self.keeper.checkpoint_asked.store(false, Ordering::Relaxed);
+                // A poisoned store says so wherever it is used.
+                let error = outcome.err().filter(|error| error.kind() != ErrorKind::Poisoned);
+                if error.is_some() {
+                    self.keeper.set_error(error);
+                }
+                wants = self.keeper.wants.lock();
+            } else {
+                self.keeper.wake.wait(&mut wants);
+            }
+        }
+    }
+
+    /// Writes a segment's zeros ahead of its use. When that fails, whoever needs a segment makes
+    /// one, and learns the cause if there still is one.
+    fn prepare_spare(&self, commits: &crate::commit::Commits) {
+        let wanted = commits.with_log(|log| log.wants_spare());
+        if let Some((slot, number, len)) = wanted {
+            let spare = Spare::prewritten(&self.dir, number, len)
+                .and_then(|spare| spare.sync().map(|()| spare));
+            // A writer that was faster has made this segment itself, under the same name.
+            if let Ok(spare) = spare
+                && commits.with_log(|log| log.newest_segment() < number)
+            {
+                *slot.lock() = Some(spare);
+            }
+        }
+        self.keeper.spare_asked.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,282 @@
+//! The catalog: what makes a set of sections a whole. FORMAT.md section 8.
+
+use std::collections::BTreeMap;
+
+use super::bytes::{Reader, put_bytes, put_u64, put_varint};
+use super::index::BlockPointer;
+use super::segment::{put_place, read_place};
+use super::{CheckpointNo, Epoch, Lsn, Malformed, Place, RegionNo};
+
+/// Everything that a checkpoint says about the state at its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Catalog {
+    pub(crate) number: CheckpointNo,
+    /// The place in the log up to which this checkpoint holds everything.
+    pub(crate) place: Place,
+    /// The boot that wrote it.
+    pub(crate) epoch: Epoch,
+    /// No region has had this number or a higher one.
+    pub(crate) next_region: RegionNo,
+    /// The older checkpoints that were kept with it, newest first.
+    pub(crate) kept: Vec<CheckpointNo>,
+    /// Every file that a section below lies in, with its length.
+    pub(crate) files: BTreeMap<CheckpointNo, u64>,
+    pub(crate) regions: BTreeMap<RegionNo, CatalogRegion>,
+}
+
+/// One durable region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CatalogRegion {
+    pub(crate) name: String,
+    /// The encoded schema: FORMAT.md section 9.
+    pub(crate) schema: Vec<u8>,
+    /// Keys that are present.
+    pub(crate) entries: u64,
+    /// The layers over the pieces, newest first.
+    pub(crate) deltas: Vec<SectionRef>,
+    /// The base, in key order; each piece reaches to the next one's lower key.
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A key range of a region's base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// The first key that belongs here; empty for the first piece.
+    pub(crate) lower: Vec<u8>,
+    /// The checkpoint whose deltas, and all before, are merged into this piece.
+    pub(crate) merged: CheckpointNo,
+    /// Its entries; `None` when the range is empty.
+    pub(crate) section: Option<SectionRef>,
+}
+
+/// Where a section lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SectionRef {
+    /// The file that holds it.
+    pub(crate) file: CheckpointNo,
+    /// The checkpoint up to which it holds what changed: deltas with a number at most a piece's
+    /// `merged` do not apply to that piece.
+    pub(crate) number: CheckpointNo,
+    pub(crate) top: BlockPointer,
+    /// Entries, tombstones included.
+    pub(crate) entries: u64,
+    /// All bytes in the file that exist for this section.
+    pub(crate) bytes: u64,
+}
+
+impl SectionRef {
+    fn encode(&self, to: &mut Vec<u8>) {
+        put_varint(to, self.file.0);
+        put_varint(to, self.number.0);
+        self.top.encode(to);
+        put_varint(to, self.entries);
+        put_varint(to, self.bytes);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<SectionRef, Malformed> {
+        Ok(SectionRef {
+            file: CheckpointNo(from.varint()?),
+            number: CheckpointNo(from.varint()?),
+            top: BlockPointer::decode(from)?,
+            entries: from.varint()?,
+            bytes: from.varint()?,
+        })
+    }
+}
+
+impl Piece {
+    fn encode(&self, to: &mut Vec<u8>) {
+        put_bytes(to, &self.lower);
+        put_varint(to, self.merged.0);
+        match &self.section {
+            None => to.push(0),
+            Some(section) => {
+                to.push(1);
+                section.encode(to);
+            }
+        }
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Piece, Malformed> {
+        let lower = from.bytes()?.to_vec();
+        let merged = CheckpointNo(from.varint()?);
+        let section = match from.u8()? {
+            0 => None,
+            1 => Some(SectionRef::decode(from)?),
+            _ => return Err(Malformed::Field("piece")),
+        };
+        Ok(Piece { lower, merged, section })
+    }
+}
+
+impl CatalogRegion {
+    /// Every section that this region reads from.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = &SectionRef> {
+        self.deltas.iter().chain(self.pieces.iter().filter_map(|piece| piece.section.as_ref()))
+    }
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        put_bytes(to, self.name.as_bytes());
+        put_bytes(to, &self.schema);
+        put_varint(to, self.entries);
+        put_varint(to, self.deltas.len() as u64);
+        for delta in &self.deltas {
+            delta.encode(to);
+        }
+        put_varint(to, self.pieces.len() as u64);
+        for piece in &self.pieces {
+            piece.encode(to);
+        }
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<CatalogRegion, Malformed> {
+        let name = from.str()?.to_owned();
+        let schema = from.bytes()?.to_vec();
+        let entries = from.varint()?;
+        let mut deltas = Vec::new();
+        for _ in 0..from.varint()? {
+            deltas.push(SectionRef::decode(from)?);
+        }
+        let mut pieces: Vec<Piece> = Vec::new();
+        for _ in 0..from.varint()? {
+            let piece = Piece::decode(from)?;
+            let ascends = match pieces.last() {
+                None => piece.lower.is_empty(),
+                Some(last) => last.lower < piece.lower,
+            };
+            if !ascends {
+                return Err(Malformed::Field("order of pieces"));
+            }
+            pieces.push(piece);
+        }
+        Ok(CatalogRegion { name, schema, entries, deltas, pieces })
+    }
+}
+
+impl Catalog {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut to = Vec::new();
+        put_u64(&mut to, self.number.0);
+        put_place(&mut to, &self.place);
+        put_u64(&mut to, self.epoch.0);
+        put_u64(&mut to, self.next_region.0);
+        put_varint(&mut to, self.kept.len() as u64);
+        for number in &self.kept {
+            put_varint(&mut to, number.0);
+        }
+        put_varint(&mut to, self.files.len() as u64);
+        for (number, len) in &self.files {
+            put_varint(&mut to, number.0);
+            put_varint(&mut to, *len);
+        }
+        put_varint(&mut to, self.regions.len() as u64);
+        for (number, region) in &self.regions {
+            put_varint(&mut to, number.0);
+            region.encode(&mut to);
+        }
+        to
+    }
+
+    pub(crate) fn decode(content: &[u8]) -> Result<Catalog, Malformed> {
+        let mut from = Reader::new(content);
+        let mut catalog = Catalog {
+            number: CheckpointNo(from.u64()?),
+            place: read_place(&mut from)?,
+            epoch: Epoch(from.u64()?),
+            next_region: RegionNo(from.u64()?),
+            kept: Vec::new(),
+            files: BTreeMap::new(),
+            regions: BTreeMap::new(),
+        };
+        for _ in 0..from.varint()? {
+            catalog.kept.push(CheckpointNo(from.varint()?));
+        }
+        for _ in 0..from.varint()? {
+            catalog.files.insert(CheckpointNo(from.varint()?), from.varint()?);
+        }
+        for _ in 0..from.varint()? {
+            let number = RegionNo(from.varint()?);
+            catalog.regions.insert(number, CatalogRegion::decode(&mut from)?);
+        }
+        if !from.is_empty() {
+            return Err(Malformed::Field("end"));
+        }
+        catalog.check()?;
+        Ok(catalog)
+    }
+
+    fn check(&self) -> Result<(), Malformed> {
+        if self.regions.keys().any(|number| *number >= self.next_region) {
+            return Err(Malformed::Field("region number"));
+        }
+        let mut sections = self.regions.values().flat_map(CatalogRegion::sections);
+        if !sections.all(|section| {
+            section.file <= self.number
+                && (section.file == self.number || self.files.contains_key(&section.file))
+        }) {
+            return Err(Malformed::Field("file of a section"));
+        }
+        Ok(())
+    }
+
+    /// The log's last commit that this checkpoint holds.
+    pub(crate) fn lsn(&self) -> Lsn {
+        self.place.lsn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SegmentNo;
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let section = |file, number| SectionRef {
+            file: CheckpointNo(file),
+            number: CheckpointNo(number),
+            top: BlockPointer { offset: 500, len: 60 },
+            entries: 4,
+            bytes: 500,
+        };
+        let piece = |lower: &[u8], section| Piece {
+            lower: lower.to_vec(),
+            merged: CheckpointNo(1),
+            section,
+        };
+        let region = CatalogRegion {
+            name: "accounts".into(),
+            schema: vec![1, 2, 3],
+            entries: 7,
+            deltas: vec![section(2, 2)],
+            pieces: vec![piece(b"", Some(section(1, 1))), piece(b"m", None)],
+        };
+        Catalog {
+            number: CheckpointNo(2),
+            place: Place { segment: SegmentNo(1), offset: 9, lsn: Lsn::new(3), chain: 4 },
+            epoch: Epoch(5),
+            next_region: RegionNo(9),
+            kept: vec![CheckpointNo(1)],
+            files: BTreeMap::from([(CheckpointNo(1), 999)]),
+            regions: BTreeMap::from([(RegionNo(8), region)]),
+        }
+    }
+
+    #[test]
+    fn a_catalog_comes_back() {
+        assert_eq!(Catalog::decode(&catalog().encode()), Ok(catalog()));
+    }
+
+    #[test]
+    fn a_catalog_that_contradicts_itself_is_refused() {
+        let mut bad = catalog();
+        bad.next_region = RegionNo(8);
+        assert!(Catalog::decode(&bad.encode()).is_err());
+        let mut bad = catalog();
+        bad.files.clear();
+        assert!(Catalog::decode(&bad.encode()).is_err());
+        let bytes = catalog().encode();
+        for cut in 0..bytes.len() {
+            assert!(Catalog::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}

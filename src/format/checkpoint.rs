@@ -1,0 +1,119 @@
+//! The two ends of a checkpoint file: header and footer. FORMAT.md section 8.
+
+use super::bytes::{Reader, checksum, put_u32, put_u64};
+use super::index::BlockPointer;
+use super::{CheckpointNo, FORMAT_VERSION, Lineage, Malformed};
+
+const MAGIC: &[u8; 8] = b"ROCCKPT\n";
+const END_MAGIC: &[u8; 8] = b"ROCCKEND";
+
+/// The bytes of the header; sections begin after it.
+pub(crate) const HEADER_BYTES: usize = 64;
+/// The bytes of the footer, the last of the file.
+pub(crate) const FOOTER_BYTES: usize = 64;
+
+/// What a checkpoint file begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckpointHeader {
+    pub(crate) lineage: Lineage,
+    pub(crate) number: CheckpointNo,
+    /// The bytes of the file, both ends included.
+    pub(crate) len: u64,
+    /// Random for each file: seeds the checksums of its blocks.
+    pub(crate) salt: u64,
+}
+
+impl CheckpointHeader {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut to = Vec::with_capacity(HEADER_BYTES);
+        to.extend_from_slice(MAGIC);
+        put_u32(&mut to, FORMAT_VERSION);
+        put_u32(&mut to, 0);
+        put_u64(&mut to, self.lineage.0);
+        put_u64(&mut to, self.number.0);
+        put_u64(&mut to, self.len);
+        put_u64(&mut to, self.salt);
+        to.resize(HEADER_BYTES - 4, 0);
+        let sum = checksum(0, 0, &to);
+        put_u32(&mut to, sum);
+        to
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointHeader, Malformed> {
+        let (checked, sum) = bytes.split_at_checked(HEADER_BYTES - 4).ok_or(Malformed::Short)?;
+        let mut from = Reader::new(checked);
+        if from.take(MAGIC.len())? != MAGIC {
+            return Err(Malformed::Magic);
+        }
+        let version = from.u32()?;
+        if Reader::new(sum).u32()? != checksum(0, 0, checked) {
+            return Err(Malformed::Checksum);
+        }
+        if version > FORMAT_VERSION {
+            return Err(Malformed::Newer(version));
+        }
+        from.u32()?;
+        Ok(CheckpointHeader {
+            lineage: Lineage(from.u64()?),
+            number: CheckpointNo(from.u64()?),
+            len: from.u64()?,
+            salt: from.u64()?,
+        })
+    }
+}
+
+/// What a checkpoint file ends with: where its catalog is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckpointFooter {
+    pub(crate) catalog: BlockPointer,
+}
+
+impl CheckpointFooter {
+    pub(crate) fn encode(&self, salt: u64, offset: u64) -> Vec<u8> {
+        let mut to = Vec::with_capacity(FOOTER_BYTES);
+        to.extend_from_slice(END_MAGIC);
+        put_u64(&mut to, self.catalog.offset);
+        put_u64(&mut to, self.catalog.len);
+        to.resize(FOOTER_BYTES - 4, 0);
+        let sum = checksum(salt, offset, &to);
+        put_u32(&mut to, sum);
+        to
+    }
+
+    pub(crate) fn decode(bytes: &[u8], salt: u64, offset: u64) -> Result<Self, Malformed> {
+        let (checked, sum) = bytes.split_at_checked(FOOTER_BYTES - 4).ok_or(Malformed::Short)?;
+        let mut from = Reader::new(checked);
+        if from.take(END_MAGIC.len())? != END_MAGIC {
+            return Err(Malformed::Magic);
+        }
+        if Reader::new(sum).u32()? != checksum(salt, offset, checked) {
+            return Err(Malformed::Checksum);
+        }
+        Ok(CheckpointFooter { catalog: BlockPointer { offset: from.u64()?, len: from.u64()? } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_come_back_and_every_flipped_bit_is_seen() {
+        let header =
+            CheckpointHeader { lineage: Lineage(7), number: CheckpointNo(3), len: 4000, salt: 12 };
+        let bytes = header.encode();
+        assert_eq!(bytes.len(), HEADER_BYTES);
+        assert_eq!(CheckpointHeader::decode(&bytes), Ok(header));
+        let footer = CheckpointFooter { catalog: BlockPointer { offset: 64, len: 99 } };
+        let end = footer.encode(12, 3936);
+        assert_eq!(end.len(), FOOTER_BYTES);
+        assert_eq!(CheckpointFooter::decode(&end, 12, 3936), Ok(footer));
+        for bit in 0..HEADER_BYTES * 8 {
+            let (mut bad, mut bad_end) = (bytes.clone(), end.clone());
+            bad[bit / 8] ^= 1 << (bit % 8);
+            bad_end[bit / 8] ^= 1 << (bit % 8);
+            assert!(CheckpointHeader::decode(&bad).is_err(), "bit {bit}");
+            assert!(CheckpointFooter::decode(&bad_end, 12, 3936).is_err(), "bit {bit}");
+        }
+    }
+}

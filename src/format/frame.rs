@@ -1,0 +1,211 @@
+//! Frames: the unit of writing, of the checksum and of tearing. FORMAT.md section 4.
+//!
+//! Only checked bytes have a type here: [`FrameHeader::decode`] gives a header whose own checksum
+//! fits, [`FrameHeader::verify`] a [`Frame`] whose commits do, and nothing else is ever read from.
+//! The header has a checksum of its own so that its claim counts as evidence even where the body
+//! behind it is torn, and so that no length is believed before it is checked.
+
+use super::bytes::{Reader, checksum};
+use super::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX};
+use super::{BLOCK_BYTES, Lsn, block_after, disk_len, short_len};
+
+/// The bytes before the commits of a frame.
+pub(crate) const FRAME_HEADER_BYTES: usize = 48;
+
+const CHECKSUM_BYTES: usize = 4;
+
+/// What a writer says of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameFacts {
+    /// The header checksum of the frame before.
+    pub(crate) chain: u32,
+    /// How many commits follow; a witness has none.
+    pub(crate) commits: u32,
+    /// This segment was stable up to this byte when the frame was written.
+    pub(crate) claim: u64,
+    /// Where the frame before this one ends in this segment, or where frames begin.
+    pub(crate) follows: u64,
+    /// The LSN of the first commit, or of the one that will come next.
+    pub(crate) first_lsn: Lsn,
+    /// Microseconds since 1970 when it was written; told, never trusted.
+    pub(crate) time_us: u64,
+}
+
+/// Fills in the header of a frame whose commits stand behind [`FRAME_HEADER_BYTES`] of room, and
+/// returns its checksum, which the next frame names as its chain.
+pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64) -> u32 {
+    let len = short_len(frame.len());
+    let body_sum = checksum(salt, offset, frame.get(FRAME_HEADER_BYTES..).unwrap_or_default());
+    let mut head = Vec::with_capacity(FRAME_HEADER_BYTES);
+    head.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    for word in [
+        len,
+        body_sum,
+        facts.chain,
+        facts.commits,
+        place_in_segment(facts.claim),
+        place_in_segment(facts.follows),
+        0,
+    ] {
+        head.extend_from_slice(&word.to_le_bytes());
+    }
+    head.extend_from_slice(&facts.first_lsn.get().to_le_bytes());
+    head.extend_from_slice(&facts.time_us.to_le_bytes());
+    let sum = checksum(salt, offset, head.get(CHECKSUM_BYTES..).unwrap_or_default());
+    head.splice(..CHECKSUM_BYTES, sum.to_le_bytes());
+    if let Some(room) = frame.get_mut(..FRAME_HEADER_BYTES) {
+        room.copy_from_slice(&head);
+    }
+    sum
+}
+
+fn place_in_segment(offset: u64) -> u32 {
+    u32::try_from(offset.min(SEGMENT_BYTES_MAX)).unwrap_or(u32::MAX)
+}
+
+/// A header whose checksum fits its bytes, its place and its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    pub(crate) facts: FrameFacts,
+    /// What the next frame must name as its chain.
+    pub(crate) sum: u32,
+    /// Where the frame begins in its segment.
+    pub(crate) begin: u64,
+    /// The bytes of the frame, header included.
+    pub(crate) len: u64,
+    body_sum: u32,
+}
+
+/// A frame whose checksums fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) header: FrameHeader,
+    /// The commits, one record after the other.
+    pub(crate) records: &'a [u8],
+}
+
+impl FrameHeader {
+    /// Reads the header at the front of `bytes`, which stand at `offset` of their segment.
+    pub(crate) fn decode(bytes: &[u8], salt: u64, offset: u64) -> Option<FrameHeader> {
+        let head = bytes.get(..FRAME_HEADER_BYTES)?;
+        let mut from = Reader::new(head);
+        let sum = from.u32().ok()?;
+        let len = u64::from(from.u32().ok()?);
+        if len < disk_len(FRAME_HEADER_BYTES) {
+            return None;
+        }
+        if checksum(salt, offset, head.get(CHECKSUM_BYTES..)?) != sum {
+            return None;
+        }
+        let body_sum = from.u32().ok()?;
+        let chain = from.u32().ok()?;
+        let commits = from.u32().ok()?;
+        let claim = u64::from(from.u32().ok()?);
+        let follows = u64::from(from.u32().ok()?);
+        from.u32().ok()?;
+        let first_lsn = Lsn::new(from.u64().ok()?);
+        let time_us = from.u64().ok()?;
+        let before = FRAMES_BEGIN..=offset;
+        let in_order = before.contains(&claim) && before.contains(&follows);
+        let facts = FrameFacts { chain, commits, claim, follows, first_lsn, time_us };
+        in_order.then_some(FrameHeader { facts, sum, begin: offset, len, body_sum })
+    }
+
+    /// Checks the body: `bytes` is the whole frame.
+    pub(crate) fn verify(self, bytes: &[u8], salt: u64) -> Option<Frame<'_>> {
+        let records = bytes.get(FRAME_HEADER_BYTES..)?;
+        let whole = disk_len(bytes.len()) == self.len;
+        (whole && checksum(salt, self.begin, records) == self.body_sum)
+            .then_some(Frame { header: self, records })
+    }
+
+    /// Where the frame ends in its segment.
+    pub(crate) fn end(&self) -> u64 {
+        self.begin + self.len
+    }
+
+    /// The last commit up to and including this frame.
+    pub(crate) fn last_lsn(&self) -> Lsn {
+        let after = self.facts.first_lsn.plus(u64::from(self.facts.commits));
+        Lsn::new(after.get().saturating_sub(1))
+    }
+}
+
+/// The two places where the frame after one that ends at `end` may begin: packed behind it, or at
+/// the next block, where a sync closed this one.
+pub(crate) fn next_places(end: u64) -> impl Iterator<Item = u64> {
+    let packed = if end % BLOCK_BYTES == 0 { None } else { Some(end) };
+    packed.into_iter().chain([block_after(end)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(commits: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; FRAME_HEADER_BYTES];
+        bytes.extend_from_slice(commits);
+        bytes
+    }
+
+    fn facts() -> FrameFacts {
+        FrameFacts {
+            chain: 11,
+            commits: 2,
+            claim: FRAMES_BEGIN,
+            follows: FRAMES_BEGIN,
+            first_lsn: Lsn::new(5),
+            time_us: 99,
+        }
+    }
+
+    fn read(bytes: &[u8], salt: u64, offset: u64) -> Option<FrameHeader> {
+        let header = FrameHeader::decode(bytes, salt, offset)?;
+        header.verify(bytes, salt).map(|frame| frame.header)
+    }
+
+    #[test]
+    fn a_frame_comes_back_and_every_flipped_bit_is_seen() {
+        let mut bytes = framed(b"two commits");
+        let sum = seal(&mut bytes, &facts(), 42, 4096);
+        let header = FrameHeader::decode(&bytes, 42, 4096).unwrap();
+        assert_eq!((header.facts, header.sum), (facts(), sum));
+        assert_eq!(header.verify(&bytes, 42).unwrap().records, b"two commits");
+        assert_eq!(header.end(), 4096 + bytes.len() as u64);
+        assert_eq!(header.last_lsn(), Lsn::new(6));
+        for bit in 0..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read(&bad, 42, 4096), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_segment_or_place_is_none() {
+        let mut bytes = framed(b"x");
+        seal(&mut bytes, &facts(), 42, 4096);
+        assert!(read(&bytes, 42, 4096).is_some());
+        assert!(read(&bytes, 42, 8192).is_none());
+        assert!(read(&bytes, 43, 4096).is_none());
+    }
+
+    #[test]
+    fn a_torn_body_leaves_the_header_as_evidence() {
+        let mut bytes = framed(b"a body that was torn");
+        seal(&mut bytes, &facts(), 42, 4096);
+        bytes.truncate(FRAME_HEADER_BYTES + 3);
+        assert!(FrameHeader::decode(&bytes, 42, 4096).is_some());
+        assert!(read(&bytes, 42, 4096).is_none());
+    }
+
+    #[test]
+    fn zeros_are_no_frame() {
+        assert!(FrameHeader::decode(&[0; 4096], 0, 4096).is_none());
+    }
+
+    #[test]
+    fn the_next_frame_stands_behind_or_at_the_next_block() {
+        assert_eq!(next_places(5000).collect::<Vec<_>>(), [5000, 8192]);
+        assert_eq!(next_places(8192).collect::<Vec<_>>(), [8192]);
+    }
+}

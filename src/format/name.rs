@@ -1,0 +1,74 @@
+//! The names of files in a store. FORMAT.md section 1.
+
+use super::{CheckpointNo, SegmentNo};
+
+pub(crate) const LOCK: &str = "LOCK";
+const TEMPORARY: &str = ".tmp";
+
+/// What a name in the directory stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Lock,
+    Segment(SegmentNo),
+    Checkpoint(CheckpointNo),
+    /// A file that was being made: removed by the next boot.
+    Temporary,
+}
+
+pub(crate) fn segment(number: SegmentNo) -> String {
+    format!("log-{:010}.roc", number.0)
+}
+
+pub(crate) fn checkpoint(number: CheckpointNo) -> String {
+    format!("checkpoint-{:010}.roc", number.0)
+}
+
+/// The name that a file has until it is whole.
+pub(crate) fn temporary(name: &str) -> String {
+    format!("{name}{TEMPORARY}")
+}
+
+/// Reads a name; `None` for what is not ours.
+pub(crate) fn parse(name: &str) -> Option<Name> {
+    if name == LOCK {
+        return Some(Name::Lock);
+    }
+    if let Some(whole) = name.strip_suffix(TEMPORARY) {
+        return parse(whole).filter(|kind| *kind != Name::Lock).map(|_| Name::Temporary);
+    }
+    let stem = name.strip_suffix(".roc")?;
+    if let Some(digits) = stem.strip_prefix("log-") {
+        return number(digits).map(|n| Name::Segment(SegmentNo(n)));
+    }
+    stem.strip_prefix("checkpoint-").and_then(number).map(|n| Name::Checkpoint(CheckpointNo(n)))
+}
+
+fn number(digits: &str) -> Option<u64> {
+    let plain = digits.len() >= 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = digits.len() == 10 || !digits.starts_with('0');
+    if plain && canonical { digits.parse().ok().filter(|n| *n > 0) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back() {
+        for n in [1, 7, 9_999_999_999, 10_000_000_000, u64::MAX] {
+            assert_eq!(parse(&segment(SegmentNo(n))), Some(Name::Segment(SegmentNo(n))));
+            let checkpoint = checkpoint(CheckpointNo(n));
+            assert_eq!(parse(&checkpoint), Some(Name::Checkpoint(CheckpointNo(n))));
+            assert_eq!(parse(&temporary(&checkpoint)), Some(Name::Temporary));
+        }
+        assert_eq!(parse("LOCK"), Some(Name::Lock));
+    }
+
+    #[test]
+    fn foreign_names_are_nobody() {
+        for name in ["", "log-1.roc", "log-0000000000.roc", "log-00000000001.roc", "LOCK.tmp", "x"]
+        {
+            assert_eq!(parse(name), None, "{name}");
+        }
+    }
+}

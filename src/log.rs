@@ -1,0 +1,14 @@
+//! The redo log: segments that are written once and read in order.
+//!
+//! # Invariants
+//! - A block whose sync has begun is never written again.
+//! - A frame that states a new claim begins a block, so that looking at the beginning of every
+//!   block finds every claim.
+//! - A reader never writes; what broken bytes mean is for `boot::verdict` to say.
+
+pub(crate) mod chain;
+pub(crate) mod cut;
+pub(crate) mod scan;
+pub(crate) mod segment;
+pub(crate) mod tail;
+pub(crate) mod writer;

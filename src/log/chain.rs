@@ -1,0 +1,113 @@
+//! The segments that a piece of the log lies in, found backwards by their seals, and the walk
+//! forward through them.
+
+use super::scan::{SegmentReader, Standing, Unreadable};
+use crate::error::Result;
+use crate::format::frame::Frame;
+use crate::format::{Lineage, Place, SegmentNo};
+use crate::storage::directory::Directory;
+
+/// Segments that continue each other, oldest first.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) segments: Vec<SegmentReader>,
+    /// Where in the first one to begin.
+    pub(crate) start: Place,
+}
+
+/// A link of the chain that is not what it should be.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) segment: SegmentNo,
+    pub(crate) why: BrokenLink,
+}
+
+#[derive(Debug)]
+pub(crate) enum BrokenLink {
+    Unreadable(Unreadable),
+    /// Its header names another store.
+    Foreign,
+    /// No segment holds the place that the log is needed from.
+    BeginsLate,
+}
+
+/// How reading a segment up to its seal can end.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// At the seal, exactly.
+    AtSeal,
+    /// Nothing continues here.
+    Nothing,
+    /// A valid frame stands here that does not continue the chain.
+    BreaksChain(u64),
+}
+
+impl Chain {
+    /// Follows the seals from `newest` back to where `from` lies.
+    pub(crate) fn back_to(
+        dir: &Directory,
+        lineage: Lineage,
+        newest: SegmentNo,
+        from: &Place,
+    ) -> Result<Chain, Broken> {
+        let mut segments = Vec::new();
+        let mut number = newest;
+        loop {
+            let broken = |why| Broken { segment: number, why };
+            let segment = SegmentReader::open(dir, number)
+                .map_err(|why| broken(BrokenLink::Unreadable(why)))?;
+            if segment.header.lineage != lineage {
+                return Err(broken(BrokenLink::Foreign));
+            }
+            let (header, before) = (segment.header, segment.header.before);
+            segments.push(segment);
+            // A place at the end of one segment is the same as the beginning of the next.
+            let same = before.lsn == from.lsn && before.chain == from.chain;
+            let start = if number == from.segment {
+                Some(*from)
+            } else if before.segment < number && (before.segment <= from.segment && same) {
+                Some(header.begin())
+            } else {
+                None
+            };
+            if let Some(start) = start {
+                segments.reverse();
+                return Ok(Chain { segments, start });
+            }
+            if before.segment.0 == 0 || before.segment < from.segment {
+                return Err(broken(BrokenLink::BeginsLate));
+            }
+            number = before.segment;
+        }
+    }
+}
+
+/// Reads frames until `until`, or until nothing continues; `place` follows.
+pub(crate) fn read_frames(
+    segment: &mut SegmentReader,
+    place: &mut Place,
+    until: Option<Place>,
+    mut each: impl FnMut(&Frame<'_>) -> Result<()>,
+) -> Result<Ended> {
+    loop {
+        if until.is_some_and(|until| place.offset >= until.offset) {
+            let exact = until.is_some_and(|until| {
+                (until.offset, until.lsn, until.chain) == (place.offset, place.lsn, place.chain)
+            });
+            return Ok(if exact { Ended::AtSeal } else { Ended::BreaksChain(place.offset) });
+        }
+        match segment.next(place)? {
+            Standing::Continues(frame) => {
+                each(&frame)?;
+                *place = Place {
+                    segment: place.segment,
+                    offset: frame.header.end(),
+                    lsn: frame.header.last_lsn(),
+                    chain: frame.header.sum,
+                };
+            }
+            Standing::BreaksChain(offset) => return Ok(Ended::BreaksChain(offset)),
+            Standing::Nothing => return Ok(Ended::Nothing),
+        }
+    }
+}

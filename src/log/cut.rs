@@ -1,0 +1,63 @@
+//! Cutting a stable piece out of the log of a running store, for a checkpoint.
+
+use super::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
+use super::scan::Unreadable;
+use super::tail::{Tail, TailBuilder};
+use crate::error::{Error, Result};
+use crate::format::{Lineage, Place, name};
+use crate::storage::directory::Directory;
+
+/// Reads and sorts what lies between two stable places. Whatever is wrong with it is damage: all
+/// of it was synced.
+pub(crate) fn cut(dir: &Directory, lineage: Lineage, from: &Place, to: &Place) -> Result<Tail> {
+    let chain = Chain::back_to(dir, lineage, to.segment, from)
+        .map_err(|broken| broken_link(dir, broken))?;
+    let mut builder = TailBuilder::default();
+    let mut place = chain.start;
+    let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
+    for (at, mut segment) in chain.segments.into_iter().enumerate() {
+        if at > 0 {
+            place = segment.header.begin();
+        }
+        let until = seals.get(at).copied().unwrap_or(*to);
+        let path = segment.path().to_owned();
+        let ended = read_frames(&mut segment, &mut place, Some(until), |frame| {
+            builder
+                .add(frame.records, frame.header.facts.commits)
+                .map_err(|why| Error::damaged(&path, frame.header.begin, why))
+        })?;
+        match ended {
+            Ended::AtSeal => {}
+            Ended::Nothing => {
+                let what = "a frame that was synced is no longer valid";
+                return Err(Error::damaged(&path, place.offset, what).at_lsn(place.lsn.next()));
+            }
+            Ended::BreaksChain(offset) => {
+                let what = "a frame does not continue the one before it";
+                return Err(Error::damaged(&path, offset, what).at_lsn(place.lsn.next()));
+            }
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// The error for a segment that is needed and cannot be used.
+pub(crate) fn broken_link(dir: &Directory, broken: Broken) -> Error {
+    let path = dir.path_of(&name::segment(broken.segment));
+    match broken.why {
+        BrokenLink::Unreadable(Unreadable::Refused(error)) => error,
+        BrokenLink::Unreadable(Unreadable::Absent) => {
+            Error::damaged(&path, 0, "a segment of the log that is needed is absent")
+        }
+        BrokenLink::Unreadable(Unreadable::CutShort(len)) => {
+            Error::damaged(&path, len, "the segment is shorter than its header says")
+        }
+        BrokenLink::Unreadable(Unreadable::BadHeader(why)) => {
+            crate::checkpoint::reader::malformed(&path, 0, why)
+        }
+        BrokenLink::Foreign => Error::damaged(&path, 0, "this segment belongs to another store"),
+        BrokenLink::BeginsLate => {
+            Error::damaged(&path, 0, "the log before this segment is needed and gone")
+        }
+    }
+}

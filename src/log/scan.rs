@@ -1,0 +1,192 @@
+//! Reading the log: frame after frame, and the search for claims behind a broken place.
+//!
+//! # Invariants
+//! - Reads and never writes; tells what stands at a place and leaves the verdict to others.
+//! - Memory is bounded by a window and the longest frame whose header is valid, which is never
+//!   longer than the file.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::format::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, next_places};
+use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
+use crate::format::{
+    BLOCK_BYTES, Lsn, Malformed, Place, SECTOR_BYTES, SegmentNo, block_after, disk_len, memory_len,
+    name,
+};
+use crate::storage::OpenMode;
+use crate::storage::directory::{Directory, StoreFile};
+
+const WINDOW_BYTES: u64 = 256 << 10;
+
+/// A segment whose header is valid.
+#[derive(Debug)]
+pub(crate) struct SegmentReader {
+    pub(crate) header: SegmentHeader,
+    file: StoreFile,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+/// Evidence that the log was synced up to some place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) offset: u64,
+    /// The commit that followed when it was stated.
+    pub(crate) stated_before: Lsn,
+}
+
+/// Why a segment cannot be read at all.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    /// The system refused: an I/O error, not a verdict on the bytes.
+    Refused(Error),
+    /// There is no such file.
+    Absent,
+    /// The file is shorter than its header says; this many bytes.
+    CutShort(u64),
+    /// The header is not one.
+    BadHeader(Malformed),
+}
+
+/// What stands at a place of the log.
+#[derive(Debug)]
+pub(crate) enum Standing<'a> {
+    /// A valid frame that continues the chain.
+    Continues(Frame<'a>),
+    /// A valid frame in the right place that names another predecessor; it begins here.
+    BreaksChain(u64),
+    /// Anything else.
+    Nothing,
+}
+
+impl SegmentReader {
+    /// Opens a segment by its number and checks its header and length.
+    pub(crate) fn open(dir: &Directory, number: SegmentNo) -> Result<SegmentReader, Unreadable> {
+        let file = match dir.open(&name::segment(number), OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Err(Unreadable::Absent),
+            Err(error) => return Err(Unreadable::Refused(error)),
+        };
+        let head = file.read(0, disk_len(SECTOR_BYTES)).map_err(Unreadable::Refused)?;
+        let header = SegmentHeader::decode(&head).map_err(Unreadable::BadHeader)?;
+        if header.number != number {
+            return Err(Unreadable::BadHeader(Malformed::Field("number")));
+        }
+        let len = file.len().map_err(Unreadable::Refused)?;
+        if len < header.len {
+            return Err(Unreadable::CutShort(len));
+        }
+        Ok(SegmentReader { header, file, window: Vec::new(), window_at: 0 })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Looks at the place where the log should continue.
+    pub(crate) fn next(&mut self, place: &Place) -> Result<Standing<'_>> {
+        let mut found = None;
+        for offset in next_places(place.offset) {
+            let Some(header) = self.header_at(offset)? else { continue };
+            if header.facts.follows != place.offset || !self.body_fits(&header)? {
+                continue;
+            }
+            let continues =
+                header.facts.chain == place.chain && header.facts.first_lsn == place.lsn.next();
+            if !continues {
+                return Ok(Standing::BreaksChain(offset));
+            }
+            found = Some(header);
+            break;
+        }
+        let Some(header) = found else { return Ok(Standing::Nothing) };
+        let salt = self.header.salt;
+        let bytes = self.bytes(header.begin, header.len)?;
+        Ok(header.verify(bytes, salt).map_or(Standing::Nothing, Standing::Continues))
+    }
+
+    /// Searches every block after `offset` for the furthest claim, up to the segment's end.
+    pub(crate) fn furthest_claim(&mut self, offset: u64) -> Result<Claim> {
+        let mut furthest =
+            Claim { offset: self.header.claim, stated_before: self.header.before.lsn };
+        let mut block = block_after(offset).max(FRAMES_BEGIN);
+        while block < self.header.len {
+            if let Some(header) = self.header_at(block)?
+                && header.facts.claim > furthest.offset
+            {
+                let stated_before = header.facts.first_lsn;
+                furthest = Claim { offset: header.facts.claim, stated_before };
+            }
+            block += BLOCK_BYTES;
+        }
+        Ok(furthest)
+    }
+
+    /// Forgets what was read, to look again.
+    pub(crate) fn forget(&mut self) {
+        self.window.clear();
+    }
+
+    /// The bytes that are not zero from `offset` to the segment's end: what a torn tail leaves.
+    pub(crate) fn bytes_not_zero(&mut self, offset: u64) -> Result<u64> {
+        let (mut from, mut last) = (offset, offset);
+        while from < self.header.len {
+            let len = WINDOW_BYTES.min(self.header.len - from);
+            let bytes = self.bytes(from, len)?;
+            if let Some(at) = bytes.iter().rposition(|byte| *byte != 0) {
+                last = from + disk_len(at) + 1;
+            }
+            from += len;
+        }
+        Ok(last - offset)
+    }
+
+    fn header_at(&mut self, offset: u64) -> Result<Option<FrameHeader>> {
+        let salt = self.header.salt;
+        let room = self.header.len.saturating_sub(offset);
+        if room < disk_len(FRAME_HEADER_BYTES) {
+            return Ok(None);
+        }
+        let bytes = self.bytes(offset, disk_len(FRAME_HEADER_BYTES))?;
+        Ok(FrameHeader::decode(bytes, salt, offset).filter(|header| header.len <= room))
+    }
+
+    fn body_fits(&mut self, header: &FrameHeader) -> Result<bool> {
+        let salt = self.header.salt;
+        let bytes = self.bytes(header.begin, header.len)?;
+        Ok(header.verify(bytes, salt).is_some())
+    }
+
+    /// The bytes at `offset`, through a window that moves forward.
+    fn bytes(&mut self, offset: u64, len: u64) -> Result<&[u8]> {
+        let inside = offset >= self.window_at
+            && offset + len <= self.window_at + disk_len(self.window.len());
+        if !inside {
+            let want = len.max(WINDOW_BYTES).min(self.header.len - offset);
+            self.window = self.file.read(offset, want)?;
+            self.window_at = offset;
+            if disk_len(self.window.len()) < len {
+                let end = offset + disk_len(self.window.len());
+                return Err(Error::damaged(self.file.path(), end, "the file became shorter"));
+            }
+        }
+        let from = memory_len(offset - self.window_at);
+        Ok(self.window.get(from..from + memory_len(len)).unwrap_or_default())
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    use std::error::Error as _;
+    error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
+}
+
+impl Error {
+    /// Whether this is the system's word that a file does not exist.
+    pub(crate) fn is_absent(&self) -> bool {
+        is_absent(self)
+    }
+}

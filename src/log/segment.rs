@@ -1,0 +1,65 @@
+//! Making segments: under a temporary name, whole, then published.
+
+use crate::error::Result;
+use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
+use crate::format::{BLOCK_BYTES, SegmentNo, block_after, name};
+use crate::storage::directory::{Directory, StoreFile};
+
+/// The length of the segment that a boot begins with: short, so that boot is.
+pub(crate) const FIRST_SEGMENT_BYTES: u64 = 256 << 10;
+
+/// How much longer a segment is than the one before it, until it has the configured length.
+const GROWTH: u64 = 4;
+
+/// A segment that has its length and zeros, but no header and no name yet.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) number: SegmentNo,
+    pub(crate) len: u64,
+    file: StoreFile,
+}
+
+impl Spare {
+    /// Makes a spare segment with zeros written in block-sized writes, ahead of use.
+    ///
+    /// A synced commit into space that was written before costs the device half of what one into
+    /// merely allocated space does; block-sized writes keep the page cache from gathering large
+    /// folios, of which every sync would write the whole.
+    pub(crate) fn prewritten(dir: &Directory, number: SegmentNo, len: u64) -> Result<Spare> {
+        let spare = Spare::allocated(dir, number, len)?;
+        let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
+        for block in 0..len / BLOCK_BYTES {
+            spare.file.write(&zeros, block * BLOCK_BYTES)?;
+        }
+        Ok(spare)
+    }
+
+    /// Makes what was written ahead stable, so that the sync that gives it its name is short.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync()
+    }
+
+    /// Makes a spare segment that has its length only: for a frame that cannot wait or is huge.
+    pub(crate) fn allocated(dir: &Directory, number: SegmentNo, len: u64) -> Result<Spare> {
+        let file = dir.create_temporary(&name::segment(number))?;
+        file.set_len(len)?;
+        Ok(Spare { number, len, file })
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file.write(bytes, offset)
+    }
+
+    /// Gives it its header and its name; it exists whole from here on, also after a power loss.
+    pub(crate) fn publish(self, dir: &Directory, header: &SegmentHeader) -> Result<StoreFile> {
+        self.file.write(&header.encode(), 0)?;
+        self.file.sync()?;
+        dir.publish(&name::segment(self.number), self.file)
+    }
+}
+
+/// The length of the segment after one of `len` bytes, with room for a frame of `frame` bytes.
+pub(crate) fn next_len(len: u64, frame: u64, configured: u64) -> u64 {
+    let grown = len.saturating_mul(GROWTH).min(configured);
+    block_after(grown.max(FRAMES_BEGIN + frame).min(SEGMENT_BYTES_MAX))
+}

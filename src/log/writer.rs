@@ -1,0 +1,252 @@
+//! The end of the log: where frames are appended and syncs begin.
+//!
+//! # Invariants
+//! - Starting a sync closes the block: the next frame begins a new one.
+//! - A frame's claim is what had been synced when it was written, and a frame with a new claim
+//!   begins a block.
+//! - After an error the writer is not used again; the store is poisoned.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use super::segment::{Spare, next_len};
+use super::tail::ReplayWork;
+use crate::error::Result;
+use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal};
+use crate::format::lock::LockSector;
+use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
+use crate::format::{BLOCK_BYTES, Lsn, Place, SegmentNo, block_after, disk_len, memory_len};
+use crate::storage::directory::{Directory, StoreFile};
+
+/// Where the keeper leaves the next segment.
+pub(crate) type SpareSlot = Arc<Mutex<Option<Spare>>>;
+
+/// The open end of the log.
+#[derive(Debug)]
+pub(crate) struct LogWriter {
+    dir: Directory,
+    lock_file: StoreFile,
+    header: SegmentHeader,
+    file: StoreFile,
+    /// After the last frame.
+    end: Place,
+    /// Where the next frame goes.
+    next: u64,
+    /// Everything up to here is stable.
+    synced: Place,
+    /// The claim of the last frame written, or of the header.
+    stated_claim: u64,
+    /// The last commit that some frame or header states to be stable.
+    witnessed: Lsn,
+    /// What a boot would replay of all that was appended since this open.
+    work: ReplayWork,
+    segment_bytes: u64,
+    spare: SpareSlot,
+}
+
+/// A sync under way: what will be stable when it returns.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    file: StoreFile,
+    place: Place,
+}
+
+impl Sync {
+    /// Runs the sync; the log may be appended to meanwhile.
+    pub(crate) fn run(&self) -> Result<()> {
+        self.file.sync()
+    }
+}
+
+impl LogWriter {
+    /// Continues the log in a segment that is stable up to `end`.
+    pub(crate) fn new(
+        dir: Directory,
+        lock_file: StoreFile,
+        header: SegmentHeader,
+        file: StoreFile,
+        end: Place,
+        segment_bytes: u64,
+    ) -> LogWriter {
+        let next = block_after(end.offset);
+        LogWriter {
+            dir,
+            lock_file,
+            stated_claim: header.claim,
+            header,
+            file,
+            end,
+            next,
+            synced: end,
+            witnessed: end.lsn,
+            work: ReplayWork::default(),
+            segment_bytes,
+            spare: SpareSlot::default(),
+        }
+    }
+
+    /// Appends one frame: `frame` holds [`FRAME_HEADER_BYTES`] of room and the records. With
+    /// `close`, a sync will follow, so the write fills its block.
+    pub(crate) fn append(&mut self, frame: &mut Vec<u8>, commits: u32, close: bool) -> Result<()> {
+        let len = disk_len(frame.len());
+        if self.place_for_frame() + len > self.header.len {
+            self.begin_segment(len)?;
+        }
+        let offset = self.place_for_frame();
+        let facts = FrameFacts {
+            chain: self.end.chain,
+            commits,
+            claim: self.claim(),
+            follows: self.end.offset,
+            first_lsn: self.end.lsn.next(),
+            time_us: now_us(),
+        };
+        let chain = seal(frame, &facts, self.header.salt, offset);
+        if close {
+            // A whole block is written without reading what the page held before.
+            frame.resize(memory_len(block_after(offset + len) - offset), 0);
+        }
+        self.file.write(frame, offset)?;
+        self.stated_claim = facts.claim;
+        self.witnessed = self.synced.lsn;
+        self.work.bytes += block_after(offset + len) - block_after(self.end.offset.min(offset));
+        self.end = Place {
+            segment: self.header.number,
+            offset: offset + len,
+            lsn: self.end.lsn.plus(u64::from(commits)),
+            chain,
+        };
+        self.next = self.end.offset;
+        Ok(())
+    }
+
+    /// A witness that what was acknowledged is stable, for a log that falls idle.
+    pub(crate) fn append_witness(&mut self) -> Result<()> {
+        self.append(&mut vec![0; FRAME_HEADER_BYTES], 0, false)
+    }
+
+    /// Whether the last acknowledged commit has no witness yet.
+    pub(crate) fn lacks_witness(&self) -> bool {
+        self.synced.lsn == self.end.lsn && self.synced.lsn > self.witnessed
+    }
+
+    /// Closes the block and says what to sync.
+    pub(crate) fn begin_sync(&mut self) -> Sync {
+        self.next = block_after(self.end.offset);
+        Sync { file: self.file.clone(), place: self.end }
+    }
+
+    /// Takes note that a sync returned.
+    pub(crate) fn end_sync(&mut self, sync: &Sync) {
+        let newer =
+            (sync.place.segment, sync.place.offset) > (self.synced.segment, self.synced.offset);
+        if newer {
+            self.synced = sync.place;
+        }
+    }
+
+    /// Takes note of how many operations a frame held.
+    pub(crate) fn count_operations(&mut self, operations: u64) {
+        self.work.operations += operations;
+    }
+
+    /// What a boot would replay of all that was appended since this open.
+    pub(crate) fn work(&self) -> ReplayWork {
+        self.work
+    }
+
+    /// Whether every commit that was appended is stable.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced.lsn == self.end.lsn
+    }
+
+    /// Everything before this place is stable.
+    pub(crate) fn synced(&self) -> Place {
+        self.synced
+    }
+
+    /// The segment that is appended to.
+    pub(crate) fn newest_segment(&self) -> SegmentNo {
+        self.header.number
+    }
+
+    /// Whether the segment is half used, which is when the next one should be made.
+    pub(crate) fn is_half_used(&self) -> bool {
+        self.next * 2 > self.header.len
+    }
+
+    /// Where to put a spare segment, and the number and length it needs; `None` while the current
+    /// segment has room enough.
+    pub(crate) fn wants_spare(&self) -> Option<(SpareSlot, SegmentNo, u64)> {
+        let number = SegmentNo(self.header.number.0 + 1);
+        let made = self.spare.lock().as_ref().is_some_and(|spare| spare.number == number);
+        let len = next_len(self.header.len, 0, self.segment_bytes);
+        (self.is_half_used() && !made).then(|| (Arc::clone(&self.spare), number, len))
+    }
+
+    fn claim(&self) -> u64 {
+        let here = self.synced.segment == self.header.number;
+        if here { self.synced.offset.max(self.header.claim) } else { self.header.claim }
+    }
+
+    fn place_for_frame(&self) -> u64 {
+        if self.claim() > self.stated_claim { block_after(self.next) } else { self.next }
+    }
+
+    /// Closes this segment and begins the next: sync the old one, then give the new one a header
+    /// that seals it, sync, rename, sync the directory, and name it in LOCK.
+    fn begin_segment(&mut self, frame: u64) -> Result<()> {
+        let sync = self.begin_sync();
+        sync.run()?;
+        self.end_sync(&sync);
+        let number = SegmentNo(self.header.number.0 + 1);
+        let len = next_len(self.header.len, frame, self.segment_bytes);
+        let ready = self.spare.lock().take();
+        let spare = match ready {
+            Some(spare) if spare.number == number && spare.len >= FRAMES_BEGIN + frame => spare,
+            _ => Spare::allocated(&self.dir, number, len)?,
+        };
+        let header = SegmentHeader {
+            number,
+            len: spare.len,
+            salt: random_u64()?,
+            claim: FRAMES_BEGIN,
+            before: self.end,
+            ..self.header
+        };
+        self.file = spare.publish(&self.dir, &header)?;
+        self.header = header;
+        self.end = header.begin();
+        self.synced = self.end;
+        self.next = FRAMES_BEGIN;
+        self.stated_claim = header.claim;
+        self.witnessed = self.synced.lsn;
+        write_lock_sector(&self.lock_file, &header)
+    }
+}
+
+/// Names the newest segment in LOCK, after it is durable.
+pub(crate) fn write_lock_sector(lock_file: &StoreFile, newest: &SegmentHeader) -> Result<()> {
+    let sector =
+        LockSector { lineage: newest.lineage, epoch: newest.epoch, newest_segment: newest.number };
+    lock_file.write(&sector.encode(), 0)?;
+    lock_file.sync()
+}
+
+/// Eight bytes from the operating system's generator.
+pub(crate) fn random_u64() -> Result<u64> {
+    getrandom::u64().map_err(|cause| {
+        use crate::error::{Error, ErrorKind};
+        Error::new(ErrorKind::Io, "the operating system gave no random bytes")
+            .caused_by(Arc::new(cause))
+    })
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+const _: () = assert!(FRAME_HEADER_BYTES as u64 <= BLOCK_BYTES);

@@ -1,0 +1,188 @@
+//! How a store is opened.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::block::Compression;
+use crate::format::segment::SEGMENT_BYTES_MAX;
+use crate::report::Progress;
+use crate::storage::{Disk, Storage};
+use crate::store::Store;
+
+/// What a commit survives once it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The loss of power: the commit is on stable storage.
+    #[default]
+    Machine,
+    /// Any death of the process, `kill -9` included: the commit is with the operating system. Power
+    /// loss may take it until the next sync, at most `sync_interval` later.
+    Process,
+}
+
+type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Settings for [`Options::open`]; each has a default that suits a service.
+///
+/// ```
+/// use std::time::Duration;
+/// use rocstate::{Durability, Store};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = Store::options()
+///     .boot_budget(Duration::from_millis(20))
+///     .durability(Durability::Process)
+///     .keep_checkpoints(3)
+///     .open(dir.path())?;
+/// # rocstate::Result::Ok(())
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) boot_budget: Duration,
+    pub(crate) durability: Durability,
+    pub(crate) sync_interval: Duration,
+    pub(crate) compression: Compression,
+    pub(crate) keep_checkpoints: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) read_only: bool,
+    pub(crate) create: bool,
+    pub(crate) on_progress: Option<OnProgress>,
+    pub(crate) storage: Arc<dyn Storage>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            boot_budget: Duration::from_millis(50),
+            durability: Durability::Machine,
+            sync_interval: Duration::from_millis(10),
+            compression: Compression::None,
+            keep_checkpoints: 2,
+            segment_bytes: 16 << 20,
+            read_only: false,
+            create: true,
+            on_progress: None,
+            storage: Arc::new(Disk),
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("boot_budget", &self.boot_budget)
+            .field("durability", &self.durability)
+            .field("sync_interval", &self.sync_interval)
+            .field("compression", &self.compression)
+            .field("keep_checkpoints", &self.keep_checkpoints)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("read_only", &self.read_only)
+            .field("create", &self.create)
+            .field("storage", &self.storage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// How long a boot may take: checkpoints keep the log short enough. Default 50 ms.
+    pub fn boot_budget(mut self, budget: Duration) -> Options {
+        self.boot_budget = budget;
+        self
+    }
+
+    /// The durability of commits that do not say. Default [`Durability::Machine`].
+    pub fn durability(mut self, durability: Durability) -> Options {
+        self.durability = durability;
+        self
+    }
+
+    /// How soon a `Process` commit is synced. Default 10 ms.
+    pub fn sync_interval(mut self, interval: Duration) -> Options {
+        self.sync_interval = interval;
+        self
+    }
+
+    /// How checkpoint blocks are kept. Default [`Compression::None`].
+    pub fn compression(mut self, compression: Compression) -> Options {
+        self.compression = compression;
+        self
+    }
+
+    /// How many checkpoints are kept, 1 to 64; with two, a damaged newest one is healed from the
+    /// older and the log since. Default 2.
+    pub fn keep_checkpoints(mut self, count: usize) -> Options {
+        self.keep_checkpoints = count;
+        self
+    }
+
+    /// How long segments of the log become, 64 KiB to 1 GiB; the first ones are shorter, and one
+    /// that must hold a larger commit is longer. Default 16 MiB.
+    pub fn segment_bytes(mut self, bytes: u64) -> Options {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Opens without a lock and without writing, also while another process writes. Default no.
+    pub fn read_only(mut self, read_only: bool) -> Options {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Whether a store is made where there is none. Default yes.
+    pub fn create(mut self, create: bool) -> Options {
+        self.create = create;
+        self
+    }
+
+    /// Is called during boot, from the opening thread, so that a host can feed its watchdog.
+    pub fn on_progress(mut self, call: impl Fn(Progress) + Send + Sync + 'static) -> Options {
+        self.on_progress = Some(Arc::new(call));
+        self
+    }
+
+    /// Where files are kept. Default [`Disk`].
+    pub fn storage(mut self, storage: impl Storage) -> Options {
+        self.storage = Arc::new(storage);
+        self
+    }
+
+    /// Boots the store in a directory. Blocks: in async code, call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// `Locked`: another process or handle has it. `NotFound`: it is absent and `create` is off.
+    /// `NotAStore`: the path holds something else. `NewerFormat`. `Damaged`: what is needed is
+    /// wrong and no redundancy heals it; nothing was changed. `Io`: the system refused; nothing was
+    /// changed. `Invalid`: a setting is out of range.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
+        self.check()?;
+        Store::boot(path.as_ref(), self)
+    }
+
+    pub(crate) fn progress(&self, progress: Progress) {
+        if let Some(call) = &self.on_progress {
+            call(progress);
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |what: &str| Err(Error::new(ErrorKind::Invalid, what));
+        if !(1..=64).contains(&self.keep_checkpoints) {
+            return refuse("keep_checkpoints must be 1 to 64");
+        }
+        if !(64 << 10..=SEGMENT_BYTES_MAX / 2).contains(&self.segment_bytes) {
+            return refuse("segment_bytes must be 64 KiB to 1 GiB");
+        }
+        if self.sync_interval.is_zero() || self.boot_budget.is_zero() {
+            return refuse("sync_interval and boot_budget must be more than zero");
+        }
+        match self.compression {
+            Compression::Zstd(level) if !(1..=19).contains(&level) => {
+                refuse("the level of zstd must be 1 to 19")
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Regions: named parts of the state, each durable or volatile, each with its own generation.
+//!
+//! # Invariants
+//! - A durable transaction holds no volatile state and the other way round: no type here lets one
+//!   reach the other; a fence carries a generation, not state.
+//! - A handle of an earlier open, or of a removed region, is `Stale`; it never reads the wrong object.
+
+mod cell;
+mod checked;
+mod durable;
+mod fenced;
+mod generation;
+pub(crate) mod handle;
+mod key;
+mod key_types;
+mod range;
+mod schema;
+mod stored;
+mod volatile;
+
+pub use cell::DurableCell;
+pub use durable::{DurableMap, Iter};
+pub use fenced::Fenced;
+pub use generation::Generation;
+pub use key::{AsKey, Key, KeyReader, KeyWriter, check_key_order};
+pub use range::{KeyPrefix, KeyRange};
+pub use volatile::{VolatileIter, VolatileMap, VolatileView};
+
+pub(crate) use generation::Births;
+pub(crate) use schema::{declare_cell, declare_map};
+pub(crate) use volatile::VolatileCore;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+
+/// What a durable region can hold: anything with plain serde derives.
+///
+/// Values are kept with [postcard](https://docs.rs/postcard), which writes no names. A type that it
+/// could write but not read back (untagged or internally tagged enums, fields that are skipped) is
+/// refused as `Unsupported` before anything is acknowledged.
+pub trait Value: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
+
+/// What every region has: a name and a generation.
+pub trait Region: sealed::Fence {
+    /// Its name in the store.
+    fn name(&self) -> &str;
+    /// Its generation: another one after every boot, discard and removal.
+    fn generation(&self) -> Generation;
+    /// Whether `born` is still its generation.
+    ///
+    /// # Errors
+    /// `Stale` if not: what was made under `born` belongs to a state that is gone.
+    fn check(&self, born: Generation) -> Result<()>;
+}
+
+pub(crate) mod sealed {
+    use std::sync::Arc;
+
+    use super::Generation;
+    use crate::error::Result;
+
+    /// Something that can say whether a generation is still the current one.
+    pub trait Fence {
+        #[doc(hidden)]
+        fn token(&self) -> Arc<dyn Token>;
+    }
+
+    /// A region's generation, without its state.
+    pub trait Token: Send + Sync {
+        #[doc(hidden)]
+        fn check(&self, born: Generation) -> Result<()>;
+    }
+}

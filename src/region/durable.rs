@@ -1,0 +1,466 @@
+//! Durable maps.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+
+use super::generation::Generation;
+use super::handle::{RegionCore, RegionTree};
+use super::key::{AsKey, Key, KeyWriter};
+use super::range::{KeyPrefix, KeyRange};
+use super::stored::{self, Stored};
+use super::{Region, Value, sealed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::KEY_BYTES_MAX;
+use crate::format::operation::Operation;
+use crate::state::State;
+use crate::transaction::Transaction;
+use crate::tree::{self, Tree};
+use crate::view::Readable;
+
+/// An ordered map whose entries survive every death of the process.
+///
+/// It is read at a [`View`](crate::View) or in a [`Transaction`], and changed in a transaction. A
+/// clone is the same region. It does not keep the store open.
+///
+/// The first touch of entries that are not in memory reads them, also inside a transaction, since
+/// an insert must know whether it replaces.
+///
+/// ```
+/// use rocstate::{DurableMap, Store};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = Store::open(dir.path())?;
+/// let log: DurableMap<(String, u64), String> = store.durable_map("log")?;
+/// store.transact(|tx| {
+///     log.insert(tx, ("ann".into(), 1), "in".into())?;
+///     log.insert(tx, ("ann".into(), 2), "out".into())?;
+///     log.insert(tx, ("bob".into(), 1), "in".into())
+/// })?;
+/// let view = store.view();
+/// let of_ann: Vec<_> = log.prefix(&view, &("ann",)).collect::<Result<_, _>>()?;
+/// assert_eq!(of_ann.len(), 2);
+/// assert_eq!(log.get(&view, &("bob", 1))?.map(String::as_str), Some("in"));
+/// # rocstate::Result::Ok(())
+/// ```
+pub struct DurableMap<K, V> {
+    core: Arc<RegionCore>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K, V> Clone for DurableMap<K, V> {
+    fn clone(&self) -> Self {
+        DurableMap { core: Arc::clone(&self.core), types: PhantomData }
+    }
+}
+
+impl<K, V> fmt::Debug for DurableMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DurableMap").field("name", &self.core.name).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> UnwindSafe for DurableMap<K, V> {}
+impl<K, V> RefUnwindSafe for DurableMap<K, V> {}
+
+impl<K, V> DurableMap<K, V> {
+    pub(crate) fn new(core: Arc<RegionCore>) -> Self {
+        DurableMap { core, types: PhantomData }
+    }
+
+    /// Its name in the store.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// Its generation: another one after every boot and removal.
+    pub fn generation(&self) -> Generation {
+        self.core.generation
+    }
+
+    /// Whether `born` is still its generation.
+    ///
+    /// # Errors
+    /// `Stale` if not.
+    pub fn check(&self, born: Generation) -> Result<()> {
+        self.core.check(born)
+    }
+}
+
+impl<K, V> sealed::Fence for DurableMap<K, V> {
+    fn token(&self) -> Arc<dyn sealed::Token> {
+        Arc::clone(&self.core) as Arc<dyn sealed::Token>
+    }
+}
+
+impl<K, V> Region for DurableMap<K, V> {
+    fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    fn generation(&self) -> Generation {
+        self.core.generation
+    }
+
+    fn check(&self, born: Generation) -> Result<()> {
+        self.core.check(born)
+    }
+}
+
+impl<K: Key, V: Value> DurableMap<K, V> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `Stale`: the handle is of an earlier open, or the region was removed. `Damaged`: the entries
+    /// could not be read, or this value not by its type. `Io`.
+    pub fn get<'a, Q: AsKey<K> + ?Sized, R: Readable + ?Sized>(
+        &self,
+        at: &'a R,
+        key: &Q,
+    ) -> Result<Option<&'a V>> {
+        let Some(tree) = self.tree(at)? else { return Ok(None) };
+        let found = tree.get(|other| key.compare(other))?;
+        found.map(|stored| stored.get(&self.core.name)).transpose()
+    }
+
+    /// Whether a key is present.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn contains_key<Q: AsKey<K> + ?Sized, R: Readable + ?Sized>(
+        &self,
+        at: &R,
+        key: &Q,
+    ) -> Result<bool> {
+        let Some(tree) = self.tree(at)? else { return Ok(false) };
+        Ok(tree.get(|other| key.compare(other))?.is_some())
+    }
+
+    /// How many entries there are, in constant time; 0 for a stale handle.
+    pub fn len<R: Readable + ?Sized>(&self, at: &R) -> usize {
+        self.core.len(at)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty<R: Readable + ?Sized>(&self, at: &R) -> bool {
+        self.len(at) == 0
+    }
+
+    /// The lowest entry.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn first<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<(&'a K, &'a V)>> {
+        self.iter(at).next().transpose()
+    }
+
+    /// The highest entry.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn last<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<(&'a K, &'a V)>> {
+        self.iter(at).next_back().transpose()
+    }
+
+    /// All entries in key order, from both ends.
+    pub fn iter<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Iter<'a, K, V> {
+        self.range(at, ..)
+    }
+
+    /// The entries in a range of keys, from both ends.
+    pub fn range<'a, R: Readable + ?Sized>(
+        &self,
+        at: &'a R,
+        keys: impl KeyRange<K>,
+    ) -> Iter<'a, K, V> {
+        let entries = |tree: &'a RegionTree<K, V>| {
+            tree.range(|key| keys.before_first(key), |key| keys.before_end(key))
+        };
+        Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
+    }
+
+    /// The entries whose keys begin with a prefix, from both ends.
+    pub fn prefix<'a, P: KeyPrefix<K> + ?Sized, R: Readable + ?Sized>(
+        &self,
+        at: &'a R,
+        prefix: &P,
+    ) -> Iter<'a, K, V> {
+        let entries = |tree: &'a RegionTree<K, V>| {
+            tree.range(
+                |key| prefix.compare_prefix(key).is_gt(),
+                |key| prefix.compare_prefix(key).is_ge(),
+            )
+        };
+        Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
+    }
+
+    /// Inserts or replaces; returns the value that was there, if it could be read by its type.
+    ///
+    /// # Errors
+    /// `TooLarge`: the key has more than 64 KiB, the value more than 64 MiB, or the transaction
+    /// more than 256 MiB. `Unsupported`: the value could not be read back. Else as
+    /// [`get`](Self::get). The transaction is then as it was.
+    pub fn insert(&self, tx: &mut Transaction, key: K, value: V) -> Result<Option<V>> {
+        let old = self.put(tx, key, value)?;
+        Ok(old.and_then(|old| Stored::take(old, &self.core.name).ok()))
+    }
+
+    /// Removes a key; returns its value, if it could be read by its type.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and `TooLarge` for the transaction.
+    pub fn remove<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Option<V>> {
+        let removed = self.take(tx, key)?;
+        Ok(removed.and_then(|(_, old)| Stored::take(old, &self.core.name).ok()))
+    }
+
+    /// Changes the value of a key that is present; `None` if it is absent.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn update<Q: AsKey<K> + ?Sized, T>(
+        &self,
+        tx: &mut Transaction,
+        key: &Q,
+        f: impl FnOnce(&mut V) -> T,
+    ) -> Result<Option<T>> {
+        let Some(mut value) = self.get(tx, key)?.cloned() else { return Ok(None) };
+        let result = f(&mut value);
+        let bytes = self.encode(key, &value)?;
+        let region = self.core.number();
+        tx.room_for(bytes.len())?;
+        let tree = self.touch(tx)?;
+        tree.replace(|other| key.compare(other), Arc::new(Stored::Value(value)))?;
+        let (key, value) = (bytes.key(), bytes.value());
+        tx.stage(&Operation::Replace { region, key, value });
+        Ok(Some(result))
+    }
+
+    /// Changes the value of a key, after inserting `new()` if it is absent.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn upsert<T>(
+        &self,
+        tx: &mut Transaction,
+        key: K,
+        new: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> T,
+    ) -> Result<T> {
+        let mut value = self.get(tx, &key)?.cloned().unwrap_or_else(new);
+        let result = f(&mut value);
+        self.put(tx, key, value)?;
+        Ok(result)
+    }
+
+    /// Removes and returns the lowest entry.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub fn pop_first(&self, tx: &mut Transaction) -> Result<Option<(K, V)>> {
+        let key = self.first(tx)?.map(|(key, _)| key.clone());
+        self.pop(tx, key)
+    }
+
+    /// Removes and returns the highest entry.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub fn pop_last(&self, tx: &mut Transaction) -> Result<Option<(K, V)>> {
+        let key = self.last(tx)?.map(|(key, _)| key.clone());
+        self.pop(tx, key)
+    }
+
+    /// Removes the entries in a range for which `keep` is false; returns how many.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove); the transaction is then as it was.
+    pub fn retain(
+        &self,
+        tx: &mut Transaction,
+        keys: impl KeyRange<K>,
+        mut keep: impl FnMut(&K, &V) -> bool,
+    ) -> Result<usize> {
+        let mut unwanted = Vec::new();
+        for entry in self.range(&*tx, keys) {
+            let (key, value) = entry?;
+            if !keep(key, value) {
+                unwanted.push(key.clone());
+            }
+        }
+        tx.attempt(|tx| {
+            for key in &unwanted {
+                self.take(tx, key)?;
+            }
+            Ok(unwanted.len())
+        })
+    }
+
+    /// Removes all entries, in constant time.
+    ///
+    /// # Errors
+    /// `Stale`, and `TooLarge` for the transaction.
+    pub fn clear(&self, tx: &mut Transaction) -> Result<()> {
+        // A stale handle is refused, and what is empty needs no operation.
+        self.tree(&*tx)?;
+        if self.is_empty(&*tx) {
+            return Ok(());
+        }
+        tx.room_for(0)?;
+        let tree = self.touch(tx)?;
+        *tree = tree.emptied();
+        tx.stage(&Operation::Clear { region: self.core.number() });
+        Ok(())
+    }
+
+    fn tree<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<&'a RegionTree<K, V>>> {
+        self.core.tree(at)
+    }
+
+    /// The region's tree of this transaction.
+    fn touch<'a>(&self, tx: &'a mut Transaction) -> Result<&'a mut RegionTree<K, V>> {
+        let take = |state: &State| {
+            let tree = self.core.tree_of_state::<K, V>(state)?;
+            Ok(tree.map(|tree| Box::new(tree.clone()) as Box<dyn super::handle::WorkingTree>))
+        };
+        let create = |state: &State| {
+            let tree: RegionTree<K, V> = Tree::new(state.graveyard.clone());
+            Box::new(tree) as Box<dyn super::handle::WorkingTree>
+        };
+        let tree = tx.touch(&self.core, take, create)?;
+        tree.as_any_mut().downcast_mut().ok_or_else(|| {
+            Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
+                .in_region(&self.core.name)
+        })
+    }
+
+    fn put(&self, tx: &mut Transaction, key: K, value: V) -> Result<Option<Arc<Stored<V>>>> {
+        let bytes = self.encode(&key, &value)?;
+        let region = self.core.number();
+        tx.room_for(bytes.len())?;
+        let old = self.touch(tx)?.insert(key, Arc::new(Stored::Value(value)))?;
+        let (key, value) = (bytes.key(), bytes.value());
+        tx.stage(&match old {
+            None => Operation::Insert { region, key, value },
+            Some(_) => Operation::Replace { region, key, value },
+        });
+        Ok(old)
+    }
+
+    fn take<Q: AsKey<K> + ?Sized>(
+        &self,
+        tx: &mut Transaction,
+        key: &Q,
+    ) -> Result<Option<(K, Arc<Stored<V>>)>> {
+        if !self.contains_key(&*tx, key)? {
+            return Ok(None);
+        }
+        let bytes = self.encode_key(key)?;
+        tx.room_for(bytes.as_bytes().len())?;
+        let removed = self.touch(tx)?.remove(|other| key.compare(other))?;
+        let (region, key) = (self.core.number(), bytes.as_bytes());
+        tx.stage(&Operation::Remove { region, key });
+        Ok(removed)
+    }
+
+    fn pop(&self, tx: &mut Transaction, key: Option<K>) -> Result<Option<(K, V)>> {
+        let Some(key) = key else { return Ok(None) };
+        let removed = self.take(tx, &key)?;
+        removed.map(|(key, old)| Ok((key, Stored::take(old, &self.core.name)?))).transpose()
+    }
+
+    fn encode_key<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyWriter> {
+        let mut to = KeyWriter::new();
+        key.encode(&mut to);
+        if to.as_bytes().len() > KEY_BYTES_MAX {
+            let what = format!(
+                "a key has {} bytes when it is encoded; the limit is {KEY_BYTES_MAX}",
+                to.as_bytes().len()
+            );
+            return Err(Error::new(ErrorKind::TooLarge, what).in_region(&self.core.name));
+        }
+        Ok(to)
+    }
+
+    fn encode<Q: AsKey<K> + ?Sized>(&self, key: &Q, value: &V) -> Result<EntryBytes> {
+        let mut bytes = self.encode_key(key)?.into_bytes();
+        let key_len = bytes.len();
+        stored::encode(value, &mut bytes, self.core.declared.read_back, &self.core.name)?;
+        Ok(EntryBytes { bytes, key_len })
+    }
+}
+
+/// An encoded key and value, one behind the other.
+struct EntryBytes {
+    bytes: Vec<u8>,
+    key_len: usize,
+}
+
+impl EntryBytes {
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn key(&self) -> &[u8] {
+        self.bytes.get(..self.key_len).unwrap_or_default()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.bytes.get(self.key_len..).unwrap_or_default()
+    }
+}
+
+/// The entries of a durable map in key order, from both ends. After an error it ends.
+pub struct Iter<'a, K, V> {
+    entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>,
+    region: Arc<str>,
+}
+
+impl<'a, K: Key, V: Value> Iter<'a, K, V> {
+    fn new(entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>, core: &RegionCore) -> Self {
+        Iter { entries, region: Arc::clone(&core.name) }
+    }
+
+    fn step(
+        &mut self,
+        next: impl FnOnce(
+            &mut tree::Iter<'a, K, Stored<V>>,
+        ) -> Option<Result<(&'a K, &'a Arc<Stored<V>>)>>,
+    ) -> Option<Result<(&'a K, &'a V)>> {
+        let entry = match &mut self.entries {
+            Ok(Some(entries)) => next(entries)?,
+            Ok(None) => return None,
+            Err(_) => match std::mem::replace(&mut self.entries, Ok(None)) {
+                Err(error) => Err(error),
+                Ok(_) => return None,
+            },
+        };
+        let entry = entry.and_then(|(key, stored)| Ok((key, stored.get(&self.region)?)));
+        if entry.is_err() {
+            self.entries = Ok(None);
+        }
+        Some(entry)
+    }
+}
+
+impl<'a, K: Key, V: Value> Iterator for Iter<'a, K, V> {
+    type Item = Result<(&'a K, &'a V)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(Iterator::next)
+    }
+}
+
+impl<K: Key, V: Value> DoubleEndedIterator for Iter<'_, K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(DoubleEndedIterator::next_back)
+    }
+}
+
+impl<K: Key, V: Value> std::iter::FusedIterator for Iter<'_, K, V> {}
+
+impl<K, V> fmt::Debug for Iter<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("region", &self.region).finish_non_exhaustive()
+    }
+}

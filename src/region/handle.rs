@@ -1,0 +1,179 @@
+//! What the handles of a durable region share: its name, number, generation and types.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::generation::Generation;
+use super::key::Key;
+use super::schema::Declared;
+use super::{Value, sealed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::RegionNo;
+use crate::state::State;
+use crate::tree::Tree;
+use crate::view::sealed::{Readable, Snapshot};
+
+pub(crate) use super::schema::{Declared as DeclaredSchema, check as check_schema};
+pub(crate) use super::stored::{LayerSource, Stored};
+
+/// A region's tree as its types see it.
+pub(crate) type RegionTree<K, V> = Tree<K, Stored<V>>;
+
+/// One declared durable region of one open.
+#[derive(Debug)]
+pub(crate) struct RegionCore {
+    pub(crate) name: Arc<str>,
+    number: AtomicU64,
+    /// The open that it belongs to.
+    pub(crate) instance: u64,
+    pub(crate) generation: Generation,
+    pub(crate) declared: Arc<Declared>,
+    /// A commit that creates it has an LSN, or it was there at boot.
+    pub(crate) created: AtomicBool,
+    /// A commit that removes it has an LSN.
+    pub(crate) removed: AtomicBool,
+}
+
+impl RegionCore {
+    pub(crate) fn new(
+        name: Arc<str>,
+        number: RegionNo,
+        instance: u64,
+        generation: Generation,
+        declared: Arc<Declared>,
+        created: bool,
+    ) -> RegionCore {
+        RegionCore {
+            name,
+            number: AtomicU64::new(number.0),
+            instance,
+            generation,
+            declared,
+            created: AtomicBool::new(created),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn number(&self) -> RegionNo {
+        RegionNo(self.number.load(Ordering::Relaxed))
+    }
+
+    /// A region that a read-only store waited for exists now, by this number.
+    pub(crate) fn appears(&self, number: RegionNo) {
+        self.number.store(number.0, Ordering::Relaxed);
+        self.created.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_created(&self) -> bool {
+        self.created.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stale(&self) -> Error {
+        let what = "the region was removed, or the handle belongs to an earlier open of a store; \
+                    declare the region again";
+        Error::new(ErrorKind::Stale, what).in_region(&self.name)
+    }
+
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// The region's tree at what is read; `None` before its first commit.
+    pub(crate) fn tree<'a, K: Key, V: Value, R: Readable + ?Sized>(
+        &self,
+        at: &'a R,
+    ) -> Result<Option<&'a RegionTree<K, V>>> {
+        match at.snapshot() {
+            Snapshot::State(state) => self.tree_of_state(state),
+            Snapshot::Transaction(tx) => {
+                if tx.state().instance != self.instance || tx.removes(self.number()) {
+                    return Err(self.stale());
+                }
+                match tx.touched(self.number()) {
+                    Some(tree) => Ok(tree.as_any().downcast_ref()),
+                    None => self.tree_of_state(tx.state()),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn tree_of_state<'a, K: Key, V: Value>(
+        &self,
+        state: &'a State,
+    ) -> Result<Option<&'a RegionTree<K, V>>> {
+        if state.instance != self.instance {
+            return Err(self.stale());
+        }
+        match state.region(self.number())? {
+            Some(root) => root.tree(&state.graveyard).map(Some),
+            None if self.is_removed() => Err(self.stale()),
+            None => Ok(None),
+        }
+    }
+
+    /// Entries at what is read, without touching any of them; 0 for what is stale.
+    pub(crate) fn len<R: Readable + ?Sized>(&self, at: &R) -> usize {
+        let in_state = |state: &State| {
+            let ours = state.instance == self.instance;
+            let root = if ours { state.region(self.number()).ok().flatten() } else { None };
+            root.map_or(0, |root| root.len)
+        };
+        match at.snapshot() {
+            Snapshot::State(state) => in_state(state),
+            Snapshot::Transaction(tx) if tx.removes(self.number()) => 0,
+            Snapshot::Transaction(tx) if tx.state().instance == self.instance => {
+                tx.touched(self.number()).map_or_else(|| in_state(tx.state()), WorkingTree::len)
+            }
+            Snapshot::Transaction(_) => 0,
+        }
+    }
+
+    pub(crate) fn check(&self, born: Generation) -> Result<()> {
+        if self.is_removed() {
+            return Err(self.stale());
+        }
+        if born == self.generation {
+            Ok(())
+        } else {
+            Err(self.generation.stale(born).in_region(&self.name))
+        }
+    }
+}
+
+impl sealed::Token for RegionCore {
+    fn check(&self, born: Generation) -> Result<()> {
+        RegionCore::check(self, born)
+    }
+}
+
+/// A tree under change in a transaction, whatever its types.
+pub(crate) trait WorkingTree: Send + Sync {
+    fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+    fn duplicate(&self) -> Box<dyn WorkingTree>;
+    fn freeze(self: Box<Self>) -> Arc<dyn Any + Send + Sync>;
+    fn len(&self) -> usize;
+}
+
+impl<K: Key, V: Value> WorkingTree for RegionTree<K, V> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn duplicate(&self) -> Box<dyn WorkingTree> {
+        Box::new(self.clone())
+    }
+
+    fn freeze(self: Box<Self>) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(*self)
+    }
+
+    fn len(&self) -> usize {
+        Tree::len(self)
+    }
+}

@@ -1,0 +1,138 @@
+//! Values between memory and bytes.
+
+use std::sync::Arc;
+
+use super::Value;
+use super::checked::Checked;
+use super::key::{Key, decode_whole};
+use crate::checkpoint::layers::Layers;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::VALUE_BYTES_MAX;
+use crate::tree::Source;
+
+/// A value as the tree keeps it. One that does not decode fails for itself, not for its
+/// neighbours, and its bytes are kept where they are.
+pub(crate) enum Stored<V> {
+    Value(V),
+    Undecodable(Box<str>),
+}
+
+impl<V> Stored<V> {
+    pub(super) fn get(&self, region: &str) -> Result<&V> {
+        match self {
+            Stored::Value(value) => Ok(value),
+            Stored::Undecodable(why) => Err(undecodable(why, region)),
+        }
+    }
+}
+
+impl<V: Clone> Stored<V> {
+    /// Takes the value out, or clones it where a view still reads it.
+    pub(super) fn take(stored: Arc<Stored<V>>, region: &str) -> Result<V> {
+        match Arc::try_unwrap(stored) {
+            Ok(Stored::Value(value)) => Ok(value),
+            Ok(Stored::Undecodable(why)) => Err(undecodable(&why, region)),
+            Err(shared) => shared.get(region).cloned(),
+        }
+    }
+}
+
+fn undecodable(why: &str, region: &str) -> Error {
+    let what = format!("a value cannot be read by its type ({why}); its bytes are kept");
+    Error::new(ErrorKind::Damaged, what).in_region(region)
+}
+
+/// Appends the bytes of a value; after an error `to` is as it was.
+///
+/// With `read_back` the bytes are decoded again, for a type whose shape could not be traced.
+pub(super) fn encode<V: Value>(
+    value: &V,
+    to: &mut Vec<u8>,
+    read_back: bool,
+    region: &str,
+) -> Result<()> {
+    let begin = to.len();
+    let done = write(value, to).and_then(|()| {
+        let bytes = to.get(begin..).unwrap_or_default();
+        if bytes.len() > VALUE_BYTES_MAX {
+            let what = format!("a value has {} bytes; the limit is {VALUE_BYTES_MAX}", bytes.len());
+            return Err(Error::new(ErrorKind::TooLarge, what));
+        }
+        if read_back { comes_back::<V>(bytes) } else { Ok(()) }
+    });
+    done.map_err(|error| {
+        to.truncate(begin);
+        error.in_region(region)
+    })
+}
+
+fn write<V: Value>(value: &V, to: &mut Vec<u8>) -> Result<()> {
+    let flavor = VecFlavor(to);
+    postcard::serialize_with_flavor(&Checked(value), flavor).map_err(|cause| {
+        let what = "the value cannot be written so that it can be read back; use plain serde \
+                    derives, without skipped, flattened or untagged parts";
+        Error::new(ErrorKind::Unsupported, what).caused_by(Arc::new(cause))
+    })
+}
+
+/// Whether bytes decode, and to something that has the same bytes.
+pub(super) fn comes_back<V: Value>(bytes: &[u8]) -> Result<()> {
+    let refuse =
+        || Error::new(ErrorKind::Unsupported, "the value was written but does not read back");
+    let (value, rest) = postcard::take_from_bytes::<V>(bytes)
+        .map_err(|cause| refuse().caused_by(Arc::new(cause)))?;
+    let mut again = Vec::with_capacity(bytes.len());
+    write(&value, &mut again)?;
+    if rest.is_empty() && again == bytes { Ok(()) } else { Err(refuse()) }
+}
+
+/// What a traced sample of a type writes, checked to come back.
+pub(super) fn check_sample<V: Value>(sample: &V) -> Result<()> {
+    let mut bytes = Vec::new();
+    write(sample, &mut bytes)?;
+    comes_back::<V>(&bytes)
+}
+
+struct VecFlavor<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for VecFlavor<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// The typed entries of a region's layers.
+pub(crate) struct LayerSource {
+    pub(crate) layers: Arc<Layers>,
+    pub(crate) region: Arc<str>,
+}
+
+impl<K: Key, V: Value> Source<K, Stored<V>> for LayerSource {
+    fn load(&self) -> Result<Vec<(K, Arc<Stored<V>>)>> {
+        let mut entries = Vec::new();
+        self.layers
+            .for_each(|key, value| {
+                let key = decode_whole(key)?;
+                let stored = match postcard::from_bytes::<V>(value) {
+                    Ok(value) => Stored::Value(value),
+                    Err(why) => Stored::Undecodable(why.to_string().into()),
+                };
+                entries.push((key, Arc::new(stored)));
+                Ok(())
+            })
+            .map_err(|error| error.in_region(&self.region))?;
+        Ok(entries)
+    }
+}

@@ -1,0 +1,552 @@
+//! Volatile maps: state that dies with the process, or sooner.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+
+use parking_lot::RwLock;
+
+use super::fenced::Fenced;
+use super::generation::{Births, Generation};
+use super::{Region, sealed};
+use crate::engine::AnyVolatile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::tree::{self, Graveyard, Tree};
+
+/// An ordered map that never touches the disk and is empty after every boot.
+///
+/// Changes are immediate and need no transaction. [`discard`](Self::discard) throws everything away
+/// in constant time, whatever its size, and begins a new generation: a holder of the old one gets
+/// `Stale`, never the wrong object. Closures run under the map's lock and must not use the map.
+///
+/// ```
+/// use rocstate::{ErrorKind, Store, VolatileMap};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = Store::open(dir.path())?;
+/// let sessions: VolatileMap<String, u64> = store.volatile_map("sessions")?;
+/// let born = sessions.generation();
+/// sessions.insert("token".into(), 8);
+/// assert_eq!(sessions.get("token"), Some(8));
+/// sessions.discard();
+/// assert!(sessions.is_empty());
+/// assert_eq!(sessions.check(born).unwrap_err().kind(), ErrorKind::Stale);
+/// # rocstate::Result::Ok(())
+/// ```
+pub struct VolatileMap<K, V> {
+    core: Arc<VolatileCore<K, V>>,
+}
+
+/// What the handles of a volatile region share.
+pub(crate) struct VolatileCore<K, V> {
+    name: Arc<str>,
+    births: Arc<Births>,
+    life: RwLock<Life<K, V>>,
+    removed: AtomicBool,
+}
+
+/// Entries and the generation that they belong to.
+struct Life<K, V> {
+    generation: Generation,
+    tree: Tree<K, V>,
+}
+
+impl<K, V> fmt::Debug for VolatileCore<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VolatileCore").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The outcome of a tree operation that reads no file.
+fn sure<T>(outcome: Result<T>) -> T {
+    outcome.unwrap_or_else(|error| unreachable!("a tree without cold nodes failed: {error}"))
+}
+
+impl<K, V> VolatileCore<K, V>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(name: Arc<str>, births: Arc<Births>, graveyard: Graveyard) -> Self {
+        let life = Life { generation: births.next(), tree: Tree::new(graveyard) };
+        VolatileCore { name, births, life: RwLock::new(life), removed: AtomicBool::new(false) }
+    }
+
+    /// Reads under the lock, if `born` is still the generation.
+    pub(super) fn read<T>(
+        &self,
+        born: Option<Generation>,
+        f: impl FnOnce(&Tree<K, V>, Generation) -> T,
+    ) -> Result<T> {
+        let life = self.life.read();
+        self.check_born(&life, born)?;
+        Ok(f(&life.tree, life.generation))
+    }
+
+    /// Changes under the lock, if `born` is still the generation.
+    pub(super) fn write<T>(
+        &self,
+        born: Option<Generation>,
+        f: impl FnOnce(&mut Tree<K, V>) -> T,
+    ) -> Result<T> {
+        let mut life = self.life.write();
+        self.check_born(&life, born)?;
+        Ok(f(&mut life.tree))
+    }
+
+    fn check_born(&self, life: &Life<K, V>, born: Option<Generation>) -> Result<()> {
+        let Some(born) = born else { return Ok(()) };
+        if self.removed.load(Atomic::Acquire) {
+            let what = "the region was removed; declare it again";
+            return Err(Error::new(ErrorKind::Stale, what).in_region(&self.name));
+        }
+        if life.generation == born {
+            Ok(())
+        } else {
+            Err(life.generation.stale(born).in_region(&self.name))
+        }
+    }
+
+    /// Throws everything away; what that frees is freed elsewhere, after the lock.
+    fn discard(&self) -> Generation {
+        sure(self.end_life(None))
+    }
+
+    pub(super) fn discard_if(&self, born: Generation) -> Result<Generation> {
+        self.end_life(Some(born))
+    }
+
+    fn end_life(&self, born: Option<Generation>) -> Result<Generation> {
+        let mut life = self.life.write();
+        self.check_born(&life, born)?;
+        let generation = self.births.next();
+        let tree = life.tree.emptied();
+        let old = std::mem::replace(&mut *life, Life { generation, tree });
+        drop(life);
+        drop(old);
+        Ok(generation)
+    }
+}
+
+impl<K, V> AnyVolatile for VolatileCore<K, V>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn len(&self) -> usize {
+        self.life.read().tree.len()
+    }
+
+    fn remove(&self) {
+        self.removed.store(true, Atomic::Release);
+        self.discard();
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn std::any::Any + Send + Sync> {
+        self
+    }
+}
+
+impl<K, V> sealed::Token for VolatileCore<K, V>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn check(&self, born: Generation) -> Result<()> {
+        self.read(Some(born), |_, _| ())
+    }
+}
+
+/// What changes of a map do to its tree; shared with [`Fenced`].
+pub(super) mod edit {
+    use super::*;
+
+    fn taken<V: Clone>(old: Arc<V>) -> V {
+        Arc::unwrap_or_clone(old)
+    }
+
+    pub(in super::super) fn get<K, V, Q>(tree: &Tree<K, V>, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q> + Clone,
+        V: Clone,
+        Q: Ord + ?Sized,
+    {
+        sure(tree.get(probe(key))).map(|value| V::clone(value))
+    }
+
+    pub(in super::super) fn contains<K, V, Q>(tree: &Tree<K, V>, key: &Q) -> bool
+    where
+        K: Borrow<Q> + Clone,
+        Q: Ord + ?Sized,
+    {
+        sure(tree.get(probe(key))).is_some()
+    }
+
+    pub(in super::super) fn insert<K: Ord + Clone, V>(
+        tree: &mut Tree<K, V>,
+        key: K,
+        value: V,
+    ) -> Option<Arc<V>> {
+        sure(tree.insert(key, Arc::new(value)))
+    }
+
+    pub(in super::super) fn remove<K, V, Q>(tree: &mut Tree<K, V>, key: &Q) -> Option<Arc<V>>
+    where
+        K: Borrow<Q> + Clone,
+        Q: Ord + ?Sized,
+    {
+        sure(tree.remove(probe(key))).map(|(_, old)| old)
+    }
+
+    pub(in super::super) fn update<K, V, Q, T>(
+        tree: &mut Tree<K, V>,
+        key: &Q,
+        f: impl FnOnce(&mut V) -> T,
+    ) -> Option<T>
+    where
+        K: Borrow<Q> + Clone,
+        V: Clone,
+        Q: Ord + ?Sized,
+    {
+        sure(tree.get_mut(probe(key))).map(|value| f(Arc::make_mut(value)))
+    }
+
+    pub(in super::super) fn upsert<K: Ord + Clone, V: Clone, T>(
+        tree: &mut Tree<K, V>,
+        key: K,
+        new: impl FnOnce() -> V,
+        f: impl FnOnce(&mut V) -> T,
+    ) -> T {
+        if let Some(value) = sure(tree.get_mut(|other| key.cmp(other))) {
+            return f(Arc::make_mut(value));
+        }
+        let mut value = new();
+        let result = f(&mut value);
+        sure(tree.insert(key, Arc::new(value)));
+        result
+    }
+
+    pub(in super::super) fn pop_first<K: Ord + Clone, V: Clone>(
+        tree: &mut Tree<K, V>,
+    ) -> Option<(K, V)> {
+        let key = tree.iter().next().map(|entry| sure(entry).0.clone())?;
+        sure(tree.remove(|other| key.cmp(other))).map(|(key, old)| (key, taken(old)))
+    }
+
+    pub(in super::super) fn retain<K: Ord + Clone, V>(
+        tree: &mut Tree<K, V>,
+        mut keep: impl FnMut(&K, &V) -> bool,
+    ) -> usize {
+        let entries = tree.iter().map(sure);
+        let unwanted: Vec<K> =
+            entries.filter(|(key, value)| !keep(key, value)).map(|(key, _)| key.clone()).collect();
+        for key in &unwanted {
+            sure(tree.remove(|other| key.cmp(other)));
+        }
+        unwanted.len()
+    }
+
+    pub(in super::super) fn clear<K, V>(tree: &mut Tree<K, V>) -> Tree<K, V>
+    where
+        K: Clone + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        let empty = tree.emptied();
+        std::mem::replace(tree, empty)
+    }
+
+    fn probe<K: Borrow<Q>, Q: Ord + ?Sized>(key: &Q) -> impl Fn(&K) -> Ordering {
+        move |other| key.cmp(other.borrow())
+    }
+}
+
+impl<K, V> Clone for VolatileMap<K, V> {
+    fn clone(&self) -> Self {
+        VolatileMap { core: Arc::clone(&self.core) }
+    }
+}
+
+impl<K, V> fmt::Debug for VolatileMap<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VolatileMap").field("name", &self.core.name).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> UnwindSafe for VolatileMap<K, V> {}
+impl<K, V> RefUnwindSafe for VolatileMap<K, V> {}
+
+impl<K, V> VolatileMap<K, V>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(core: Arc<VolatileCore<K, V>>) -> Self {
+        VolatileMap { core }
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Tree<K, V>, Generation) -> T) -> T {
+        sure(self.core.read(None, f))
+    }
+
+    fn write<T>(&self, f: impl FnOnce(&mut Tree<K, V>) -> T) -> T {
+        sure(self.core.write(None, f))
+    }
+
+    /// Its name in the store.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// Its generation: another one after every boot, discard and removal.
+    pub fn generation(&self) -> Generation {
+        self.read(|_, generation| generation)
+    }
+
+    /// Whether `born` is still its generation.
+    ///
+    /// # Errors
+    /// `Stale` if not.
+    pub fn check(&self, born: Generation) -> Result<()> {
+        self.core.read(Some(born), |_, _| ())
+    }
+
+    /// A clone of the value of a key; [`view`](Self::view) gives references.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.read(|tree, _| edit::get(tree, key))
+    }
+
+    /// Whether a key is present.
+    pub fn contains_key<Q: Ord + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.read(|tree, _| edit::contains(tree, key))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.read(|tree, _| tree.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A snapshot, in constant time.
+    pub fn view(&self) -> VolatileView<K, V> {
+        self.read(VolatileView::of)
+    }
+
+    /// Inserts or replaces; returns the value that was there.
+    pub fn insert(&self, key: K, value: V) -> Option<V> {
+        self.write(|tree| edit::insert(tree, key, value)).map(Arc::unwrap_or_clone)
+    }
+
+    /// Removes a key; returns its value.
+    pub fn remove<Q: Ord + ?Sized>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.write(|tree| edit::remove(tree, key)).map(Arc::unwrap_or_clone)
+    }
+
+    /// Changes the value of a key that is present; `None` if it is absent.
+    pub fn update<Q: Ord + ?Sized, T>(&self, key: &Q, f: impl FnOnce(&mut V) -> T) -> Option<T>
+    where
+        K: Borrow<Q>,
+    {
+        self.write(|tree| edit::update(tree, key, f))
+    }
+
+    /// Changes the value of a key, after inserting `new()` if it is absent.
+    pub fn upsert<T>(&self, key: K, new: impl FnOnce() -> V, f: impl FnOnce(&mut V) -> T) -> T {
+        self.write(|tree| edit::upsert(tree, key, new, f))
+    }
+
+    /// Removes and returns the lowest entry.
+    pub fn pop_first(&self) -> Option<(K, V)> {
+        self.write(edit::pop_first)
+    }
+
+    /// Removes the entries for which `keep` is false; returns how many.
+    pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) -> usize {
+        self.write(|tree| edit::retain(tree, keep))
+    }
+
+    /// Removes all entries, in constant time, and keeps the generation.
+    pub fn clear(&self) {
+        // What it frees is freed after the lock.
+        drop(self.write(edit::clear));
+    }
+
+    /// Throws everything away in constant time, and begins and returns a new generation.
+    pub fn discard(&self) -> Generation {
+        self.core.discard()
+    }
+
+    /// A handle that works only while `born` is the generation.
+    pub fn fenced(&self, born: Generation) -> Fenced<K, V> {
+        Fenced::new(Arc::clone(&self.core), born)
+    }
+}
+
+impl<K, V> sealed::Fence for VolatileMap<K, V>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn token(&self) -> Arc<dyn sealed::Token> {
+        Arc::clone(&self.core) as Arc<dyn sealed::Token>
+    }
+}
+
+impl<K, V> Region for VolatileMap<K, V>
+where
+    K: Ord + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    fn generation(&self) -> Generation {
+        VolatileMap::generation(self)
+    }
+
+    fn check(&self, born: Generation) -> Result<()> {
+        VolatileMap::check(self, born)
+    }
+}
+
+/// A snapshot of a volatile map, which never changes.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let cache = store.volatile_map::<u32, String>("cache")?;
+/// cache.insert(1, "one".into());
+/// let view = cache.view();
+/// cache.clear();
+/// assert_eq!(view.get(&1).map(String::as_str), Some("one"));
+/// assert_eq!(view.range(0..5).count(), 1);
+/// # rocstate::Result::Ok(())
+/// ```
+pub struct VolatileView<K, V> {
+    tree: Tree<K, V>,
+    generation: Generation,
+}
+
+impl<K, V> Clone for VolatileView<K, V> {
+    fn clone(&self) -> Self {
+        VolatileView { tree: self.tree.clone(), generation: self.generation }
+    }
+}
+
+impl<K, V> fmt::Debug for VolatileView<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VolatileView").field("len", &self.tree.len()).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> UnwindSafe for VolatileView<K, V> {}
+impl<K, V> RefUnwindSafe for VolatileView<K, V> {}
+
+impl<K: Ord + Clone, V> VolatileView<K, V> {
+    pub(super) fn of(tree: &Tree<K, V>, generation: Generation) -> Self {
+        VolatileView { tree: tree.clone(), generation }
+    }
+
+    /// The value of a key.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        sure(self.tree.get(|other| key.cmp(other.borrow()))).map(|value| &**value)
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tree.len() == 0
+    }
+
+    /// The lowest entry.
+    pub fn first(&self) -> Option<(&K, &V)> {
+        self.iter().next()
+    }
+
+    /// The highest entry.
+    pub fn last(&self) -> Option<(&K, &V)> {
+        self.iter().next_back()
+    }
+
+    /// All entries in key order, from both ends.
+    pub fn iter(&self) -> VolatileIter<'_, K, V> {
+        VolatileIter { entries: self.tree.iter() }
+    }
+
+    /// The entries in a range of keys, from both ends; an inverted range is empty.
+    pub fn range(&self, keys: impl RangeBounds<K>) -> VolatileIter<'_, K, V> {
+        let before_first = |key: &K| match keys.start_bound() {
+            Bound::Included(start) => key < start,
+            Bound::Excluded(start) => key <= start,
+            Bound::Unbounded => false,
+        };
+        let before_end = |key: &K| match keys.end_bound() {
+            Bound::Included(end) => key <= end,
+            Bound::Excluded(end) => key < end,
+            Bound::Unbounded => true,
+        };
+        VolatileIter { entries: self.tree.range(before_first, before_end) }
+    }
+
+    /// The generation that these entries belong to.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
+impl<'a, K: Ord + Clone, V> IntoIterator for &'a VolatileView<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = VolatileIter<'a, K, V>;
+
+    fn into_iter(self) -> VolatileIter<'a, K, V> {
+        self.iter()
+    }
+}
+
+/// The entries of a volatile view in key order, from both ends.
+pub struct VolatileIter<'a, K, V> {
+    entries: tree::Iter<'a, K, V>,
+}
+
+impl<'a, K: Clone, V> Iterator for VolatileIter<'a, K, V> {
+    type Item = (&'a K, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.entries.next().map(|entry| sure(entry)).map(|(key, value)| (key, &**value))
+    }
+}
+
+impl<K: Clone, V> DoubleEndedIterator for VolatileIter<'_, K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.entries.next_back().map(|entry| sure(entry)).map(|(key, value)| (key, &**value))
+    }
+}
+
+impl<K, V> fmt::Debug for VolatileIter<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VolatileIter").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! All file I/O goes through [`Storage`]; nothing else in the crate touches a file system.
+//!
+//! # Invariants
+//! - A call does what its name says or fails; no call retries a failed sync.
+//! - Whoever needs a name to survive a power loss calls [`Storage::sync_dir`] after making it.
+
+pub(crate) mod directory;
+mod disk;
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use disk::Disk;
+
+/// A place that keeps files: the operating system's file systems ([`Disk`]), or a simulated one.
+///
+/// Every path is given whole. Errors are the operating system's; the engine decides what they mean.
+///
+/// ```
+/// use rocstate::{Disk, Storage};
+/// let dir = tempfile::tempdir()?;
+/// assert!(Disk.list(dir.path())?.is_empty());
+/// # std::io::Result::Ok(())
+/// ```
+pub trait Storage: Debug + Send + Sync + 'static {
+    /// Makes a directory and those above it, and makes their names stable.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory, in no order; those that are not UTF-8 come back lossily.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>>;
+    /// Gives a file another name, atomically, in place of whatever had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file's name; those who have it open keep its content.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory stable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock of an open file without waiting; `None` when somebody else has it.
+    /// The lock ends when what is returned is dropped, or the process dies.
+    fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>>;
+}
+
+/// What [`Storage::try_lock`] returns: dropping it releases the lock.
+pub type LockGuard = Box<dyn Any + Send + Sync>;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For reading; it must exist.
+    Read,
+    /// For reading and writing; it must exist.
+    Write,
+    /// For reading and writing; made if it is absent.
+    CreateOrWrite,
+    /// For reading and writing; it must be absent.
+    CreateNew,
+}
+
+/// An open file.
+pub trait StorageFile: Debug + Send + Sync + 'static {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether its length is 0.
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+    /// Fills `to` from `offset` on; fewer bytes than asked only at the end of the file.
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`, in one call where the system takes it.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts or extends it; what is new reads as zeros.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes its bytes and its length stable.
+    fn sync(&self) -> io::Result<()>;
+    /// For the implementation's own use.
+    fn as_any(&self) -> &dyn Any;
+}

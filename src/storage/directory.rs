@@ -1,0 +1,124 @@
+//! A store's directory: names relative to it, and errors that say which file it was.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{LockGuard, OpenMode, Storage, StorageFile};
+use crate::error::{Error, Result};
+use crate::format::{memory_len, name};
+
+/// The directory of one store.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
+}
+
+/// An open file of the store, with the path that errors name.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreFile {
+    path: Arc<Path>,
+    file: Arc<dyn StorageFile>,
+}
+
+impl Directory {
+    pub(crate) fn new(storage: Arc<dyn Storage>, path: PathBuf) -> Directory {
+        Directory { storage, path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn create(&self) -> Result<()> {
+        self.storage
+            .create_dir(&self.path)
+            .map_err(|cause| Error::io("create the directory", &self.path, cause))
+    }
+
+    pub(crate) fn list(&self) -> std::io::Result<Vec<String>> {
+        self.storage.list(&self.path)
+    }
+
+    pub(crate) fn open(&self, name: &str, mode: OpenMode) -> Result<StoreFile> {
+        let path = self.path_of(name);
+        match self.storage.open(&path, mode) {
+            Ok(file) => Ok(StoreFile { path: path.into(), file }),
+            Err(cause) => Err(Error::io("open the file", &path, cause)),
+        }
+    }
+
+    /// Makes a file under its temporary name, in place of what an earlier attempt left.
+    pub(crate) fn create_temporary(&self, name: &str) -> Result<StoreFile> {
+        let temporary = name::temporary(name);
+        let file = self.open(&temporary, OpenMode::CreateOrWrite)?;
+        file.set_len(0)?;
+        Ok(file)
+    }
+
+    /// Gives a whole and synced temporary file its name, for good.
+    pub(crate) fn publish(&self, name: &str, file: StoreFile) -> Result<StoreFile> {
+        let path = self.path_of(name);
+        self.storage
+            .rename(&file.path, &path)
+            .map_err(|cause| Error::io("give the file its name", &path, cause))?;
+        self.sync()?;
+        Ok(StoreFile { path: path.into(), file: file.file })
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path_of(name);
+        self.storage.remove(&path).map_err(|cause| Error::io("remove the file", &path, cause))
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.storage
+            .sync_dir(&self.path)
+            .map_err(|cause| Error::io("sync the directory", &self.path, cause))
+    }
+
+    pub(crate) fn try_lock(&self, file: &StoreFile) -> Result<Option<LockGuard>> {
+        self.storage
+            .try_lock(&file.file)
+            .map_err(|cause| Error::io("lock the file", &file.path, cause))
+    }
+}
+
+impl StoreFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        self.file.len().map_err(|cause| Error::io("read the length", &self.path, cause))
+    }
+
+    /// Reads `len` bytes at `offset`; fewer only where the file ends.
+    pub(crate) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; memory_len(len)];
+        let count = self
+            .file
+            .read_at(&mut bytes, offset)
+            .map_err(|cause| Error::io("read the file", &self.path, cause).at_offset(offset))?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file
+            .write_at(bytes, offset)
+            .map_err(|cause| Error::io("write the file", &self.path, cause).at_offset(offset))
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|cause| Error::io("size the file", &self.path, cause))
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync().map_err(|cause| Error::io("sync the file", &self.path, cause))
+    }
+}

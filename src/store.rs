@@ -1,0 +1,245 @@
+//! The handle of a store.
+
+use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::engine::{Engine, Owner};
+use crate::error::{Error, Result};
+use crate::format::Lsn;
+use crate::options::Options;
+use crate::region::{
+    DurableCell, DurableMap, Generation, Key, Value, VolatileMap, declare_cell, declare_map,
+};
+use crate::report::{BootReport, RegionInfo, Stats};
+use crate::submitted::Submitted;
+use crate::transaction::Transaction;
+use crate::view::View;
+
+/// A store: a directory whose durable regions survive every death of this process.
+///
+/// Clones are handles of the same store. The store is locked as long as a clone or a transaction
+/// lives; maps, views and submitted commits do not keep it. There is no `close`: dropping the last
+/// handle is a crash like any other, and opening again is the same recovery.
+///
+/// ```
+/// use rocstate::{DurableMap, Store};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path();
+/// let store = Store::open(path)?;
+/// let visits: DurableMap<String, u64> = store.durable_map("visits")?;
+/// store.transact(|tx| visits.upsert(tx, "home".into(), || 0, |count| *count += 1))?;
+/// drop(store);
+///
+/// let store = Store::open(path)?;
+/// let visits: DurableMap<String, u64> = store.durable_map("visits")?;
+/// assert_eq!(visits.get(&store.view(), "home")?, Some(&1));
+/// # rocstate::Result::Ok(())
+/// ```
+#[derive(Clone)]
+pub struct Store {
+    owner: Arc<Owner>,
+}
+
+impl Store {
+    /// Boots the store in a directory with the default [`Options`]; makes it if there is none.
+    ///
+    /// Blocks: in async code, call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Options::default().open(path)
+    }
+
+    /// Options to open a store with.
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    pub(crate) fn boot(path: &Path, options: &Options) -> Result<Store> {
+        Ok(Store { owner: Engine::open(path, options)? })
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.owner.engine()
+    }
+
+    /// The durable map of this name. It comes to be with the first commit that touches it.
+    ///
+    /// # Errors
+    /// `SchemaMismatch`: it holds, or is in use with, other types; both shapes are shown.
+    /// `Unsupported`: what `V` writes could not be read back. `Invalid`: the name is empty or longer
+    /// than 255 bytes.
+    pub fn durable_map<K: Key, V: Value>(&self, name: &str) -> Result<DurableMap<K, V>> {
+        Ok(DurableMap::new(self.engine().declare(name, &declare_map::<K, V>()?)?))
+    }
+
+    /// The durable cell of this name: one value, or none.
+    ///
+    /// # Errors
+    /// As [`durable_map`](Self::durable_map).
+    pub fn durable_cell<T: Value>(&self, name: &str) -> Result<DurableCell<T>> {
+        Ok(DurableCell::new(self.engine().declare(name, &declare_cell::<T>()?)?))
+    }
+
+    /// The volatile map of this name: empty after every boot, never on disk.
+    ///
+    /// # Errors
+    /// `SchemaMismatch`: it is in use with other types, or durable. `ReadOnly`. `Invalid`: the name.
+    pub fn volatile_map<K, V>(&self, name: &str) -> Result<VolatileMap<K, V>>
+    where
+        K: Ord + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        Ok(VolatileMap::new(self.engine().declare_volatile(name)?))
+    }
+
+    /// Removes a region and all it holds; `false` if there is none by this name. Its handles are
+    /// `Stale` from then on.
+    ///
+    /// # Errors
+    /// As [`transact`](Self::transact).
+    pub fn remove_region(&self, name: &str) -> Result<bool> {
+        if self.engine().remove_volatile(name) {
+            return Ok(true);
+        }
+        self.transact(|tx| tx.remove_region(name))
+    }
+
+    /// All regions that exist or are declared, by name.
+    pub fn regions(&self) -> Vec<RegionInfo> {
+        self.engine().regions()
+    }
+
+    /// The visible state; constant time, waits for nobody, also in a poisoned store.
+    pub fn view(&self) -> View {
+        View::new(self.engine().visible())
+    }
+
+    /// Begins a transaction; waits while another one is open.
+    ///
+    /// # Panics
+    /// If this thread already has a transaction open on this store: it would wait for itself.
+    pub fn begin(&self) -> Transaction {
+        Transaction::begin(self.engine(), &self.owner)
+    }
+
+    /// Runs `f` in a transaction, commits, and waits until the commit is durable.
+    ///
+    /// `f` runs once. What it returns, `Ok` or `Err`, is handed out only when everything it read is
+    /// visible.
+    ///
+    /// # Durability
+    /// After `Ok` the commit survives what [`Options::durability`] says.
+    ///
+    /// # Errors
+    /// What `f` returns, after rolling back; else as [`Transaction::commit`].
+    pub fn transact<T>(&self, f: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+        self.try_transact(f)
+    }
+
+    /// The same for a closure with errors of its own.
+    ///
+    /// # Errors
+    /// As [`transact`](Self::transact).
+    pub fn try_transact<T, E: From<Error>>(
+        &self,
+        f: impl FnOnce(&mut Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (lsn, outcome) = self.run(f)?;
+        self.engine().wait(lsn)?;
+        outcome
+    }
+
+    /// Runs `f` in a transaction now, and commits; what is returned resolves when that is durable.
+    pub fn submit<T>(&self, f: impl FnOnce(&mut Transaction) -> Result<T>) -> Submitted<T> {
+        self.try_submit(f)
+    }
+
+    /// The same for a closure with errors of its own.
+    pub fn try_submit<T, E: From<Error>>(
+        &self,
+        f: impl FnOnce(&mut Transaction) -> Result<T, E>,
+    ) -> Submitted<T, E> {
+        match self.run(f) {
+            Ok((lsn, outcome)) => Submitted::pending(Arc::clone(self.engine()), lsn, outcome),
+            Err(error) => Submitted::refused(error),
+        }
+    }
+
+    /// Runs `f` and gives its commit an LSN; or, where it fails, the LSN of what it read.
+    fn run<T, E: From<Error>>(
+        &self,
+        f: impl FnOnce(&mut Transaction) -> Result<T, E>,
+    ) -> Result<(Lsn, Result<T, E>)> {
+        let mut tx = self.begin();
+        match f(&mut tx) {
+            Ok(value) => Ok((tx.enqueue(self.engine().options.durability)?, Ok(value))),
+            Err(error) => Ok((tx.state().lsn, Err(error))),
+        }
+    }
+
+    /// Takes a checkpoint of everything that is committed; returns the LSN that it holds.
+    ///
+    /// Checkpoints are taken as needed without this; it stops neither readers nor writers.
+    ///
+    /// # Errors
+    /// `Poisoned`: a write or sync failed. `Damaged` or `Io`: the log could not be read; nothing
+    /// was changed.
+    pub fn checkpoint(&self) -> Result<Lsn> {
+        self.engine().checkpoint()
+    }
+
+    /// Makes all commits so far survive the loss of power; returns the last one that does.
+    ///
+    /// # Errors
+    /// `Poisoned`, `ReadOnly`.
+    pub fn sync(&self) -> Result<Lsn> {
+        self.engine().sync()
+    }
+
+    /// Moves a read-only store to what its writer has made durable since; any other store is there
+    /// already.
+    ///
+    /// # Errors
+    /// As [`Options::open`]; the state that was visible stays.
+    pub fn refresh(&self) -> Result<Lsn> {
+        self.engine().refresh()
+    }
+
+    /// The last commit that survives the loss of power.
+    pub fn durable_lsn(&self) -> Lsn {
+        self.engine().durable_lsn()
+    }
+
+    /// The last commit that readers see.
+    pub fn visible_lsn(&self) -> Lsn {
+        self.engine().visible().lsn
+    }
+
+    /// The generation that this boot began.
+    pub fn generation(&self) -> Generation {
+        self.engine().births.boot()
+    }
+
+    /// How the store is now.
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// What this boot did.
+    pub fn boot_report(&self) -> &BootReport {
+        &self.engine().report
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("engine", self.engine()).finish()
+    }
+}
+
+impl UnwindSafe for Store {}
+impl RefUnwindSafe for Store {}

@@ -1,0 +1,388 @@
+//! Transactions: changes to durable regions that happen together or not at all.
+//!
+//! # Invariants
+//! - Whatever goes wrong while staging leaves the transaction as it was before the call.
+//! - A transaction that ends without a commit leaves no trace.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::{ArcMutexGuard, RawMutex};
+
+use crate::commit::Staged;
+use crate::engine::{Engine, Head, Owner};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::operation::Operation;
+use crate::format::{Lsn, RegionNo, TRANSACTION_BYTES_MAX};
+use crate::options::Durability;
+use crate::region::handle::{RegionCore, WorkingTree};
+use crate::region::sealed::Token;
+use crate::region::{Generation, Region};
+use crate::state::{RegionMeta, RegionRoot, State};
+use crate::submitted::Submitted;
+use crate::view::{Readable, sealed};
+
+/// Room for the longest label, a region's name and schema, and what frames an operation.
+const OPERATION_BYTES_MAX: usize = 64 << 10;
+
+/// The longest label, in bytes.
+const LABEL_BYTES_MAX: usize = 4096;
+
+/// A set of changes under the writer lock: one at a time for a store, others queue.
+///
+/// Reads see the changes made so far. Dropping it, also by a panic, rolls back. What it reads may
+/// not be durable yet, and counts only once its own commit is acknowledged.
+///
+/// ```
+/// use rocstate::{DurableMap, Store};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = Store::open(dir.path())?;
+/// let stock: DurableMap<String, u32> = store.durable_map("stock")?;
+/// let mut tx = store.begin();
+/// stock.insert(&mut tx, "apples".into(), 3)?;
+/// assert_eq!(stock.get(&tx, "apples")?, Some(&3));
+/// let lsn = tx.commit()?;
+/// assert_eq!(store.view().lsn(), lsn);
+/// # rocstate::Result::Ok(())
+/// ```
+pub struct Transaction {
+    /// The writer lock; first, so that it is released before the store may close.
+    head: ArcMutexGuard<RawMutex, Head>,
+    unlock: WriterMark,
+    engine: Arc<Engine>,
+    /// Keeps the store open and locked.
+    owner: Arc<Owner>,
+    staged: Work,
+    fences: Vec<(Arc<dyn Token>, Generation)>,
+}
+
+/// What can be undone.
+#[derive(Default)]
+struct Work {
+    touched: Vec<Touched>,
+    removed: Vec<RegionNo>,
+    operations: Vec<u8>,
+    operation_count: u64,
+    label: String,
+}
+
+struct Touched {
+    number: RegionNo,
+    /// The handle it was first touched by.
+    core: Arc<RegionCore>,
+    tree: Box<dyn WorkingTree>,
+}
+
+/// Says which thread holds the writer lock.
+struct WriterMark(Arc<Engine>);
+
+impl Drop for WriterMark {
+    fn drop(&mut self) {
+        self.0.writer_ended();
+    }
+}
+
+/// Where [`Transaction::attempt`] goes back to.
+struct Savepoint {
+    touched: Vec<Touched>,
+    removed: usize,
+    operations: usize,
+    operation_count: u64,
+    label: String,
+    fences: usize,
+}
+
+impl Transaction {
+    pub(crate) fn begin(engine: &Arc<Engine>, owner: &Arc<Owner>) -> Transaction {
+        let head = engine.lock_head();
+        Transaction {
+            head,
+            unlock: WriterMark(Arc::clone(engine)),
+            engine: Arc::clone(engine),
+            owner: Arc::clone(owner),
+            staged: Work::default(),
+            fences: Vec::new(),
+        }
+    }
+
+    /// Names the commit for whoever reads the log; at most 4 KiB are kept.
+    pub fn label(&mut self, label: &str) {
+        let end = label.floor_char_boundary(LABEL_BYTES_MAX.min(label.len()));
+        self.staged.label.clear();
+        self.staged.label.push_str(label.get(..end).unwrap_or_default());
+    }
+
+    /// Makes the commit depend on a region's generation: checked now, and again where the commit
+    /// gets its LSN.
+    ///
+    /// # Errors
+    /// `Stale` if `born` is not the region's generation any more; the commit then fails as well.
+    pub fn fence(&mut self, region: &impl Region, born: Generation) -> Result<()> {
+        let token = region.token();
+        token.check(born)?;
+        self.fences.push((token, born));
+        Ok(())
+    }
+
+    /// Runs `f`; if it fails or panics, what it did is undone, and nothing else.
+    ///
+    /// # Errors
+    /// What `f` returns.
+    pub fn attempt<T, E>(
+        &mut self,
+        f: impl FnOnce(&mut Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let savepoint = self.savepoint();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self)));
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                self.undo_to(savepoint);
+                Err(error)
+            }
+            Err(panic) => {
+                self.undo_to(savepoint);
+                std::panic::resume_unwind(panic)
+            }
+        }
+    }
+
+    /// Removes a durable region and all it holds; `false` if there is none by this name. Its number
+    /// and generation are never used again, and its handles are `Stale` from this commit on.
+    ///
+    /// # Errors
+    /// `Invalid` for a volatile region: [`Store::remove_region`](crate::Store::remove_region)
+    /// removes that.
+    pub fn remove_region(&mut self, name: &str) -> Result<bool> {
+        if self.engine.is_volatile(name) {
+            let what = "a transaction holds no volatile state; use Store::remove_region";
+            return Err(Error::new(ErrorKind::Invalid, what).in_region(name));
+        }
+        let touched = self.staged.touched.iter().find(|touched| *touched.core.name == *name);
+        let number = match touched {
+            Some(touched) => Some(touched.number),
+            None => self.state().number_of(name)?,
+        };
+        let Some(number) = number.filter(|number| !self.removes(*number)) else {
+            return Ok(false);
+        };
+        self.room_for(0)?;
+        self.stage(&Operation::RemoveRegion { region: number });
+        self.staged.touched.retain(|touched| touched.number != number);
+        self.staged.removed.push(number);
+        Ok(true)
+    }
+
+    /// Commits and waits until the commit is as durable as the store's options say.
+    ///
+    /// # Durability
+    /// After `Ok` the commit survives what its [`Durability`] says. After `Poisoned` it may have
+    /// survived: open again and look. After any other error it has not happened.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Closed`, `ReadOnly`, `Stale` for a fence that fell.
+    pub fn commit(self) -> Result<Lsn> {
+        let durability = self.engine.options.durability;
+        self.commit_with(durability)
+    }
+
+    /// Commits with a durability of its own.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn commit_with(self, durability: Durability) -> Result<Lsn> {
+        // The store stays open until the commit is acknowledged.
+        let owner = Arc::clone(&self.owner);
+        let engine = Arc::clone(&self.engine);
+        let lsn = self.enqueue(durability)?;
+        let outcome = engine.wait(lsn);
+        drop(owner);
+        outcome.map(|()| lsn)
+    }
+
+    /// Commits without waiting: what is returned resolves when the commit is durable.
+    pub fn submit(self) -> Submitted {
+        let durability = self.engine.options.durability;
+        self.submit_with(durability)
+    }
+
+    /// Commits without waiting, with a durability of its own.
+    pub fn submit_with(self, durability: Durability) -> Submitted {
+        let engine = Arc::clone(&self.engine);
+        match self.enqueue(durability) {
+            Ok(lsn) => Submitted::pending(engine, lsn, Ok(lsn)),
+            Err(error) => Submitted::refused(error),
+        }
+    }
+
+    /// Gives the commit its LSN and its place in the queue; the writer lock ends here.
+    pub(crate) fn enqueue(self, durability: Durability) -> Result<Lsn> {
+        let Transaction { mut head, unlock, engine, owner, staged, fences } = self;
+        let writes = !staged.operations.is_empty();
+        if writes && engine.is_read_only() {
+            return Err(Error::read_only());
+        }
+        for (token, born) in &fences {
+            token.check(*born)?;
+        }
+        if !writes {
+            return Ok(head.state.lsn);
+        }
+        let mut cores = Vec::new();
+        let Work { touched, removed, operations, operation_count, label } = staged;
+        let mut state = State::clone(&head.state);
+        state.lsn = state.lsn.next();
+        for number in &removed {
+            state.remove_region(*number)?;
+        }
+        for Touched { number, core, tree } in touched {
+            let meta = match state.region(number)? {
+                Some(root) => Arc::clone(&root.meta),
+                None => Arc::new(RegionMeta {
+                    number,
+                    name: Arc::clone(&core.name),
+                    schema: core.declared.encoded.as_slice().into(),
+                }),
+            };
+            let len = tree.len();
+            state.put_region(RegionRoot::hot(meta, len, tree.freeze()))?;
+            cores.push(core);
+        }
+        let state = Arc::new(state);
+        engine.enqueue(&Staged {
+            label: &label,
+            operations: &operations,
+            operation_count,
+            durability,
+            state: Arc::clone(&state),
+        })?;
+        let lsn = state.lsn;
+        let replaced = std::mem::replace(&mut head.state, state);
+        engine.note_committed(&cores, &removed);
+        drop(unlock);
+        drop(head);
+        drop((replaced, owner));
+        Ok(lsn)
+    }
+
+    /// The state that this transaction began at.
+    pub(crate) fn state(&self) -> &State {
+        &self.head.state
+    }
+
+    pub(crate) fn removes(&self, number: RegionNo) -> bool {
+        self.staged.removed.contains(&number)
+    }
+
+    pub(crate) fn touched(&self, number: RegionNo) -> Option<&dyn WorkingTree> {
+        let touched = self.staged.touched.iter().find(|touched| touched.number == number);
+        touched.map(|touched| &*touched.tree)
+    }
+
+    /// The tree of a region to change, taken from the state on its first touch; `take` makes it.
+    pub(crate) fn touch(
+        &mut self,
+        core: &Arc<RegionCore>,
+        take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,
+        create: impl FnOnce(&State) -> Box<dyn WorkingTree>,
+    ) -> Result<&mut dyn WorkingTree> {
+        if core.instance != self.state().instance || self.removes(core.number()) {
+            return Err(core.stale());
+        }
+        let known = self.staged.touched.iter().position(|touched| touched.number == core.number());
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let existing = take(self.state())?;
+                let tree = match existing {
+                    Some(tree) => tree,
+                    None if core.is_created() => return Err(core.stale()),
+                    None => {
+                        self.stage(&Operation::Create {
+                            region: core.number(),
+                            name: &core.name,
+                            schema: &core.declared.encoded,
+                        });
+                        create(self.state())
+                    }
+                };
+                let core = Arc::clone(core);
+                let number = core.number();
+                self.staged.touched.push(Touched { number, core, tree });
+                self.staged.touched.len() - 1
+            }
+        };
+        match self.staged.touched.get_mut(at) {
+            Some(touched) => Ok(&mut *touched.tree),
+            None => Err(core.stale()),
+        }
+    }
+
+    /// Refuses what would make the commit too large: an operation with this many bytes of key and
+    /// value, and the creation of its region.
+    pub(crate) fn room_for(&self, bytes: usize) -> Result<()> {
+        let used = self.staged.operations.len() + self.staged.label.len();
+        if used + bytes + OPERATION_BYTES_MAX <= TRANSACTION_BYTES_MAX {
+            return Ok(());
+        }
+        let what = format!("a transaction may write at most {TRANSACTION_BYTES_MAX} bytes");
+        Err(Error::new(ErrorKind::TooLarge, what))
+    }
+
+    /// Encodes an operation behind the others; there is room for it.
+    pub(crate) fn stage(&mut self, operation: &Operation<'_>) {
+        operation.encode(&mut self.staged.operations);
+        self.staged.operation_count += 1;
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        let touched = self.staged.touched.iter().map(|touched| Touched {
+            number: touched.number,
+            core: Arc::clone(&touched.core),
+            tree: touched.tree.duplicate(),
+        });
+        Savepoint {
+            touched: touched.collect(),
+            removed: self.staged.removed.len(),
+            operations: self.staged.operations.len(),
+            operation_count: self.staged.operation_count,
+            label: self.staged.label.clone(),
+            fences: self.fences.len(),
+        }
+    }
+
+    fn undo_to(&mut self, savepoint: Savepoint) {
+        self.staged.touched = savepoint.touched;
+        self.staged.removed.truncate(savepoint.removed);
+        self.staged.operations.truncate(savepoint.operations);
+        self.staged.operation_count = savepoint.operation_count;
+        self.staged.label = savepoint.label;
+        self.fences.truncate(savepoint.fences);
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("after", &self.head.state.lsn)
+            .field("operations", &self.staged.operation_count)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Readable for Transaction {
+    fn lsn(&self) -> Lsn {
+        self.head.state.lsn
+    }
+}
+
+impl sealed::Readable for Transaction {
+    fn snapshot(&self) -> sealed::Snapshot<'_> {
+        sealed::Snapshot::Transaction(self)
+    }
+}
+
+const _: () = {
+    fn is_static_and_sync<T: Sync + 'static>() {}
+    let _: fn() = is_static_and_sync::<Transaction>;
+};

@@ -1,0 +1,171 @@
+//! Walking a tree from both ends.
+
+use std::sync::Arc;
+
+use super::node::{Inner, Leaf, Node, hot};
+use crate::error::{Error, Result};
+
+/// The entries between two places. After an error it ends.
+pub(crate) struct Iter<'a, K, V> {
+    state: State<'a, K, V>,
+}
+
+enum State<'a, K, V> {
+    Between { front: Position<'a, K, V>, back: Position<'a, K, V> },
+    Failed(Error),
+    Ended,
+}
+
+/// A place between two entries: the way down to a leaf, and how many of its entries are before.
+struct Position<'a, K, V> {
+    path: Vec<(&'a Inner<K, V>, usize)>,
+    leaf: &'a Leaf<K, V>,
+    at: usize,
+}
+
+impl<'a, K: Clone, V> Position<'a, K, V> {
+    /// The place after all keys for which `before` holds; it holds for a prefix of all keys.
+    fn seek(root: &'a Arc<Node<K, V>>, before: &dyn Fn(&K) -> bool) -> Result<Option<Self>> {
+        let mut path = Vec::new();
+        let mut node = hot(root)?;
+        loop {
+            match &**node {
+                Node::Inner(inner) => {
+                    let at = inner.bounds.partition_point(before);
+                    path.push((inner, at));
+                    let Some(child) = inner.children.get(at) else { return Ok(None) };
+                    node = hot(child)?;
+                }
+                Node::Leaf(leaf) => {
+                    let at = leaf.keys.partition_point(before);
+                    return Ok(Some(Position { path, leaf, at }));
+                }
+                Node::Cold(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Goes to the beginning of the next leaf, or to the end of the one before; `false` where
+    /// there is none.
+    fn turn(&mut self, forward: bool) -> Result<bool> {
+        while let Some((inner, at)) = self.path.pop() {
+            let next = if forward { Some(at + 1) } else { at.checked_sub(1) };
+            let Some((next, child)) =
+                next.and_then(|next| inner.children.get(next).map(|child| (next, child)))
+            else {
+                continue;
+            };
+            self.path.push((inner, next));
+            return self.descend(child, forward);
+        }
+        Ok(false)
+    }
+
+    fn descend(&mut self, child: &'a Arc<Node<K, V>>, forward: bool) -> Result<bool> {
+        let mut node = hot(child)?;
+        loop {
+            match &**node {
+                Node::Inner(inner) => {
+                    let at = if forward { 0 } else { inner.children.len() - 1 };
+                    self.path.push((inner, at));
+                    let Some(child) = inner.children.get(at) else { return Ok(false) };
+                    node = hot(child)?;
+                }
+                Node::Leaf(leaf) => {
+                    self.leaf = leaf;
+                    self.at = if forward { 0 } else { leaf.keys.len() };
+                    return Ok(true);
+                }
+                Node::Cold(_) => return Ok(false),
+            }
+        }
+    }
+
+    fn entry(&self, at: usize) -> Option<(&'a K, &'a Arc<V>)> {
+        Some((self.leaf.keys.get(at)?, self.leaf.values.get(at)?))
+    }
+}
+
+impl<'a, K: Clone, V> Iter<'a, K, V> {
+    pub(super) fn new(
+        root: &'a Arc<Node<K, V>>,
+        before_first: &dyn Fn(&K) -> bool,
+        before_end: &dyn Fn(&K) -> bool,
+    ) -> Self {
+        let state = State::between(root, before_first, before_end).unwrap_or_else(State::Failed);
+        Iter { state }
+    }
+
+    fn step(&mut self, forward: bool) -> Option<Result<(&'a K, &'a Arc<V>)>> {
+        let State::Between { front, back } = &mut self.state else {
+            return match std::mem::replace(&mut self.state, State::Ended) {
+                State::Failed(error) => Some(Err(error)),
+                _ => None,
+            };
+        };
+        loop {
+            if std::ptr::eq(front.leaf, back.leaf) && front.at >= back.at {
+                self.state = State::Ended;
+                return None;
+            }
+            let entry = if forward {
+                front.entry(front.at).inspect(|_| front.at += 1)
+            } else {
+                back.at.checked_sub(1).and_then(|at| back.entry(at)).inspect(|_| back.at -= 1)
+            };
+            if let Some(entry) = entry {
+                return Some(Ok(entry));
+            }
+            match if forward { front.turn(true) } else { back.turn(false) } {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.state = State::Ended;
+                    return None;
+                }
+                Err(error) => {
+                    self.state = State::Ended;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl<'a, K: Clone, V> State<'a, K, V> {
+    fn between(
+        root: &'a Arc<Node<K, V>>,
+        before_first: &dyn Fn(&K) -> bool,
+        before_end: &dyn Fn(&K) -> bool,
+    ) -> Result<Self> {
+        let Some(mut front) = Position::seek(root, before_first)? else {
+            return Ok(State::Ended);
+        };
+        while front.entry(front.at).is_none() {
+            if !front.turn(true)? {
+                return Ok(State::Ended);
+            }
+        }
+        // An inverted range is empty: its first entry is already beyond its end.
+        let inside = front.entry(front.at).is_some_and(|(key, _)| before_end(key));
+        match Position::seek(root, before_end)? {
+            Some(back) if inside => Ok(State::Between { front, back }),
+            _ => Ok(State::Ended),
+        }
+    }
+}
+
+impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
+    type Item = Result<(&'a K, &'a Arc<V>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(true)
+    }
+}
+
+impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(false)
+    }
+}
+
+impl<K: Clone, V> std::iter::FusedIterator for Iter<'_, K, V> {}
