@@ -118,7 +118,7 @@ impl Error {
     /// let store = Store::open(dir.path())?;
     /// let refused = store.transact(|_tx| -> rocstate::Result<()> { Err(Error::abort("out of stock")) });
     /// assert_eq!(refused.unwrap_err().kind(), ErrorKind::Aborted);
-    /// # rocstate::Result::Ok(())
+    /// # Ok::<(), rocstate::Error>(())
     /// ```
     pub fn abort(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
         let cause: Arc<dyn StdError + Send + Sync> = Arc::from(cause.into());

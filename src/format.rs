@@ -48,7 +48,7 @@ pub const REGION_NAME_BYTES_MAX: usize = 255;
 /// # let dir = tempfile::tempdir().unwrap();
 /// let store = rocstate::Store::open(dir.path())?;
 /// assert_eq!(store.visible_lsn().get(), 0);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

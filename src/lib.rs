@@ -38,7 +38,7 @@
 //! assert_eq!(sessions.check(born).unwrap_err().kind(), ErrorKind::Stale);
 //!
 //! println!("{}", store.boot_report());                        // what recovery did
-//! # rocstate::Result::Ok(())
+//! # Ok::<(), rocstate::Error>(())
 //! ```
 //!
 //! The bytes on disk are described in FORMAT.md, the code in ARCHITECTURE.md.

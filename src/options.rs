@@ -37,7 +37,7 @@ type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 ///     .durability(Durability::Process)
 ///     .keep_checkpoints(3)
 ///     .open(dir.path())?;
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Options {

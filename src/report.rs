@@ -68,7 +68,7 @@ impl fmt::Display for LastRun {
 /// let report = store.boot_report();
 /// assert_eq!(report.torn_bytes, 0);
 /// println!("{report}");
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -153,7 +153,7 @@ pub struct RegionInfo {
 /// # let dir = tempfile::tempdir().unwrap();
 /// let store = rocstate::Store::open(dir.path())?;
 /// assert_eq!(store.stats().visible_lsn.get(), 0);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]

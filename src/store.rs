@@ -35,7 +35,7 @@ use crate::view::View;
 /// let store = Store::open(path)?;
 /// let visits: DurableMap<String, u64> = store.durable_map("visits")?;
 /// assert_eq!(visits.get(&store.view(), "home")?, Some(&1));
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Store {

@@ -29,7 +29,7 @@ use crate::format::Lsn;
 /// let pears = store.submit(|tx| stock.insert(tx, "pears".into(), 5));
 /// assert!(apples.lsn() < pears.lsn());
 /// pears.wait()?;                        // in async code: pears.await?
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[must_use = "what was submitted counts only when this has resolved"]
 pub struct Submitted<T = Lsn, E = Error> {

@@ -43,7 +43,7 @@ const LABEL_BYTES_MAX: usize = 4096;
 /// assert_eq!(stock.get(&tx, "apples")?, Some(&3));
 /// let lsn = tx.commit()?;
 /// assert_eq!(store.view().lsn(), lsn);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct Transaction {
     /// The writer lock; first, so that it is released before the store may close.

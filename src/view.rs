@@ -22,7 +22,7 @@ use crate::state::State;
 /// store.transact(|tx| stock.clear(tx))?;
 /// assert_eq!(stock.get(&view, "apples")?, Some(&3));
 /// assert_eq!(stock.get(&store.view(), "apples")?, None);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct View {

@@ -21,7 +21,7 @@ use crate::view::Readable;
 /// let position: DurableCell<u64> = store.durable_cell("position")?;
 /// store.transact(|tx| position.set(tx, 42))?;
 /// assert_eq!(position.get(&store.view())?, Some(&42));
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct DurableCell<T> {
     map: DurableMap<(), T>,

@@ -41,7 +41,7 @@ use crate::view::Readable;
 /// let of_ann: Vec<_> = log.prefix(&view, &("ann",)).collect::<Result<_, _>>()?;
 /// assert_eq!(of_ann.len(), 2);
 /// assert_eq!(log.get(&view, &("bob", 1))?.map(String::as_str), Some("in"));
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct DurableMap<K, V> {
     core: Arc<RegionCore>,

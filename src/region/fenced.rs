@@ -21,7 +21,7 @@ use crate::error::Result;
 /// mine.insert("token".into(), 1)?;
 /// sessions.discard();
 /// assert_eq!(mine.get("token").unwrap_err().kind(), ErrorKind::Stale);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct Fenced<K, V> {
     core: Arc<VolatileCore<K, V>>,

@@ -24,7 +24,7 @@ use crate::format::{Epoch, Lineage};
 /// let second = Store::open(dir.path())?.generation();
 /// assert!(second > first);
 /// assert_eq!(second.to_string().parse::<Generation>()?, second);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Generation {

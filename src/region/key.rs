@@ -224,7 +224,7 @@ pub fn check_key_order<K: Key>(a: &K, b: &K) -> Result<()> {
 /// let owners: DurableMap<AccountId, String> = store.durable_map("owners")?;
 /// store.transact(|tx| owners.insert(tx, AccountId(7), "ann".into()))?;
 /// assert_eq!(owners.get(&store.view(), &AccountId(7))?.map(String::as_str), Some("ann"));
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 #[macro_export]
 macro_rules! key {

@@ -34,7 +34,7 @@ use crate::tree::{self, Graveyard, Tree};
 /// sessions.discard();
 /// assert!(sessions.is_empty());
 /// assert_eq!(sessions.check(born).unwrap_err().kind(), ErrorKind::Stale);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct VolatileMap<K, V> {
     core: Arc<VolatileCore<K, V>>,
@@ -436,7 +436,7 @@ where
 /// cache.clear();
 /// assert_eq!(view.get(&1).map(String::as_str), Some("one"));
 /// assert_eq!(view.range(0..5).count(), 1);
-/// # rocstate::Result::Ok(())
+/// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct VolatileView<K, V> {
     tree: Tree<K, V>,

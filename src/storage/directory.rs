@@ -70,9 +70,15 @@ impl Directory {
         Ok(StoreFile { path: path.into(), file: file.file })
     }
 
+    /// Removes a file; one that is gone already is as good as removed.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         let path = self.path_of(name);
-        self.storage.remove(&path).map_err(|cause| Error::io("remove the file", &path, cause))
+        match self.storage.remove(&path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove the file", &path, cause))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn sync(&self) -> Result<()> {
