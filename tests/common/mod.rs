@@ -1,0 +1,172 @@
+//! What the tests share: a disk that fails, stalls or panics on demand.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+use std::any::Any;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rocstate::{Disk, LockGuard, OpenMode, Storage, StorageFile};
+
+/// What a [`FaultyDisk`] does next.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// The n-th write from now fails; 0 or less is never.
+    pub write: AtomicI64,
+    pub sync: AtomicI64,
+    pub read: AtomicI64,
+    pub rename: AtomicI64,
+    pub sync_dir: AtomicI64,
+    /// A failure is a panic instead of an error.
+    pub panic: AtomicBool,
+    pub syncs: AtomicU64,
+    pub writes: AtomicU64,
+    pub reads: AtomicU64,
+    /// Syncs wait while this is set.
+    closed_gate: Mutex<bool>,
+    gate: Condvar,
+}
+
+impl Faults {
+    fn hit(&self, counter: &AtomicI64, what: &str) -> io::Result<()> {
+        if counter.load(Ordering::SeqCst) > 0 && counter.fetch_sub(1, Ordering::SeqCst) == 1 {
+            assert!(!self.panic.load(Ordering::SeqCst), "the disk panics in a {what}");
+            return Err(io::Error::other(format!("injected failure of a {what}")));
+        }
+        Ok(())
+    }
+
+    pub fn hold_syncs(&self) {
+        *self.closed_gate.lock().unwrap() = true;
+    }
+
+    pub fn release_syncs(&self) {
+        *self.closed_gate.lock().unwrap() = false;
+        self.gate.notify_all();
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct FaultyDisk(pub Arc<Faults>);
+
+#[derive(Debug)]
+struct FaultyFile(Arc<dyn StorageFile>, Arc<Faults>);
+
+impl Storage for FaultyDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.create_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list(dir)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(FaultyFile(Disk.open(path, mode)?, Arc::clone(&self.0))))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.hit(&self.0.rename, "rename")?;
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.hit(&self.0.sync_dir, "sync of a directory")?;
+        Disk.sync_dir(dir)
+    }
+    fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
+        let file = file.as_any().downcast_ref::<FaultyFile>().unwrap();
+        Disk.try_lock(&file.0)
+    }
+}
+
+impl StorageFile for FaultyFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.1.reads.fetch_add(1, Ordering::SeqCst);
+        self.1.hit(&self.1.read, "read")?;
+        self.0.read_at(to, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.1.writes.fetch_add(1, Ordering::SeqCst);
+        self.1.hit(&self.1.write, "write")?;
+        self.0.write_at(bytes, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.1.syncs.fetch_add(1, Ordering::SeqCst);
+        let mut closed = self.1.closed_gate.lock().unwrap();
+        while *closed {
+            closed = self.1.gate.wait(closed).unwrap();
+        }
+        drop(closed);
+        self.1.hit(&self.1.sync, "sync")?;
+        self.0.sync()
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Fails the test if `f` takes longer than any machine should need: nobody may wait forever.
+pub fn within<T: Send + 'static>(limit: Duration, f: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, outcome) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || done.send(f()).ok());
+    match outcome.recv_timeout(limit) {
+        Ok(value) => value,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("still waiting after {limit:?}"),
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().unwrap_err())
+        }
+    }
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(20), "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The files of a store, with their content.
+pub fn image(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Makes a directory hold exactly these files.
+pub fn restore(dir: &Path, image: &[(PathBuf, Vec<u8>)]) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for (path, bytes) in image {
+        std::fs::write(dir.join(path.file_name().unwrap()), bytes).unwrap();
+    }
+}
+
+/// The files whose name begins with `prefix` and ends with `.roc`, in order.
+pub fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with(prefix) && name.ends_with(".roc")
+        })
+        .collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,408 @@
+//! P2, P3, P4, P10: what an acknowledgement means, and what happens when it cannot be given.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::{FaultyDisk, eventually, within};
+use rocstate::{Durability, DurableMap, Error, ErrorKind, Readable, Store};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+type Map = DurableMap<u64, String>;
+
+fn open(path: &std::path::Path) -> (Store, Map) {
+    let store = Store::open(path).unwrap();
+    let map = store.durable_map("map").unwrap();
+    (store, map)
+}
+
+#[test]
+fn acknowledged_commits_of_sixteen_writers_are_there_after_reopen() {
+    for durability in [Durability::Machine, Durability::Process] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, map) = open(dir.path());
+        let threads: Vec<_> = (0..16u64)
+            .map(|thread| {
+                let (store, map) = (store.clone(), map.clone());
+                std::thread::spawn(move || {
+                    for n in 0..50 {
+                        let mut tx = store.begin();
+                        map.insert(&mut tx, thread * 1000 + n, format!("{thread} {n}")).unwrap();
+                        let lsn = tx.commit_with(durability).unwrap();
+                        assert!(store.view().lsn() >= lsn);
+                        assert!(map.contains_key(&store.view(), &(thread * 1000 + n)).unwrap());
+                        if durability == Durability::Machine {
+                            assert!(store.durable_lsn() >= lsn);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(store.visible_lsn().get(), 800);
+        drop((store, map));
+        let (store, map) = open(dir.path());
+        let view = store.view();
+        assert_eq!(map.len(&view), 800);
+        for thread in 0..16 {
+            for n in 0..50 {
+                let value = map.get(&view, &(thread * 1000 + n)).unwrap();
+                assert_eq!(value, Some(&format!("{thread} {n}")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_commit_is_atomic_over_regions() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let left: DurableMap<u64, u64> = store.durable_map("left").unwrap();
+    let right: DurableMap<u64, u64> = store.durable_map("right").unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (store, left, right, stop) =
+            (store.clone(), left.clone(), right.clone(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut seen = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let view = store.view();
+                assert_eq!(left.get(&view, &0).unwrap(), right.get(&view, &0).unwrap());
+                assert_eq!(left.len(&view), right.len(&view));
+                seen += 1;
+            }
+            seen
+        })
+    };
+    for n in 1..=200 {
+        store
+            .transact(|tx| {
+                left.insert(tx, 0, n)?;
+                left.insert(tx, n, n)?;
+                right.insert(tx, n, n)?;
+                right.insert(tx, 0, n)
+            })
+            .unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(reader.join().unwrap() > 0);
+}
+
+#[test]
+fn a_transaction_is_rolled_back_by_drop_by_error_and_by_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    store.transact(|tx| map.insert(tx, 1, "one".into())).unwrap();
+    let before = store.visible_lsn();
+
+    let mut tx = store.begin();
+    map.insert(&mut tx, 2, "dropped".into()).unwrap();
+    map.remove(&mut tx, &1).unwrap();
+    assert_eq!(map.len(&tx), 1);
+    drop(tx);
+
+    let error = store
+        .transact(|tx| {
+            map.clear(tx)?;
+            Err::<(), _>(Error::abort("no"))
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Aborted);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("no"));
+
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.transact(|tx| {
+            map.clear(tx)?;
+            if map.is_empty(tx) {
+                panic!("on purpose");
+            }
+            Ok(())
+        })
+    }));
+    assert!(panicked.is_err());
+
+    let view = store.view();
+    assert_eq!(view.lsn(), before);
+    assert_eq!(map.get(&view, &1).unwrap().map(String::as_str), Some("one"));
+    assert_eq!(map.len(&view), 1);
+    // The writer lock is free again.
+    store.transact(|tx| map.insert(tx, 3, "three".into())).unwrap();
+}
+
+#[test]
+fn an_attempt_that_fails_or_panics_undoes_itself_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    let other: DurableMap<u8, u8> = store.durable_map("other").unwrap();
+    store
+        .transact(|tx| {
+            map.insert(tx, 1, "kept".into())?;
+            let failed: Result<(), &str> = tx.attempt(|tx| {
+                map.insert(tx, 1, "undone".into()).unwrap();
+                other.insert(tx, 1, 1).unwrap();
+                // A nested one that succeeds is undone with the outer one.
+                tx.attempt(|tx| map.insert(tx, 2, "undone".into())).unwrap();
+                Err("no")
+            });
+            assert_eq!(failed, Err("no"));
+            let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                tx.attempt(|tx| -> Result<(), Error> {
+                    map.clear(tx)?;
+                    panic!("on purpose")
+                })
+            }));
+            assert!(panicked.is_err());
+            tx.attempt(|tx| map.insert(tx, 3, "kept".into()))?;
+            Ok(())
+        })
+        .unwrap();
+    drop((store, map, other));
+    let (store, map) = open(dir.path());
+    let view = store.view();
+    let entries: BTreeMap<u64, String> =
+        map.iter(&view).map(|e| e.map(|(k, v)| (*k, v.clone())).unwrap()).collect();
+    assert_eq!(entries, BTreeMap::from([(1, "kept".into()), (3, "kept".into())]));
+    assert!(store.regions().iter().all(|region| region.name != "other"));
+}
+
+#[test]
+fn no_reader_sees_a_commit_before_its_sync_returned() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    store.transact(|tx| map.insert(tx, 0, "zero".into())).unwrap();
+    disk.0.hold_syncs();
+    let writer = {
+        let (store, map) = (store.clone(), map.clone());
+        std::thread::spawn(move || store.transact(|tx| map.insert(tx, 1, "one".into())))
+    };
+    // The commit is staged: a transaction sees it, a view does not.
+    eventually("the commit is at the head", || map.contains_key(&store.begin(), &1).unwrap());
+    for _ in 0..50 {
+        assert!(!map.contains_key(&store.view(), &1).unwrap());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Somebody who has read it without writing has to wait as well.
+    let reader = {
+        let (store, map) = (store.clone(), map.clone());
+        std::thread::spawn(move || {
+            let found = store.transact(|tx| map.contains_key(tx, &1)).unwrap();
+            assert!(map.contains_key(&store.view(), &1).unwrap());
+            found
+        })
+    };
+    let refused = {
+        let (store, map) = (store.clone(), map.clone());
+        std::thread::spawn(move || {
+            let error = store.transact(|tx| {
+                assert!(map.contains_key(tx, &1)?);
+                Err::<(), _>(Error::abort("seen"))
+            });
+            assert!(map.contains_key(&store.view(), &1).unwrap());
+            error.unwrap_err().kind()
+        })
+    };
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(!writer.is_finished() && !reader.is_finished() && !refused.is_finished());
+    disk.0.release_syncs();
+    within(LIMIT, move || {
+        writer.join().unwrap().unwrap();
+        assert!(reader.join().unwrap());
+        assert_eq!(refused.join().unwrap(), ErrorKind::Aborted);
+    });
+}
+
+#[test]
+fn process_commits_do_not_wait_for_a_sync_and_are_synced_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let store = Store::options()
+        .storage(disk.clone())
+        .durability(Durability::Process)
+        .sync_interval(Duration::from_millis(5))
+        .open(dir.path())
+        .unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    disk.0.hold_syncs();
+    for n in 0..100 {
+        store.transact(|tx| map.insert(tx, n, "p".into())).unwrap();
+    }
+    assert_eq!(store.visible_lsn().get(), 100);
+    assert_eq!(store.durable_lsn().get(), 0);
+    disk.0.release_syncs();
+    eventually("the background sync", || store.durable_lsn().get() == 100);
+    store.transact(|tx| map.insert(tx, 100, "p".into())).unwrap();
+    assert_eq!(store.sync().unwrap().get(), 101);
+}
+
+/// Everyone who waits learns of a failed sync or write, or of a leader's panic.
+#[test]
+fn a_failing_leader_poisons_the_store_and_leaves_nobody_asleep() {
+    for (panics, in_write) in [(false, false), (false, true), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let acknowledged = within(LIMIT, move || {
+            let disk = FaultyDisk::default();
+            let store = Store::options().storage(disk.clone()).open(&path).unwrap();
+            let map: Map = store.durable_map("map").unwrap();
+            let acknowledged = Arc::new(AtomicU64::new(0));
+            let threads: Vec<_> = (0..8u64)
+                .map(|thread| {
+                    let (store, map) = (store.clone(), map.clone());
+                    let acknowledged = Arc::clone(&acknowledged);
+                    std::thread::spawn(move || {
+                        for n in 0..10_000 {
+                            let key = thread * 100_000 + n;
+                            let done = store.transact(|tx| map.insert(tx, key, "x".into()));
+                            match done {
+                                Ok(_) => acknowledged.fetch_add(1, Ordering::SeqCst),
+                                Err(error) => {
+                                    assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+                                    return;
+                                }
+                            };
+                        }
+                        panic!("never poisoned");
+                    })
+                })
+                .collect();
+            eventually("some commits", || acknowledged.load(Ordering::SeqCst) > 20);
+            disk.0.panic.store(panics, Ordering::SeqCst);
+            let counter = if in_write { &disk.0.write } else { &disk.0.sync };
+            counter.store(3, Ordering::SeqCst);
+            let panicked = threads.into_iter().map(|thread| thread.join()).filter(Result::is_err);
+            // The panic itself reaches the thread that led; it may be one of the store's own.
+            assert!(panicked.count() <= usize::from(panics));
+
+            let error = store.transact(|tx| map.insert(tx, 1, "x".into())).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Poisoned);
+            assert!(std::error::Error::source(&error).is_some() || panics, "{error}");
+            assert_eq!(store.sync().unwrap_err().kind(), ErrorKind::Poisoned);
+            assert_eq!(store.checkpoint().unwrap_err().kind(), ErrorKind::Poisoned);
+            let submitted = store.submit(|tx| map.insert(tx, 1, "x".into()));
+            assert_eq!(submitted.wait().unwrap_err().kind(), ErrorKind::Poisoned);
+            assert!(store.stats().poisoned.is_some());
+            // What was visible still reads.
+            let acknowledged = acknowledged.load(Ordering::SeqCst);
+            assert!(map.len(&store.view()) as u64 >= acknowledged);
+            acknowledged
+        });
+        let (store, map) = open(dir.path());
+        assert!(map.len(&store.view()) as u64 >= acknowledged, "an acknowledged commit is gone");
+        store.transact(|tx| map.insert(tx, 1, "again".into())).unwrap();
+    }
+}
+
+#[test]
+fn a_failed_read_fails_its_operation_and_poisons_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    store.transact(|tx| map.insert(tx, 1, "one".into())).unwrap();
+    store.checkpoint().unwrap();
+    drop((store, map));
+    let disk = FaultyDisk::default();
+    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    disk.0.read.store(1, Ordering::SeqCst);
+    let error = map.get(&store.view(), &1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(error.path().is_some());
+    // In a transaction too, which stays as it was.
+    let mut tx = store.begin();
+    disk.0.read.store(1, Ordering::SeqCst);
+    assert_eq!(map.insert(&mut tx, 2, "two".into()).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(map.len(&tx), 1);
+    map.insert(&mut tx, 2, "two".into()).unwrap();
+    tx.commit().unwrap();
+    assert_eq!(map.len(&store.view()), 2);
+}
+
+#[test]
+fn an_empty_commit_writes_nothing_and_takes_no_lsn() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    store.transact(|tx| map.insert(tx, 1, "one".into())).unwrap();
+    // The witness of the idle log comes once.
+    std::thread::sleep(Duration::from_millis(600));
+    let before = disk.0.writes.load(Ordering::SeqCst);
+    let lsn = store.begin().commit().unwrap();
+    assert_eq!(lsn, store.visible_lsn());
+    store.transact(|tx| map.remove(tx, &77)).unwrap();
+    assert_eq!(store.visible_lsn().get(), 1);
+    assert_eq!(disk.0.writes.load(Ordering::SeqCst), before);
+}
+
+#[test]
+fn a_blocking_commit_of_an_idle_store_is_one_write_and_one_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    store.transact(|tx| map.insert(tx, 1, "one".into())).unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    let count = || {
+        let load = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        (load(&disk.0.writes), load(&disk.0.syncs), load(&disk.0.reads))
+    };
+    let before = count();
+    store.transact(|tx| map.insert(tx, 2, "two".into())).unwrap();
+    let after = count();
+    assert_eq!((after.0 - before.0, after.1 - before.1, after.2 - before.2), (1, 1, 0));
+}
+
+#[test]
+#[should_panic(expected = "already has a transaction open")]
+fn a_nested_begin_on_one_thread_panics_and_does_not_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let _tx = store.begin();
+    let _nested = store.begin();
+}
+
+#[test]
+fn a_checkpoint_inside_an_open_transaction_does_not_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    store.transact(|tx| map.insert(tx, 1, "one".into())).unwrap();
+    drop((store, map));
+    let path = dir.path().to_owned();
+    within(LIMIT, move || {
+        let (store, map) = open(&path);
+        let mut tx = store.begin();
+        map.insert(&mut tx, 2, "two".into()).unwrap();
+        store.checkpoint().unwrap();
+        store.sync().unwrap();
+        tx.commit().unwrap();
+        store.checkpoint().unwrap();
+        assert_eq!(map.len(&store.view()), 2);
+    });
+}
+
+#[test]
+fn large_commits_and_groups_beyond_a_segment_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().segment_bytes(64 << 10).open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("big").unwrap();
+    for n in 0..6u64 {
+        let len = 700_000 * (n as usize + 1);
+        store.transact(|tx| map.insert(tx, n, vec![n as u8; len])).unwrap();
+    }
+    drop((store, map));
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("big").unwrap();
+    let view = store.view();
+    for n in 0..6u64 {
+        let len = 700_000 * (n as usize + 1);
+        assert_eq!(map.get(&view, &n).unwrap(), Some(&vec![n as u8; len]));
+    }
+    assert_eq!(view.lsn(), Readable::lsn(&view));
+}
