@@ -94,10 +94,15 @@ fn child(arguments: &[String]) -> Result<ExitCode, Failure> {
             };
             store.transact(|tx| {
                 for word in words(&String::from_utf8_lossy(&line)) {
-                    let count = counts.upsert(tx, word.clone(), || 0, |count| {
-                        *count += 1;
-                        *count
-                    })?;
+                    let count = counts.upsert(
+                        tx,
+                        word.clone(),
+                        || 0,
+                        |count| {
+                            *count += 1;
+                            *count
+                        },
+                    )?;
                     cache.insert(word, count);
                 }
                 position.set(tx, next)

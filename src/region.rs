@@ -16,6 +16,7 @@ mod key_types;
 mod range;
 mod schema;
 mod stored;
+mod trace;
 mod volatile;
 
 pub use cell::DurableCell;

@@ -16,7 +16,8 @@ fn submitted_commits_resolve_under_tokio() {
     let path = dir.path().to_owned();
     within(LIMIT, move || {
         runtime.block_on(async move {
-            let store = tokio::task::spawn_blocking(move || Store::open(path)).await.unwrap().unwrap();
+            let store =
+                tokio::task::spawn_blocking(move || Store::open(path)).await.unwrap().unwrap();
             let map: DurableMap<u32, u32> = store.durable_map("map").unwrap();
             let tasks: Vec<_> = (0..64u32)
                 .map(|n| {
@@ -146,8 +147,7 @@ fn a_poisoned_store_wakes_those_who_await() {
         let store = Store::options().storage(disk.clone()).open(&path).unwrap();
         let map: DurableMap<u32, u32> = store.durable_map("map").unwrap();
         disk.0.hold_syncs();
-        let submitted: Vec<_> =
-            (0..5).map(|n| store.submit(|tx| map.insert(tx, n, n))).collect();
+        let submitted: Vec<_> = (0..5).map(|n| store.submit(|tx| map.insert(tx, n, n))).collect();
         disk.0.sync.store(1, std::sync::atomic::Ordering::SeqCst);
         let release = {
             let disk = disk.clone();

@@ -20,7 +20,10 @@ enum Step {
     Set(Option<u32>),
     /// The next steps go into one transaction, up to `End`.
     Begin,
-    End { commit: bool, process: bool },
+    End {
+        commit: bool,
+        process: bool,
+    },
     /// A savepoint around an insert that is undone.
     Attempt(u16),
     Checkpoint,
@@ -158,8 +161,7 @@ fn run(steps: &[Step]) {
                     at += 1;
                 }
                 if end.0 {
-                    let durability =
-                        if end.1 { Durability::Process } else { Durability::Machine };
+                    let durability = if end.1 { Durability::Process } else { Durability::Machine };
                     tx.commit_with(durability).unwrap();
                     model = next;
                 }

@@ -59,7 +59,7 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
     let (copies, end) = copy_frames(plan.unclaimed, begin, salt);
     let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);
-    let spare = Spare::prewritten(plan.dir, number, block_after(room))?;
+    let spare = Spare::prewritten(plan.dir, block_after(room))?;
     if !copies.is_empty() {
         spare.write(&copies, FRAMES_BEGIN)?;
     }

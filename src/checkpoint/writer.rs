@@ -35,7 +35,7 @@ impl CheckpointWriter {
     ) -> Result<CheckpointWriter> {
         Ok(CheckpointWriter {
             dir: dir.clone(),
-            file: dir.create_temporary(&name::checkpoint(number))?,
+            file: dir.create_temporary(&name::temporary(&name::checkpoint(number)))?,
             header: CheckpointHeader { lineage, number, len: 0, salt: random_u64()? },
             compression,
             buffer: vec![0; HEADER_BYTES],

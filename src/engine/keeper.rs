@@ -185,16 +185,10 @@ impl Engine {
     /// Writes a segment's zeros ahead of its use. When that fails, whoever needs a segment makes
     /// one, and learns the cause if there still is one.
     fn prepare_spare(&self, commits: &crate::commit::Commits) {
-        let wanted = commits.with_log(|log| log.wants_spare());
-        if let Some((slot, number, len)) = wanted {
-            let spare = Spare::prewritten(&self.dir, number, len)
-                .and_then(|spare| spare.sync().map(|()| spare));
-            // A writer that was faster has made this segment itself, under the same name.
-            if let Ok(spare) = spare
-                && commits.with_log(|log| log.newest_segment() < number)
-            {
-                *slot.lock() = Some(spare);
-            }
+        if let Some((slot, len)) = commits.with_log(|log| log.wants_spare()) {
+            let spare =
+                Spare::prewritten(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
+            *slot.lock() = spare.ok();
         }
         self.keeper.spare_asked.store(false, Ordering::Relaxed);
     }

@@ -3,6 +3,10 @@
 use super::{CheckpointNo, SegmentNo};
 
 pub(crate) const LOCK: &str = "LOCK";
+/// A segment that is written ahead; it gets its number with its name.
+pub(crate) const SPARE: &str = "log-spare.tmp";
+/// A segment that is made when no spare one is ready.
+pub(crate) const URGENT: &str = "log-urgent.tmp";
 const TEMPORARY: &str = ".tmp";
 
 /// What a name in the directory stands for.
@@ -33,8 +37,9 @@ pub(crate) fn parse(name: &str) -> Option<Name> {
     if name == LOCK {
         return Some(Name::Lock);
     }
-    if let Some(whole) = name.strip_suffix(TEMPORARY) {
-        return parse(whole).filter(|kind| *kind != Name::Lock).map(|_| Name::Temporary);
+    if let Some(stem) = name.strip_suffix(TEMPORARY) {
+        let ours = stem.starts_with("log-") || stem.starts_with("checkpoint-");
+        return ours.then_some(Name::Temporary);
     }
     let stem = name.strip_suffix(".roc")?;
     if let Some(digits) = stem.strip_prefix("log-") {
@@ -62,6 +67,8 @@ mod tests {
             assert_eq!(parse(&temporary(&checkpoint)), Some(Name::Temporary));
         }
         assert_eq!(parse("LOCK"), Some(Name::Lock));
+        assert_eq!(parse(SPARE), Some(Name::Temporary));
+        assert_eq!(parse(URGENT), Some(Name::Temporary));
     }
 
     #[test]

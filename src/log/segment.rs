@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
-use crate::format::{BLOCK_BYTES, SegmentNo, block_after, name};
+use crate::format::{BLOCK_BYTES, block_after, name};
 use crate::storage::directory::{Directory, StoreFile};
 
 /// The length of the segment that a boot begins with: short, so that boot is.
@@ -11,10 +11,9 @@ pub(crate) const FIRST_SEGMENT_BYTES: u64 = 256 << 10;
 /// How much longer a segment is than the one before it, until it has the configured length.
 const GROWTH: u64 = 4;
 
-/// A segment that has its length and zeros, but no header and no name yet.
+/// A segment that has its length and zeros, but no number, header or name yet.
 #[derive(Debug)]
 pub(crate) struct Spare {
-    pub(crate) number: SegmentNo,
     pub(crate) len: u64,
     file: StoreFile,
 }
@@ -25,8 +24,8 @@ impl Spare {
     /// A synced commit into space that was written before costs the device half of what one into
     /// merely allocated space does; block-sized writes keep the page cache from gathering large
     /// folios, of which every sync would write the whole.
-    pub(crate) fn prewritten(dir: &Directory, number: SegmentNo, len: u64) -> Result<Spare> {
-        let spare = Spare::allocated(dir, number, len)?;
+    pub(crate) fn prewritten(dir: &Directory, len: u64) -> Result<Spare> {
+        let spare = Spare::made(dir, name::SPARE, len)?;
         let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
         for block in 0..len / BLOCK_BYTES {
             spare.file.write(&zeros, block * BLOCK_BYTES)?;
@@ -34,16 +33,21 @@ impl Spare {
         Ok(spare)
     }
 
+    /// Makes a spare segment that has its length only: for a frame that cannot wait. It has a name
+    /// of its own, since one may be written ahead at the same time.
+    pub(crate) fn allocated(dir: &Directory, len: u64) -> Result<Spare> {
+        Spare::made(dir, name::URGENT, len)
+    }
+
+    fn made(dir: &Directory, name: &str, len: u64) -> Result<Spare> {
+        let file = dir.create_temporary(name)?;
+        file.set_len(len)?;
+        Ok(Spare { len, file })
+    }
+
     /// Makes what was written ahead stable, so that the sync that gives it its name is short.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync()
-    }
-
-    /// Makes a spare segment that has its length only: for a frame that cannot wait or is huge.
-    pub(crate) fn allocated(dir: &Directory, number: SegmentNo, len: u64) -> Result<Spare> {
-        let file = dir.create_temporary(&name::segment(number))?;
-        file.set_len(len)?;
-        Ok(Spare { number, len, file })
     }
 
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
@@ -54,7 +58,7 @@ impl Spare {
     pub(crate) fn publish(self, dir: &Directory, header: &SegmentHeader) -> Result<StoreFile> {
         self.file.write(&header.encode(), 0)?;
         self.file.sync()?;
-        dir.publish(&name::segment(self.number), self.file)
+        dir.publish(&name::segment(header.number), self.file)
     }
 }
 

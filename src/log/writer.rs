@@ -167,23 +167,18 @@ impl LogWriter {
         self.synced
     }
 
-    /// The segment that is appended to.
-    pub(crate) fn newest_segment(&self) -> SegmentNo {
-        self.header.number
-    }
-
     /// Whether the segment is half used, which is when the next one should be made.
     pub(crate) fn is_half_used(&self) -> bool {
         self.next * 2 > self.header.len
     }
 
-    /// Where to put a spare segment, and the number and length it needs; `None` while the current
-    /// segment has room enough.
-    pub(crate) fn wants_spare(&self) -> Option<(SpareSlot, SegmentNo, u64)> {
-        let number = SegmentNo(self.header.number.0 + 1);
-        let made = self.spare.lock().as_ref().is_some_and(|spare| spare.number == number);
+    /// Where to put a spare segment, and the length it needs; `None` while the current segment has
+    /// room enough, or one is there. A spare leaves its place and its temporary name within one
+    /// call of [`append`](Self::append), so that two are never made under one name.
+    pub(crate) fn wants_spare(&self) -> Option<(SpareSlot, u64)> {
+        let made = self.spare.lock().is_some();
         let len = next_len(self.header.len, 0, self.segment_bytes);
-        (self.is_half_used() && !made).then(|| (Arc::clone(&self.spare), number, len))
+        (self.is_half_used() && !made).then(|| (Arc::clone(&self.spare), len))
     }
 
     fn claim(&self) -> u64 {
@@ -205,8 +200,8 @@ impl LogWriter {
         let len = next_len(self.header.len, frame, self.segment_bytes);
         let ready = self.spare.lock().take();
         let spare = match ready {
-            Some(spare) if spare.number == number && spare.len >= FRAMES_BEGIN + frame => spare,
-            _ => Spare::allocated(&self.dir, number, len)?,
+            Some(spare) if spare.len >= FRAMES_BEGIN + frame => spare,
+            _ => Spare::allocated(&self.dir, len)?,
         };
         let header = SegmentHeader {
             number,

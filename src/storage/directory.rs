@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
 use crate::error::{Error, Result};
-use crate::format::{memory_len, name};
+use crate::format::memory_len;
 
 /// The directory of one store.
 #[derive(Clone, Debug)]
@@ -52,12 +52,11 @@ impl Directory {
         }
     }
 
-    /// Makes a file under its temporary name, in place of what an earlier attempt left.
-    pub(crate) fn create_temporary(&self, name: &str) -> Result<StoreFile> {
-        let temporary = name::temporary(name);
-        let file = self.open(&temporary, OpenMode::CreateOrWrite)?;
-        file.set_len(0)?;
-        Ok(file)
+    /// Makes a new file under a temporary name, in place of what an earlier attempt left there: a
+    /// file of its own, whoever still writes to the old one.
+    pub(crate) fn create_temporary(&self, temporary: &str) -> Result<StoreFile> {
+        self.remove(temporary)?;
+        self.open(temporary, OpenMode::CreateNew)
     }
 
     /// Gives a whole and synced temporary file its name, for good.

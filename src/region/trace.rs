@@ -1,0 +1,757 @@
+//! Tracing a type's shape: its `Deserialize` is run on invented input until every struct, enum and
+//! variant that it can ask for has been seen.
+//!
+//! The idea is that of the crate `serde-reflection`; this one also finds every variant of an enum
+//! inside `Option`, `Vec` or another enum, tells types of one name apart, and gives up instead of
+//! exhausting the stack on recursive types. postcard reads structs and tuples by position and
+//! variants by number, and so does this.
+
+use std::any::type_name;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::value::U32Deserializer;
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
+    SeqAccess, VariantAccess, Visitor,
+};
+
+use crate::format::shape::{Container, Shape, ValueShape};
+
+/// How deep invented values nest before the type is given up.
+const DEPTH_MAX: usize = 96;
+/// How many values are invented before the type is given up.
+const VALUES_MAX: usize = 4_000;
+/// Tuples that are longer hold one type many times, or are given up.
+const TUPLE_MAX: usize = 16;
+
+/// Why a type could not be traced.
+#[derive(Debug)]
+pub(super) enum Untraceable {
+    /// It asks for what a format without names cannot answer.
+    Unsupported(&'static str),
+    /// It refuses invented values, or is too large or too deep: it may work all the same.
+    Opaque,
+}
+
+impl fmt::Display for Untraceable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported(what) => f.write_str(what),
+            Self::Opaque => f.write_str("the type refuses invented values"),
+        }
+    }
+}
+
+impl std::error::Error for Untraceable {}
+
+impl de::Error for Untraceable {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self::Opaque
+    }
+}
+
+type Traced<T> = Result<T, Untraceable>;
+
+/// The shape of `V`, and the values that were invented on the way.
+pub(super) fn trace<V: DeserializeOwned>() -> Traced<(ValueShape, Vec<V>)> {
+    let mut types = Types::default();
+    let mut root = Partial::Unknown;
+    let mut samples = Vec::new();
+    for _ in 0..VALUES_MAX {
+        let mut seen = Partial::Unknown;
+        samples.push(V::deserialize(Tracer { types: &mut types, shape: &mut seen })?);
+        root = unify(root, seen)?;
+        if !types.has_unfinished() && !root.is_partial() {
+            return Ok((types.finish(root)?, samples));
+        }
+    }
+    Err(Untraceable::Opaque)
+}
+
+/// A shape that is not known in all its parts yet.
+#[derive(Clone, Debug, PartialEq)]
+enum Partial {
+    Unknown,
+    Scalar(&'static str),
+    Option(Box<Partial>),
+    Seq(Box<Partial>),
+    Map(Box<Partial>, Box<Partial>),
+    Tuple(Vec<Partial>),
+    /// A type by its number.
+    Named(usize),
+}
+
+/// What is known of a struct, an enum or a variant.
+#[derive(Clone, Debug, PartialEq)]
+enum Body {
+    Unknown,
+    Unit,
+    Newtype(Partial),
+    Tuple(Vec<Partial>),
+    Struct(Vec<(&'static str, Partial)>),
+}
+
+impl Partial {
+    fn is_partial(&self) -> bool {
+        match self {
+            Partial::Unknown => true,
+            Partial::Scalar(_) | Partial::Named(_) => false,
+            Partial::Option(inner) | Partial::Seq(inner) => inner.is_partial(),
+            Partial::Map(key, value) => key.is_partial() || value.is_partial(),
+            Partial::Tuple(parts) => parts.iter().any(Partial::is_partial),
+        }
+    }
+}
+
+impl Body {
+    fn is_partial(&self) -> bool {
+        match self {
+            Body::Unknown => true,
+            Body::Unit => false,
+            Body::Newtype(inner) => inner.is_partial(),
+            Body::Tuple(parts) => parts.iter().any(Partial::is_partial),
+            Body::Struct(fields) => fields.iter().any(|(_, shape)| shape.is_partial()),
+        }
+    }
+}
+
+fn unify(a: Partial, b: Partial) -> Traced<Partial> {
+    let boxed = |a: Box<Partial>, b: Box<Partial>| unify(*a, *b).map(Box::new);
+    Ok(match (a, b) {
+        (Partial::Unknown, known) | (known, Partial::Unknown) => known,
+        (Partial::Option(a), Partial::Option(b)) => Partial::Option(boxed(a, b)?),
+        (Partial::Seq(a), Partial::Seq(b)) => Partial::Seq(boxed(a, b)?),
+        (Partial::Map(ka, va), Partial::Map(kb, vb)) => {
+            Partial::Map(boxed(ka, kb)?, boxed(va, vb)?)
+        }
+        (Partial::Tuple(a), Partial::Tuple(b)) if a.len() == b.len() => {
+            Partial::Tuple(a.into_iter().zip(b).map(|(a, b)| unify(a, b)).collect::<Traced<_>>()?)
+        }
+        (a, b) if a == b => a,
+        _ => return Err(Untraceable::Opaque),
+    })
+}
+
+fn unify_body(a: Body, b: Body) -> Traced<Body> {
+    Ok(match (a, b) {
+        (Body::Unknown, known) | (known, Body::Unknown) => known,
+        (Body::Unit, Body::Unit) => Body::Unit,
+        (Body::Newtype(a), Body::Newtype(b)) => Body::Newtype(unify(a, b)?),
+        (Body::Tuple(a), Body::Tuple(b)) if a.len() == b.len() => {
+            Body::Tuple(a.into_iter().zip(b).map(|(a, b)| unify(a, b)).collect::<Traced<_>>()?)
+        }
+        (Body::Struct(a), Body::Struct(b)) if a.len() == b.len() => Body::Struct(
+            a.into_iter()
+                .zip(b)
+                .map(|((name, a), (_, b))| Ok((name, unify(a, b)?)))
+                .collect::<Traced<_>>()?,
+        ),
+        _ => return Err(Untraceable::Opaque),
+    })
+}
+
+/// Everything that was seen so far.
+#[derive(Debug, Default)]
+struct Types {
+    known: Vec<Type>,
+    /// The types that are being invented right now, outermost first.
+    stack: Vec<usize>,
+    depth: usize,
+}
+
+#[derive(Debug)]
+struct Type {
+    /// Tells types of one name apart; not stored.
+    rust_name: &'static str,
+    name: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Struct(Body),
+    Enum(Vec<Variant>),
+}
+
+#[derive(Debug)]
+struct Variant {
+    name: &'static str,
+    body: Body,
+    /// How deep the shallowest value of this variant is; `None` until one was invented.
+    height: Option<usize>,
+    in_progress: bool,
+    /// Types that occur in it.
+    inside: BTreeSet<usize>,
+}
+
+impl Variant {
+    fn new(name: &'static str) -> Variant {
+        let inside = BTreeSet::new();
+        Variant { name, body: Body::Unknown, height: None, in_progress: false, inside }
+    }
+}
+
+impl Types {
+    fn number<T>(&mut self, name: &'static str, new: impl FnOnce() -> Kind) -> usize {
+        let rust_name = type_name::<T>();
+        let known =
+            self.known.iter().position(|known| known.rust_name == rust_name && known.name == name);
+        known.unwrap_or_else(|| {
+            self.known.push(Type { rust_name, name, kind: new() });
+            self.known.len() - 1
+        })
+    }
+
+    fn variants(&mut self, number: usize) -> &mut [Variant] {
+        match self.known.get_mut(number).map(|known| &mut known.kind) {
+            Some(Kind::Enum(variants)) => variants,
+            _ => &mut [],
+        }
+    }
+
+    fn is_unfinished(&self, number: usize) -> bool {
+        match self.known.get(number).map(|known| &known.kind) {
+            Some(Kind::Enum(variants)) => {
+                variants.iter().any(|v| v.height.is_none() || v.body.is_partial())
+            }
+            Some(Kind::Struct(body)) => body.is_partial(),
+            None => false,
+        }
+    }
+
+    fn has_unfinished(&self) -> bool {
+        (0..self.known.len()).any(|number| self.is_unfinished(number))
+    }
+
+    /// The variant to invent next: one that was never invented, one of which not all is known, one
+    /// that holds such a type, else the shallowest, so that it ends.
+    fn choose(&mut self, number: usize) -> Traced<usize> {
+        let repeated = self.stack.contains(&number);
+        let unfinished: BTreeSet<usize> = (0..self.known.len())
+            .filter(|other| *other != number && self.is_unfinished(*other))
+            .collect();
+        let variants = self.variants(number);
+        let first = |wanted: &dyn Fn(&Variant) -> bool| {
+            variants.iter().position(|variant| !variant.in_progress && wanted(variant))
+        };
+        let never = first(&|variant| variant.height.is_none());
+        let partial = first(&|variant| !repeated && variant.body.is_partial());
+        let holds = first(&|variant| {
+            !repeated && variant.inside.iter().any(|inside| unfinished.contains(inside))
+        });
+        let heights = variants.iter().enumerate();
+        let heights = heights.filter_map(|(at, variant)| Some((variant.height?, at)));
+        let shallowest = heights.min().map(|(_, at)| at);
+        never.or(partial).or(holds).or(shallowest).ok_or(Untraceable::Opaque)
+    }
+
+    /// Whether going on inside a container would only repeat what is being invented already.
+    fn repeats(&self) -> bool {
+        let Some((last, before)) = self.stack.split_last() else { return false };
+        before.contains(last)
+    }
+
+    fn finish(&self, root: Partial) -> Traced<ValueShape> {
+        let mut types = BTreeMap::new();
+        for (number, known) in self.known.iter().enumerate() {
+            let container = match &known.kind {
+                Kind::Struct(body) => self.container(body)?,
+                Kind::Enum(variants) => {
+                    let variants = (0u32..).zip(variants).map(|(number, variant)| {
+                        Ok((number, (variant.name.to_owned(), self.container(&variant.body)?)))
+                    });
+                    Container::Enum(variants.collect::<Traced<_>>()?)
+                }
+            };
+            types.insert(self.display_name(number), container);
+        }
+        Ok(ValueShape { root: self.shape(&root)?, types })
+    }
+
+    /// The name of a type; others of the same name are numbered as they were met.
+    fn display_name(&self, number: usize) -> String {
+        let name = self.known.get(number).map_or("", |known| known.name);
+        let before = self.known.iter().take(number).filter(|known| known.name == name).count();
+        if before == 0 { name.to_owned() } else { format!("{name}#{}", before + 1) }
+    }
+
+    fn container(&self, body: &Body) -> Traced<Container> {
+        Ok(match body {
+            Body::Unknown => return Err(Untraceable::Opaque),
+            Body::Unit => Container::Unit,
+            Body::Newtype(inner) => Container::Newtype(self.shape(inner)?),
+            Body::Tuple(parts) => Container::Tuple(self.shapes(parts)?),
+            Body::Struct(fields) => Container::Struct(
+                fields
+                    .iter()
+                    .map(|(name, shape)| Ok(((*name).to_owned(), self.shape(shape)?)))
+                    .collect::<Traced<_>>()?,
+            ),
+        })
+    }
+
+    fn shapes(&self, parts: &[Partial]) -> Traced<Vec<Shape>> {
+        parts.iter().map(|part| self.shape(part)).collect()
+    }
+
+    fn shape(&self, partial: &Partial) -> Traced<Shape> {
+        Ok(match partial {
+            Partial::Unknown => return Err(Untraceable::Opaque),
+            Partial::Scalar(name) => Shape::scalar(name).ok_or(Untraceable::Opaque)?,
+            Partial::Option(inner) => Shape::Option(Box::new(self.shape(inner)?)),
+            Partial::Seq(inner) => Shape::Seq(Box::new(self.shape(inner)?)),
+            Partial::Map(key, value) => {
+                Shape::Map(Box::new(self.shape(key)?), Box::new(self.shape(value)?))
+            }
+            Partial::Tuple(parts) if parts.len() > TUPLE_MAX => {
+                let mut shapes = self.shapes(parts)?;
+                shapes.dedup();
+                match <[Shape; 1]>::try_from(shapes) {
+                    Ok([one]) => Shape::Array(Box::new(one), parts.len() as u64),
+                    Err(_) => return Err(Untraceable::Opaque),
+                }
+            }
+            Partial::Tuple(parts) => Shape::Tuple(self.shapes(parts)?),
+            Partial::Named(number) => Shape::Named(self.display_name(*number)),
+        })
+    }
+}
+
+/// Invents the value that is asked for, and notes its shape.
+struct Tracer<'a> {
+    types: &'a mut Types,
+    shape: &'a mut Partial,
+}
+
+impl Tracer<'_> {
+    fn scalar(&mut self, name: &'static str) {
+        *self.shape = Partial::Scalar(name);
+    }
+
+    /// Invents the body of a struct or variant one level deeper.
+    fn inside<T>(
+        types: &mut Types,
+        number: usize,
+        invent: impl FnOnce(&mut Types) -> Traced<T>,
+    ) -> Traced<T> {
+        if types.stack.len() >= DEPTH_MAX {
+            return Err(Untraceable::Opaque);
+        }
+        types.stack.push(number);
+        let outcome = invent(types);
+        types.stack.pop();
+        outcome
+    }
+
+    fn structure<'de, V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+        invent: impl FnOnce(&mut Types, V) -> Traced<(V::Value, Body)>,
+    ) -> Traced<V::Value> {
+        let number = self.types.number::<V::Value>(name, || Kind::Struct(Body::Unknown));
+        *self.shape = Partial::Named(number);
+        let (value, seen) = Tracer::inside(self.types, number, |types| invent(types, visitor))?;
+        if let Some(Type { kind: Kind::Struct(body), .. }) = self.types.known.get_mut(number) {
+            *body = unify_body(std::mem::replace(body, Body::Unknown), seen)?;
+            Ok(value)
+        } else {
+            Err(Untraceable::Opaque)
+        }
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident $visit:ident $value:expr, $name:literal;)*) => {$(
+        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
+            self.scalar($name);
+            visitor.$visit($value)
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Tracer<'_> {
+    type Error = Untraceable;
+
+    scalars! {
+        deserialize_bool visit_bool false, "bool";
+        deserialize_i8 visit_i8 0, "i8";
+        deserialize_i16 visit_i16 0, "i16";
+        deserialize_i32 visit_i32 0, "i32";
+        deserialize_i64 visit_i64 0, "i64";
+        deserialize_i128 visit_i128 0, "i128";
+        deserialize_u8 visit_u8 0, "u8";
+        deserialize_u16 visit_u16 0, "u16";
+        deserialize_u32 visit_u32 0, "u32";
+        deserialize_u64 visit_u64 0, "u64";
+        deserialize_u128 visit_u128 0, "u128";
+        deserialize_f32 visit_f32 0.0, "f32";
+        deserialize_f64 visit_f64 0.0, "f64";
+        deserialize_char visit_char 'a', "char";
+        deserialize_str visit_str "", "String";
+        deserialize_string visit_string String::new(), "String";
+        deserialize_bytes visit_bytes b"", "Bytes";
+        deserialize_byte_buf visit_byte_buf Vec::new(), "Bytes";
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Traced<V::Value> {
+        Err(Untraceable::Unsupported("whatever stands there (deserialize_any)"))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, _: V) -> Traced<V::Value> {
+        Err(Untraceable::Unsupported("to skip whatever stands there (deserialize_ignored_any)"))
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Traced<V::Value> {
+        Err(Untraceable::Unsupported("the names of fields (deserialize_identifier)"))
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(mut self, visitor: V) -> Traced<V::Value> {
+        self.scalar("()");
+        visitor.visit_unit()
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Traced<V::Value> {
+        let mut inner = Partial::Unknown;
+        let value = if self.types.repeats() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(Tracer { types: self.types, shape: &mut inner })
+        };
+        *self.shape = Partial::Option(Box::new(inner));
+        value
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Traced<V::Value> {
+        let mut inner = [Partial::Unknown];
+        let count = usize::from(!self.types.repeats());
+        let elements = Elements { types: self.types, shapes: inner.iter_mut().take(count) };
+        let value = visitor.visit_seq(elements);
+        let [inner] = inner;
+        *self.shape = Partial::Seq(Box::new(inner));
+        value
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Traced<V::Value> {
+        let mut inner = [Partial::Unknown, Partial::Unknown];
+        let count = if self.types.repeats() { 0 } else { 2 };
+        let elements = Elements { types: self.types, shapes: inner.iter_mut().take(count) };
+        let value = visitor.visit_map(elements);
+        let [key, value_shape] = inner;
+        *self.shape = Partial::Map(Box::new(key), Box::new(value_shape));
+        value
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Traced<V::Value> {
+        let (value, parts) = elements(self.types, len, visitor)?;
+        *self.shape = Partial::Tuple(parts);
+        Ok(value)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Traced<V::Value> {
+        self.structure(name, visitor, |_, visitor| Ok((visitor.visit_unit()?, Body::Unit)))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Traced<V::Value> {
+        self.structure(name, visitor, |types, visitor| {
+            let mut shape = Partial::Unknown;
+            let value = visitor.visit_newtype_struct(Tracer { types, shape: &mut shape })?;
+            Ok((value, Body::Newtype(shape)))
+        })
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Traced<V::Value> {
+        self.structure(name, visitor, |types, visitor| {
+            elements(types, len, visitor).map(|(value, parts)| (value, Body::Tuple(parts)))
+        })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Traced<V::Value> {
+        self.structure(name, visitor, |types, visitor| {
+            let (value, parts) = elements(types, fields.len(), visitor)?;
+            Ok((value, Body::Struct(fields.iter().copied().zip(parts).collect())))
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Traced<V::Value> {
+        let new = || Kind::Enum(variants.iter().map(|name| Variant::new(name)).collect());
+        let number = self.types.number::<V::Value>(name, new);
+        *self.shape = Partial::Named(number);
+        let at = self.types.choose(number)?;
+        let met_before = self.types.depth;
+        self.types.depth = 0;
+        let was_in_progress = self
+            .types
+            .variants(number)
+            .get_mut(at)
+            .is_some_and(|variant| std::mem::replace(&mut variant.in_progress, true));
+        let mut body = Body::Unknown;
+        let index = u32::try_from(at).map_err(|_| Untraceable::Opaque)?;
+        let value = Tracer::inside(self.types, number, |types| {
+            visitor.visit_enum(OneVariant { types, index, body: &mut body })
+        })?;
+        let height = self.types.depth + 1;
+        let inside = self.types.reachable(&body);
+        if let Some(variant) = self.types.variants(number).get_mut(at) {
+            variant.in_progress = was_in_progress;
+            variant.height = Some(variant.height.map_or(height, |known| known.min(height)));
+            variant.inside.extend(inside);
+            variant.body = unify_body(std::mem::replace(&mut variant.body, Body::Unknown), body)?;
+        }
+        self.types.depth = met_before.max(height);
+        Ok(value)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+impl Types {
+    /// The types that a body names, and those that they name.
+    fn reachable(&self, body: &Body) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut open = Vec::new();
+        named_in_body(body, &mut open);
+        while let Some(number) = open.pop() {
+            if found.insert(number) {
+                match self.known.get(number).map(|known| &known.kind) {
+                    Some(Kind::Struct(body)) => named_in_body(body, &mut open),
+                    Some(Kind::Enum(variants)) => {
+                        variants.iter().for_each(|variant| named_in_body(&variant.body, &mut open));
+                    }
+                    None => {}
+                }
+            }
+        }
+        found
+    }
+}
+
+fn named_in_body(body: &Body, to: &mut Vec<usize>) {
+    match body {
+        Body::Unknown | Body::Unit => {}
+        Body::Newtype(inner) => named(inner, to),
+        Body::Tuple(parts) => parts.iter().for_each(|part| named(part, to)),
+        Body::Struct(fields) => fields.iter().for_each(|(_, part)| named(part, to)),
+    }
+}
+
+fn named(shape: &Partial, to: &mut Vec<usize>) {
+    match shape {
+        Partial::Unknown | Partial::Scalar(_) => {}
+        Partial::Option(inner) | Partial::Seq(inner) => named(inner, to),
+        Partial::Map(key, value) => {
+            named(key, to);
+            named(value, to);
+        }
+        Partial::Tuple(parts) => parts.iter().for_each(|part| named(part, to)),
+        Partial::Named(number) => to.push(*number),
+    }
+}
+
+/// Invents `len` elements in a row.
+fn elements<'de, V: Visitor<'de>>(
+    types: &mut Types,
+    len: usize,
+    visitor: V,
+) -> Traced<(V::Value, Vec<Partial>)> {
+    let mut parts = vec![Partial::Unknown; len];
+    let value = visitor.visit_seq(Elements { types, shapes: parts.iter_mut() })?;
+    Ok((value, parts))
+}
+
+/// Elements of a sequence, a tuple or a map, and where their shapes go.
+struct Elements<'a, I> {
+    types: &'a mut Types,
+    shapes: I,
+}
+
+impl<'de, 's, I: Iterator<Item = &'s mut Partial>> SeqAccess<'de> for Elements<'_, I> {
+    type Error = Untraceable;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Traced<Option<T::Value>> {
+        let Some(shape) = self.shapes.next() else { return Ok(None) };
+        seed.deserialize(Tracer { types: self.types, shape }).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.shapes.size_hint().1
+    }
+}
+
+impl<'de, 's, I: Iterator<Item = &'s mut Partial>> MapAccess<'de> for Elements<'_, I> {
+    type Error = Untraceable;
+
+    fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Traced<Option<T::Value>> {
+        self.next_element_seed(seed)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Traced<T::Value> {
+        self.next_element_seed(seed)?.ok_or(Untraceable::Opaque)
+    }
+}
+
+/// The variant that was chosen.
+struct OneVariant<'a> {
+    types: &'a mut Types,
+    index: u32,
+    body: &'a mut Body,
+}
+
+impl<'de> EnumAccess<'de> for OneVariant<'_> {
+    type Error = Untraceable;
+    type Variant = Self;
+
+    fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Traced<(T::Value, Self)> {
+        let index: U32Deserializer<Untraceable> = self.index.into_deserializer();
+        Ok((seed.deserialize(index)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for OneVariant<'_> {
+    type Error = Untraceable;
+
+    fn unit_variant(self) -> Traced<()> {
+        *self.body = Body::Unit;
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Traced<T::Value> {
+        let mut shape = Partial::Unknown;
+        let value = seed.deserialize(Tracer { types: self.types, shape: &mut shape })?;
+        *self.body = Body::Newtype(shape);
+        Ok(value)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Traced<V::Value> {
+        let (value, parts) = elements(self.types, len, visitor)?;
+        *self.body = Body::Tuple(parts);
+        Ok(value)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Traced<V::Value> {
+        let (value, parts) = elements(self.types, fields.len(), visitor)?;
+        *self.body = Body::Struct(fields.iter().copied().zip(parts).collect());
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::format::shape::{KeyShape, RegionClass, Schema};
+
+    fn text<V: DeserializeOwned>() -> String {
+        let (value, _) = trace::<V>().unwrap();
+        Schema { class: RegionClass::Cell, key: KeyShape::Unit, value: Some(value) }.to_string()
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Expression {
+        Add(Box<Expression>, Box<Expression>),
+        All(Vec<Expression>),
+        Number(i64),
+        Of { kind: Option<Kind> },
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Kind {
+        A,
+        B(Deep),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Deep {
+        X,
+        Y(HashMap<u8, Deeper>),
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Deeper {
+        P,
+        Q([u8; 20]),
+    }
+
+    #[test]
+    fn every_variant_of_nested_and_recursive_enums_is_found() {
+        assert_eq!(
+            text::<Expression>(),
+            "cell of Expression; Deep enum { X, Y (Map<u8, Deeper>) }; \
+             Deeper enum { P, Q ([u8; 20]) }; \
+             Expression enum { Add (Expression, Expression), All (Vec<Expression>), Number (i64), \
+             Of { kind: Option<Kind> } }; Kind enum { A, B (Deep) }"
+        );
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Tree {
+        name: String,
+        children: Vec<Tree>,
+        parent: Option<Box<Tree>>,
+        by_name: BTreeMap<String, (u8, Tree)>,
+    }
+
+    #[test]
+    fn a_recursive_struct_ends() {
+        assert_eq!(
+            text::<Tree>(),
+            "cell of Tree; Tree { name: String, children: Vec<Tree>, parent: Option<Tree>, \
+             by_name: Map<String, (u8, Tree)> }"
+        );
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Wrapper<T>(T, u8);
+
+    #[test]
+    fn types_of_one_name_are_told_apart() {
+        assert_eq!(
+            text::<(Wrapper<u8>, Wrapper<String>)>(),
+            "cell of (Wrapper, Wrapper#2); Wrapper (u8, u8); Wrapper#2 (String, u8)"
+        );
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Endless {
+        again: Box<Endless>,
+    }
+
+    #[test]
+    fn a_type_without_an_end_is_given_up() {
+        assert!(matches!(trace::<Endless>(), Err(Untraceable::Opaque)));
+        assert!(matches!(trace::<std::num::NonZeroU8>(), Err(Untraceable::Opaque)));
+    }
+}

@@ -1,0 +1,328 @@
+//! P5, P11: wrong bytes are healed and reported, or refused with the place; never skipped.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{files, image, restore};
+use rocstate::{DurableCell, DurableMap, Error, ErrorKind, Store};
+
+type Content = (BTreeMap<u32, String>, BTreeMap<String, u64>, Option<u64>);
+
+/// Opens a store and reads everything.
+fn read(path: &Path) -> Result<(Content, Vec<String>), Error> {
+    let store = Store::options().create(false).open(path)?;
+    let a: DurableMap<u32, String> = store.durable_map("a")?;
+    let b: DurableMap<String, u64> = store.durable_map("b")?;
+    let c: DurableCell<u64> = store.durable_cell("c")?;
+    let view = store.view();
+    let a = a.iter(&view).map(|e| e.map(|(k, v)| (*k, v.clone()))).collect::<Result<_, _>>()?;
+    let b = b.iter(&view).map(|e| e.map(|(k, v)| (k.clone(), *v))).collect::<Result<_, _>>()?;
+    let c = c.get(&view)?.copied();
+    Ok(((a, b, c), store.boot_report().healed.clone()))
+}
+
+fn write(store: &Store, from: u32, to: u32) {
+    let a: DurableMap<u32, String> = store.durable_map("a").unwrap();
+    let b: DurableMap<String, u64> = store.durable_map("b").unwrap();
+    let c: DurableCell<u64> = store.durable_cell("c").unwrap();
+    for n in from..to {
+        store
+            .transact(|tx| {
+                a.insert(tx, n % 60, format!("value {n} {}", "x".repeat(n as usize % 90)))?;
+                b.upsert(tx, format!("key {}", n % 17), || 0, |count| *count += u64::from(n))?;
+                if n % 13 == 0 {
+                    a.remove(tx, &(n % 31))?;
+                }
+                c.set(tx, u64::from(n))
+            })
+            .unwrap();
+    }
+}
+
+/// A store of some shape, idle long enough that its last commit has a witness.
+struct Subject {
+    dir: tempfile::TempDir,
+    image: Vec<(PathBuf, Vec<u8>)>,
+    content: Content,
+}
+
+impl Subject {
+    fn new(make: impl FnOnce(&Path)) -> Subject {
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path());
+        let image = image(dir.path());
+        let (content, healed) = read(dir.path()).unwrap();
+        assert!(healed.is_empty());
+        assert!(!content.0.is_empty());
+        restore(dir.path(), &image);
+        Subject { dir, image, content }
+    }
+
+    /// The outcome of opening it after a change: the exact state, or an error with a place.
+    fn outcome(&self, what: &str) -> Option<ErrorKind> {
+        match read(self.dir.path()) {
+            Ok((content, _)) => {
+                assert!(content == self.content, "{what}: another state, in silence");
+                None
+            }
+            Err(error) => {
+                let kind = error.kind();
+                assert!(
+                    matches!(kind, ErrorKind::Damaged | ErrorKind::NewerFormat),
+                    "{what}: {error}"
+                );
+                assert!(error.path().is_some(), "{what}: {error}");
+                assert!(error.offset().is_some(), "{what}: {error}");
+                Some(kind)
+            }
+        }
+    }
+
+    fn with(&self, change: impl FnOnce(&Path)) {
+        restore(self.dir.path(), &self.image);
+        change(self.dir.path());
+    }
+}
+
+fn idle() {
+    std::thread::sleep(Duration::from_millis(700));
+}
+
+fn one_segment(path: &Path) {
+    let store = Store::open(path).unwrap();
+    write(&store, 0, 20);
+    idle();
+}
+
+fn many_segments(path: &Path) {
+    for n in 0..3 {
+        let store = Store::options().segment_bytes(64 << 10).open(path).unwrap();
+        write(&store, n * 40, n * 40 + 40);
+        idle();
+    }
+}
+
+fn several_checkpoints(path: &Path) {
+    let store = Store::options().keep_checkpoints(3).open(path).unwrap();
+    for n in 0..4 {
+        write(&store, n * 30, n * 30 + 30);
+        store.checkpoint().unwrap();
+    }
+    write(&store, 120, 130);
+    idle();
+}
+
+fn checkpoint_and_reopened(path: &Path) {
+    let store = Store::open(path).unwrap();
+    write(&store, 0, 100);
+    store.checkpoint().unwrap();
+    write(&store, 100, 130);
+    drop(store);
+    let store = Store::open(path).unwrap();
+    write(&store, 130, 150);
+    store.checkpoint().unwrap();
+    idle();
+}
+
+const SHAPES: [(&str, fn(&Path)); 4] = [
+    ("one segment", one_segment),
+    ("many segments", many_segments),
+    ("several checkpoints", several_checkpoints),
+    ("checkpoint and reopened", checkpoint_and_reopened),
+];
+
+/// Places worth hitting: all of the first sectors of what is written, and a spread over the rest.
+fn places(bytes: &[u8], count: usize) -> Vec<usize> {
+    let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+    let mut places: Vec<usize> = used.iter().copied().step_by(used.len() / count + 1).collect();
+    places.extend((0..bytes.len()).step_by(bytes.len() / (count / 4 + 1) + 1));
+    places
+}
+
+/// `ROCSTATE_PLACES` makes a longer campaign of it.
+fn count() -> usize {
+    std::env::var("ROCSTATE_PLACES").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
+}
+
+#[test]
+fn every_flipped_bit_is_harmless_healed_or_refused() {
+    for (shape, make) in SHAPES {
+        let subject = Subject::new(make);
+        let (mut exact, mut refused) = (0, 0);
+        for (path, bytes) in &subject.image {
+            for at in places(bytes, count()) {
+                subject.with(|_| {
+                    let mut bad = bytes.clone();
+                    bad[at] ^= 1 << (at % 8);
+                    std::fs::write(path, bad).unwrap();
+                });
+                let what = format!("{shape}: bit in byte {at} of {}", path.display());
+                match subject.outcome(&what) {
+                    None => exact += 1,
+                    Some(_) => refused += 1,
+                }
+            }
+        }
+        println!("{shape}: {exact} exact, {refused} refused");
+        assert!(refused > 0, "{shape}: no damage was ever seen");
+    }
+}
+
+#[test]
+fn every_truncation_and_zeroed_sector_is_harmless_healed_or_refused() {
+    for (shape, make) in SHAPES {
+        let subject = Subject::new(make);
+        let mut refused = 0;
+        for (path, bytes) in &subject.image {
+            for at in places(bytes, count() / 2) {
+                subject.with(|_| std::fs::write(path, &bytes[..at]).unwrap());
+                let what = format!("{shape}: {} cut to {at} bytes", path.display());
+                refused += usize::from(subject.outcome(&what).is_some());
+                subject.with(|_| {
+                    let mut bad = bytes.clone();
+                    let sector = at / 512 * 512;
+                    let end = (sector + 512).min(bad.len());
+                    bad[sector..end].fill(0);
+                    std::fs::write(path, bad).unwrap();
+                });
+                let what = format!("{shape}: sector at {at} of {} zeroed", path.display());
+                refused += usize::from(subject.outcome(&what).is_some());
+            }
+        }
+        assert!(refused > 0, "{shape}: no damage was ever seen");
+    }
+}
+
+#[test]
+fn every_file_removed_swapped_or_copied_over_another_is_healed_or_refused() {
+    for (shape, make) in SHAPES {
+        let subject = Subject::new(make);
+        for (path, _) in &subject.image {
+            subject.with(|_| std::fs::remove_file(path).unwrap());
+            subject.outcome(&format!("{shape}: {} removed", path.display()));
+            for (other, bytes) in &subject.image {
+                if other != path {
+                    subject.with(|_| std::fs::write(path, bytes).unwrap());
+                    let what = format!("{shape}: {} is {}", path.display(), other.display());
+                    subject.outcome(&what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_is_healed_from_the_older_one_and_reported() {
+    let subject = Subject::new(checkpoint_and_reopened);
+    let newest = files(subject.dir.path(), "checkpoint-").pop().unwrap();
+    subject.with(|_| {
+        let mut bytes = std::fs::read(&newest).unwrap();
+        let at = bytes.len() - 40;
+        bytes[at] ^= 1;
+        std::fs::write(&newest, bytes).unwrap();
+    });
+    let store = Store::open(subject.dir.path()).unwrap();
+    let healed = &store.boot_report().healed;
+    assert_eq!(healed.len(), 1, "{healed:?}");
+    assert!(healed[0].contains(newest.file_name().unwrap().to_str().unwrap()), "{healed:?}");
+    // A new checkpoint replaces it soon, and then nothing is left to heal.
+    common::eventually("the new checkpoint", || store.stats().checkpoints_taken > 0);
+    drop(store);
+    let (content, healed) = read(subject.dir.path()).unwrap();
+    assert_eq!(content, subject.content);
+    assert!(healed.is_empty(), "{healed:?}");
+}
+
+#[test]
+fn damage_names_the_commits_at_stake() {
+    let subject = Subject::new(one_segment);
+    let segment = files(subject.dir.path(), "log-").pop().unwrap();
+    subject.with(|_| {
+        let mut bytes = std::fs::read(&segment).unwrap();
+        // The frame of the first commit.
+        bytes[4096 + 60] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+    });
+    let error = read(subject.dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert_eq!(error.path(), Some(segment.as_path()));
+    assert_eq!(error.offset(), Some(4096));
+    assert_eq!(error.lsn().map(rocstate::Lsn::get), Some(1));
+    assert_eq!(error.commits_at_stake(), Some(20));
+}
+
+#[test]
+fn a_torn_tail_is_dropped_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    write(&store, 0, 10);
+    idle();
+    let expected = store.visible_lsn();
+    drop(store);
+    // What a crash leaves of a write: part of a frame behind the last one.
+    let segment = files(dir.path(), "log-").pop().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() / 4096 * 4096 + 4096;
+    let torn = 700 + end as u64 - last_frame_end(&bytes, end);
+    bytes[end..end + 700].fill(0xab);
+    std::fs::write(&segment, bytes).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.boot_report().torn_bytes, torn);
+    assert_eq!(store.boot_report().last_run, rocstate::LastRun::Torn);
+    assert_eq!(store.visible_lsn(), expected);
+    assert!(store.boot_report().healed.is_empty());
+}
+
+/// Torn bytes are counted from where the last frame ends.
+fn last_frame_end(bytes: &[u8], end: usize) -> u64 {
+    let mut at = 4096;
+    let mut last = 4096;
+    while at < end {
+        let len = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
+        if len == 0 {
+            at = at / 4096 * 4096 + 4096;
+            continue;
+        }
+        last = at + len;
+        at = last;
+    }
+    last as u64
+}
+
+#[test]
+fn a_lost_lock_file_is_written_again_and_reported() {
+    let subject = Subject::new(many_segments);
+    subject.with(|dir| std::fs::remove_file(dir.join("LOCK")).unwrap());
+    let (content, healed) = read(subject.dir.path()).unwrap();
+    assert_eq!(content, subject.content);
+    assert_eq!(healed.len(), 1);
+    let (_, healed) = read(subject.dir.path()).unwrap();
+    assert!(healed.is_empty());
+}
+
+#[test]
+fn the_loss_of_the_newest_segment_is_seen() {
+    let subject = Subject::new(many_segments);
+    let newest = files(subject.dir.path(), "log-").pop().unwrap();
+    subject.with(|_| std::fs::remove_file(&newest).unwrap());
+    let error = read(subject.dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert_eq!(error.path(), Some(newest.as_path()));
+}
+
+#[test]
+fn refusing_changes_nothing() {
+    let subject = Subject::new(many_segments);
+    let segment = files(subject.dir.path(), "log-").remove(0);
+    subject.with(|_| {
+        let mut bytes = std::fs::read(&segment).unwrap();
+        bytes[4096 + 60] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+    });
+    let before = image(subject.dir.path());
+    assert!(read(subject.dir.path()).is_err());
+    assert!(image(subject.dir.path()) == before, "a refused boot has changed a file");
+}

@@ -1,0 +1,609 @@
+//! P7, P8 and the rules of regions: generations, staleness, schemas, names, removal.
+
+mod common;
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rocstate::{
+    DurableCell, DurableMap, Error, ErrorKind, Fenced, Generation, Readable, Region, Store,
+    Submitted, Transaction, View, VolatileMap, VolatileView,
+};
+use serde::{Deserialize, Serialize};
+
+type Map = DurableMap<u32, String>;
+
+fn kind<T>(outcome: Result<T, Error>) -> ErrorKind {
+    match outcome {
+        Ok(_) => panic!("it should have failed"),
+        Err(error) => error.kind(),
+    }
+}
+
+#[test]
+fn generations_grow_over_boots_and_discards_and_are_never_shared() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seen = BTreeSet::new();
+    let mut last: Option<Generation> = None;
+    for _ in 0..4 {
+        let store = Store::open(dir.path()).unwrap();
+        let durable: Map = store.durable_map("d").unwrap();
+        let a: VolatileMap<u8, u8> = store.volatile_map("a").unwrap();
+        let b: VolatileMap<u8, u8> = store.volatile_map("b").unwrap();
+        let mut born =
+            vec![store.generation(), durable.generation(), a.generation(), b.generation()];
+        for _ in 0..3 {
+            born.push(a.discard());
+            born.push(b.discard());
+            assert_eq!(b.generation(), *born.last().unwrap());
+        }
+        for generation in born {
+            assert!(last.is_none_or(|last| last < generation));
+            last = Some(generation);
+            assert!(seen.insert(generation.to_string()), "{generation} was used before");
+            assert_eq!(generation.to_string().parse::<Generation>().unwrap(), generation);
+            let json = serde_json::to_string(&generation).unwrap();
+            assert_eq!(serde_json::from_str::<Generation>(&json).unwrap(), generation);
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_store_has_other_generations() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(Store::open(dir.path()).unwrap());
+    for (path, bytes) in common::image(dir.path()) {
+        std::fs::write(copy.path().join(path.file_name().unwrap()), bytes).unwrap();
+    }
+    let one = Store::open(dir.path()).unwrap().generation();
+    let two = Store::open(copy.path()).unwrap().generation();
+    assert_eq!((one.lineage(), one.epoch()), (two.lineage(), two.epoch()));
+    assert_ne!(one, two);
+    assert_eq!(one.partial_cmp(&two), None);
+}
+
+#[test]
+fn stale_holders_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let sessions: VolatileMap<String, u32> = store.volatile_map("sessions").unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    let born = sessions.generation();
+    let mine = sessions.fenced(born);
+    mine.insert("a".into(), 1).unwrap();
+    assert_eq!(mine.get("a").unwrap(), Some(1));
+    let view = sessions.view();
+
+    // A fence holds at the end of the transaction, not only when it is set.
+    let mut tx = store.begin();
+    map.insert(&mut tx, 1, "one".into()).unwrap();
+    tx.fence(&sessions, born).unwrap();
+    sessions.discard();
+    assert_eq!(kind(tx.commit()), ErrorKind::Stale);
+    assert!(map.is_empty(&store.view()));
+
+    assert_eq!(kind(sessions.check(born)), ErrorKind::Stale);
+    assert_eq!(kind(mine.insert("b".into(), 2)), ErrorKind::Stale);
+    assert_eq!(kind(mine.len()), ErrorKind::Stale);
+    assert_eq!(kind(mine.discard()), ErrorKind::Stale);
+    assert!(sessions.is_empty());
+    assert_eq!((view.get("a"), view.generation()), (Some(&1), born));
+    let refused = store.transact(|tx| tx.fence(&sessions, born)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Stale);
+    assert_eq!(refused.region(), Some("sessions"));
+    // The current one passes.
+    store
+        .transact(|tx| {
+            tx.fence(&sessions, sessions.generation())?;
+            tx.fence(&map, map.generation())?;
+            map.insert(tx, 1, "one".into())
+        })
+        .unwrap();
+}
+
+#[test]
+fn handles_of_an_earlier_open_are_stale_and_hold_no_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let old: Map = store.durable_map("map").unwrap();
+    store.transact(|tx| old.insert(tx, 1, "one".into())).unwrap();
+    let view = store.view();
+    let volatile: VolatileMap<u8, u8> = store.volatile_map("v").unwrap();
+    drop(store);
+
+    let store = Store::open(dir.path()).unwrap();
+    // A view of the earlier open still reads; its map is no good here.
+    assert_eq!(old.get(&view, &1).unwrap().map(String::as_str), Some("one"));
+    assert_eq!(kind(old.get(&store.view(), &1)), ErrorKind::Stale);
+    assert_eq!(old.len(&store.view()), 0);
+    assert_eq!(old.iter(&store.view()).count(), 1, "one error, then the end");
+    let mut tx = store.begin();
+    assert_eq!(kind(old.insert(&mut tx, 2, "two".into())), ErrorKind::Stale);
+    assert_eq!(kind(old.remove(&mut tx, &1)), ErrorKind::Stale);
+    assert_eq!(kind(old.clear(&mut tx)), ErrorKind::Stale);
+    drop(tx);
+    let new: Map = store.durable_map("map").unwrap();
+    assert_eq!(kind(new.get(&view, &1)), ErrorKind::Stale);
+    assert_eq!(kind(new.check(old.generation())), ErrorKind::Stale);
+    volatile.insert(1, 1);
+    assert_eq!(store.volatile_map::<u8, u8>("v").unwrap().len(), 0);
+}
+
+#[test]
+fn volatile_state_is_empty_after_boot_and_never_on_disk() {
+    const MARKER: &str = "a secret that must not be written";
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    let volatile: VolatileMap<String, String> = store.volatile_map("volatile").unwrap();
+    for n in 0..100 {
+        volatile.insert(format!("{MARKER} {n}"), MARKER.into());
+        store.transact(|tx| map.insert(tx, n, "durable".into())).unwrap();
+    }
+    store.checkpoint().unwrap();
+    drop(store);
+    for (path, bytes) in common::image(dir.path()) {
+        let found = bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes());
+        assert!(!found, "{} holds volatile state", path.display());
+    }
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.volatile_map::<String, String>("volatile").unwrap().is_empty());
+    assert_eq!(store.durable_map::<u32, String>("map").unwrap().len(&store.view()), 100);
+}
+
+#[test]
+fn discarding_takes_no_longer_for_a_large_region() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: VolatileMap<u64, String> = store.volatile_map("large").unwrap();
+    for n in 0..300_000 {
+        map.insert(n, "some text to free".into());
+    }
+    let began = Instant::now();
+    map.discard();
+    let took = began.elapsed();
+    assert!(map.is_empty());
+    // Freeing 300 000 entries on the spot takes tens of milliseconds.
+    assert!(took < Duration::from_millis(5), "{took:?}");
+}
+
+/// Counts how often it is cloned.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counting(u32);
+
+static CLONES: AtomicUsize = AtomicUsize::new(0);
+
+impl Clone for Counting {
+    fn clone(&self) -> Self {
+        CLONES.fetch_add(1, Ordering::SeqCst);
+        Counting(self.0)
+    }
+}
+
+#[test]
+fn the_tree_clones_no_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, Counting> = store.durable_map("map").unwrap();
+    let mut views = Vec::new();
+    for n in 0..2000 {
+        store.transact(|tx| map.insert(tx, n * 7 % 2000, Counting(n))).unwrap();
+        if n % 100 == 0 {
+            views.push(store.view());
+        }
+    }
+    store.checkpoint().unwrap();
+    assert_eq!(map.iter(&views[10]).count(), 1001);
+    assert_eq!(CLONES.load(Ordering::SeqCst), 0);
+    // What is handed out while a view still holds it has to be a clone.
+    store.transact(|tx| map.remove(tx, &3)).unwrap();
+    assert_eq!(CLONES.load(Ordering::SeqCst), 1);
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Account {
+    owner: String,
+    cents: i64,
+}
+
+mod changed {
+    use super::{Deserialize, Serialize};
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    pub(crate) struct Account {
+        pub(crate) owner: String,
+        pub(crate) cents: u64,
+        pub(crate) open: bool,
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Twin {
+    owner: String,
+    cents: i64,
+}
+
+#[test]
+fn another_shape_is_refused_and_shown_field_by_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u64, Account> = store.durable_map("accounts").unwrap();
+    store.transact(|tx| map.insert(tx, 1, Account { owner: "a".into(), cents: 1 })).unwrap();
+    for round in 0..2 {
+        let store = if round == 0 { store.clone() } else { Store::open(dir.path()).unwrap() };
+        let error = store.durable_map::<u64, changed::Account>("accounts").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SchemaMismatch);
+        assert_eq!(error.region(), Some("accounts"));
+        let text = error.to_string();
+        assert!(text.contains("value.cents: stored i64, declared u64"), "{text}");
+        assert!(text.contains("value.open: stored no such field, declared bool"), "{text}");
+        let error = store.durable_map::<u32, Account>("accounts").unwrap_err();
+        assert!(error.to_string().contains("key: stored u64, declared u32"), "{error}");
+        assert_eq!(kind(store.durable_cell::<Account>("accounts")), ErrorKind::SchemaMismatch);
+        assert_eq!(kind(store.volatile_map::<u8, u8>("accounts")), ErrorKind::SchemaMismatch);
+        // The same shape by another name, or another Rust type, is another type.
+        assert_eq!(kind(store.durable_map::<u64, Twin>("accounts")), ErrorKind::SchemaMismatch);
+        assert!(store.durable_map::<u64, Account>("accounts").is_ok());
+        if round == 0 {
+            drop(store);
+        }
+        if round == 0 {
+            break;
+        }
+    }
+    let store2 = store.clone();
+    drop((store, store2, map));
+    let store = Store::open(dir.path()).unwrap();
+    let error = store.durable_map::<u64, changed::Account>("accounts").unwrap_err();
+    assert!(error.to_string().contains("value.cents"), "{error}");
+    let map: DurableMap<u64, Account> = store.durable_map("accounts").unwrap();
+    let view = store.view();
+    assert_eq!(map.get(&view, &1).unwrap(), Some(&Account { owner: "a".into(), cents: 1 }));
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u64),
+    Text(String),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum Tagged {
+    Number { n: u64 },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Skipping {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maybe: Option<u8>,
+    n: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SkipsSome {
+    #[serde(skip_serializing_if = "is_five")]
+    n: u64,
+    m: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_five(n: &u64) -> bool {
+    *n == 5
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Lopsided {
+    #[serde(skip_serializing, default)]
+    #[expect(dead_code, reason = "only its absence matters")]
+    gone: u64,
+    n: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Harmless {
+    #[serde(skip)]
+    cached: u64,
+    #[serde(default)]
+    n: u64,
+    inner: Option<Box<Harmless>>,
+    kind: Vec<Kind>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Kind {
+    Plain,
+    With(String, Option<Nested>),
+    Named { n: i8 },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Nested {
+    A,
+    B(u8),
+}
+
+#[test]
+fn what_cannot_be_read_back_is_refused_before_anything_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(kind(store.durable_map::<u8, Untagged>("u")), ErrorKind::Unsupported);
+    assert_eq!(kind(store.durable_map::<u8, Tagged>("t")), ErrorKind::Unsupported);
+    assert_eq!(kind(store.durable_map::<u8, Lopsided>("l")), ErrorKind::Unsupported);
+    assert_eq!(kind(store.durable_map::<u8, serde_json::Value>("j")), ErrorKind::Unsupported);
+    let skipping: DurableMap<u8, Skipping> = store.durable_map("s").unwrap();
+    store.transact(|tx| skipping.insert(tx, 1, Skipping { maybe: Some(1), n: 1 })).unwrap();
+    let refused = store.transact(|tx| skipping.insert(tx, 2, Skipping { maybe: None, n: 1 }));
+    assert_eq!(kind(refused), ErrorKind::Unsupported);
+    // One that shows only with some values is refused when such a value is inserted.
+    let map: DurableMap<u8, SkipsSome> = store.durable_map("some").unwrap();
+    store.transact(|tx| map.insert(tx, 1, SkipsSome { n: 4, m: 0 })).unwrap();
+    let refused = store.transact(|tx| {
+        let error = map.insert(tx, 2, SkipsSome { n: 5, m: 0 }).unwrap_err();
+        assert_eq!(map.len(tx), 1);
+        assert!(map.update(tx, &1, |value| value.n = 5).is_err());
+        assert_eq!(map.get(tx, &1)?.unwrap().n, 4);
+        Err::<(), _>(error)
+    });
+    assert_eq!(kind(refused), ErrorKind::Unsupported);
+
+    let value = Harmless {
+        cached: 0,
+        n: 1,
+        inner: Some(Box::new(Harmless { cached: 0, n: 2, inner: None, kind: vec![] })),
+        kind: vec![Kind::Plain, Kind::With("x".into(), Some(Nested::B(1))), Kind::Named { n: -1 }],
+    };
+    let map: DurableMap<u8, Harmless> = store.durable_map("harmless").unwrap();
+    store.transact(|tx| map.insert(tx, 1, value.clone())).unwrap();
+    drop((store, map));
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u8, Harmless> = store.durable_map("harmless").unwrap();
+    assert_eq!(map.get(&store.view(), &1).unwrap(), Some(&value));
+    let shape = store.regions().into_iter().find(|region| region.name == "harmless").unwrap().shape;
+    assert!(shape.contains("Named { n: i8 }") && shape.contains("Nested"), "{shape}");
+}
+
+#[test]
+fn a_type_that_cannot_be_traced_is_opaque_and_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let number = std::num::NonZeroU32::new(7).unwrap();
+    for round in 0..2 {
+        let store = Store::open(dir.path()).unwrap();
+        let map: DurableMap<u8, std::num::NonZeroU32> = store.durable_map("opaque").unwrap();
+        if round == 0 {
+            store.transact(|tx| map.insert(tx, 1, number)).unwrap();
+        }
+        assert_eq!(map.get(&store.view(), &1).unwrap(), Some(&number));
+        assert!(store.regions()[0].shape.contains("opaque"));
+    }
+}
+
+#[test]
+fn a_value_that_does_not_decode_fails_for_itself_alone() {
+    /// Opaque, and of another size than what was written.
+    #[derive(Clone, Debug)]
+    struct Strict;
+    impl Serialize for Strict {
+        fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            1u8.serialize(to)
+        }
+    }
+    impl<'de> Deserialize<'de> for Strict {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let n = u8::deserialize(from)?;
+            if n == 1 { Ok(Strict) } else { Err(serde::de::Error::custom("not one")) }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let store = Store::open(dir.path()).unwrap();
+        let map: DurableMap<u8, std::num::NonZeroU8> = store.durable_map("m").unwrap();
+        let number = |n| std::num::NonZeroU8::new(n).unwrap();
+        store.transact(|tx| map.insert(tx, 1, number(1))).unwrap();
+        store.transact(|tx| map.insert(tx, 2, number(2))).unwrap();
+        store.transact(|tx| map.insert(tx, 3, number(1))).unwrap();
+    }
+    {
+        let store = Store::open(dir.path()).unwrap();
+        let map: DurableMap<u8, Strict> = store.durable_map("m").unwrap();
+        let view = store.view();
+        assert!(map.get(&view, &1).unwrap().is_some());
+        assert_eq!(kind(map.get(&view, &2)), ErrorKind::Damaged);
+        assert!(map.get(&view, &3).unwrap().is_some());
+        assert_eq!(map.iter(&view).filter(Result::is_ok).count(), 1);
+        store.transact(|tx| map.insert(tx, 4, Strict)).unwrap();
+        store.checkpoint().unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u8, std::num::NonZeroU8> = store.durable_map("m").unwrap();
+    assert_eq!(map.get(&store.view(), &2).unwrap().map(|n| n.get()), Some(2));
+    assert_eq!(map.len(&store.view()), 4);
+}
+
+#[test]
+fn a_removed_region_is_gone_for_good_and_its_handles_are_stale() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let old: Map = store.durable_map("map").unwrap();
+    assert!(!store.remove_region("map").unwrap(), "it does not exist before its first commit");
+    store.transact(|tx| old.insert(tx, 1, "old".into())).unwrap();
+    let before = store.view();
+    let mut tx = store.begin();
+    assert!(tx.remove_region("map").unwrap());
+    assert!(!tx.remove_region("map").unwrap());
+    assert_eq!(kind(old.get(&tx, &1)), ErrorKind::Stale);
+    assert_eq!(kind(old.insert(&mut tx, 1, "x".into())), ErrorKind::Stale);
+    tx.commit().unwrap();
+    assert_eq!(old.get(&before, &1).unwrap().map(String::as_str), Some("old"));
+    assert_eq!(kind(old.get(&store.view(), &1)), ErrorKind::Stale);
+    assert_eq!(kind(old.check(old.generation())), ErrorKind::Stale);
+    assert_eq!(kind(store.transact(|tx| old.insert(tx, 1, "x".into()))), ErrorKind::Stale);
+    // Another one by this name, of another type, is another region.
+    let new: DurableMap<String, u8> = store.durable_map("map").unwrap();
+    assert!(new.generation() > old.generation());
+    store.transact(|tx| new.insert(tx, "k".into(), 1)).unwrap();
+    assert_eq!(kind(old.get(&store.view(), &1)), ErrorKind::Stale);
+    store.checkpoint().unwrap();
+    assert!(store.remove_region("map").unwrap());
+    let volatile: VolatileMap<u8, u8> = store.volatile_map("v").unwrap();
+    let born = volatile.generation();
+    assert_eq!(kind(store.transact(|tx| tx.remove_region("v"))), ErrorKind::Invalid);
+    assert!(store.remove_region("v").unwrap());
+    assert_eq!(kind(volatile.check(born)), ErrorKind::Stale);
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(store.regions().is_empty());
+    let again: Map = store.durable_map("map").unwrap();
+    assert!(again.is_empty(&store.view()));
+}
+
+#[test]
+fn names_and_sizes_beyond_their_limits_are_refused_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for name in ["", &"n".repeat(256)] {
+        assert_eq!(kind(store.durable_map::<u8, u8>(name)), ErrorKind::Invalid);
+        assert_eq!(kind(store.durable_cell::<u8>(name)), ErrorKind::Invalid);
+        assert_eq!(kind(store.volatile_map::<u8, u8>(name)), ErrorKind::Invalid);
+    }
+    let longest = "é".repeat(127) + "x";
+    let map: DurableMap<Vec<u8>, Vec<u8>> = store.durable_map(&longest).unwrap();
+    let mut tx = store.begin();
+    // Two bytes end an escaped key.
+    let key = vec![1; (64 << 10) - 2];
+    map.insert(&mut tx, key.clone(), vec![1]).unwrap();
+    let too_long = vec![1; (64 << 10) - 1];
+    assert_eq!(kind(map.insert(&mut tx, too_long, vec![])), ErrorKind::TooLarge);
+    let value = vec![0u8; (64 << 20) - 8];
+    assert_eq!(kind(map.insert(&mut tx, vec![1], vec![0u8; 64 << 20])), ErrorKind::TooLarge);
+    for n in 0..3 {
+        map.insert(&mut tx, vec![n], value.clone()).unwrap();
+    }
+    let refused = map.insert(&mut tx, vec![9], value.clone());
+    assert_eq!(kind(refused), ErrorKind::TooLarge);
+    assert_eq!(map.len(&tx), 4);
+    assert!(!map.contains_key(&tx, &[9u8]).unwrap());
+    tx.commit().unwrap();
+    drop((store, map));
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<Vec<u8>, Vec<u8>> = store.durable_map(&longest).unwrap();
+    let view = store.view();
+    assert_eq!(map.len(&view), 4);
+    assert_eq!(map.get(&view, &key).unwrap(), Some(&vec![1]));
+    assert_eq!(map.get(&view, &[2u8]).unwrap().map(Vec::len), Some(value.len()));
+}
+
+#[test]
+fn ranges_and_prefixes_are_those_of_a_btree_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let words: DurableMap<String, u32> = store.durable_map("words").unwrap();
+    let pairs: DurableMap<(u8, Reverse<u8>, String), ()> = store.durable_map("pairs").unwrap();
+    store
+        .transact(|tx| {
+            for word in ["", "a", "ab", "abc", "b", "ba", "c"] {
+                words.insert(tx, word.into(), 1)?;
+            }
+            for a in 0..3 {
+                for b in 0..3 {
+                    pairs.insert(tx, (a, Reverse(b), "x".into()), ())?;
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    let view = store.view();
+    let collect = |entries: rocstate::Iter<'_, String, u32>| -> Vec<String> {
+        entries.map(|e| e.unwrap().0.clone()).collect()
+    };
+    assert_eq!(collect(words.range(&view, "ab".."ba")), ["ab", "abc", "b"]);
+    assert_eq!(collect(words.range(&view, "ab"..="ba")), ["ab", "abc", "b", "ba"]);
+    assert_eq!(collect(words.range(&view, String::from("b")..)), ["b", "ba", "c"]);
+    assert_eq!(collect(words.range(&view, .."ab")), ["", "a"]);
+    assert_eq!(collect(words.range(&view, ..="ab")), ["", "a", "ab"]);
+    assert_eq!(collect(words.range(&view, "c".."a")), [""; 0]);
+    assert_eq!(collect(words.range(&view, ..)).len(), 7);
+    let excluded = (std::ops::Bound::Excluded("a"), std::ops::Bound::Excluded("b"));
+    assert_eq!(collect(words.range(&view, excluded)), ["ab", "abc"]);
+    assert_eq!(collect(words.prefix(&view, "ab")), ["ab", "abc"]);
+    assert_eq!(collect(words.prefix(&view, "")).len(), 7);
+    assert_eq!(words.first(&view).unwrap().unwrap().0, "");
+    assert_eq!(words.last(&view).unwrap().unwrap().0, "c");
+    let order: Vec<u8> = pairs.prefix(&view, &(1u8,)).map(|e| e.unwrap().0.1.0).collect();
+    assert_eq!(order, [2, 1, 0]);
+    assert_eq!(pairs.prefix(&view, &(1u8, Reverse(2u8))).count(), 1);
+    assert_eq!(pairs.range(&view, (1u8, Reverse(1u8), "")..).count(), 5);
+    let mut both = words.iter(&view);
+    assert_eq!(both.next().unwrap().unwrap().0, "");
+    assert_eq!(both.next_back().unwrap().unwrap().0, "c");
+    assert_eq!(both.count(), 5);
+}
+
+#[test]
+fn ten_thousand_regions_are_declared_and_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let maps: Vec<DurableMap<u32, u32>> =
+        (0..10_000).map(|n| store.durable_map(&format!("region {n}")).unwrap()).collect();
+    store
+        .transact(|tx| {
+            for (n, map) in (0u32..).zip(&maps) {
+                map.insert(tx, n, n)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    store.checkpoint().unwrap();
+    store.transact(|tx| maps[77].insert(tx, 1, 1)).unwrap();
+    drop((store, maps));
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.boot_report().regions, 10_000);
+    let map: DurableMap<u32, u32> = store.durable_map("region 77").unwrap();
+    assert_eq!(map.len(&store.view()), 2);
+    // Undeclared regions are carried along through checkpoints.
+    store.transact(|tx| map.insert(tx, 2, 2)).unwrap();
+    store.checkpoint().unwrap();
+    drop((store, map));
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, u32> = store.durable_map("region 9999").unwrap();
+    assert_eq!(map.get(&store.view(), &9999).unwrap(), Some(&9999));
+}
+
+#[test]
+fn the_public_types_are_what_threads_and_futures_need() {
+    fn shared<T: Send + Sync + Unpin + std::panic::UnwindSafe + std::panic::RefUnwindSafe>()
+    where
+        T: std::fmt::Debug + 'static,
+    {
+    }
+    fn cloned<T: Clone>() {}
+    struct Opaque;
+    shared::<Store>();
+    shared::<DurableMap<std::rc::Rc<u8>, Opaque>>();
+    shared::<DurableCell<Opaque>>();
+    shared::<VolatileMap<u8, std::sync::mpsc::Sender<u8>>>();
+    shared::<Fenced<u8, Instant>>();
+    shared::<View>();
+    shared::<VolatileView<u8, u8>>();
+    shared::<Submitted>();
+    shared::<Error>();
+    cloned::<DurableMap<Opaque, Opaque>>();
+    cloned::<VolatileMap<u8, u8>>();
+    cloned::<(Store, View, Error, rocstate::Options)>();
+    assert_eq!(size_of::<Error>(), size_of::<usize>());
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let dynamic: &dyn Readable = &store.view();
+    let map: Map = store.durable_map("m").unwrap();
+    assert!(map.is_empty(dynamic));
+    let by_name: Arc<str> = Region::name(&map).into();
+    assert_eq!(&*by_name, "m");
+    fn reads<R: Readable>(at: R) -> u64 {
+        at.lsn().get()
+    }
+    let mut tx: Transaction = store.begin();
+    assert_eq!(reads(&tx) + reads(&mut tx) + reads(store.view()), 0);
+}
