@@ -181,14 +181,11 @@ struct Variant {
     /// How deep the shallowest value of this variant is; `None` until one was invented.
     height: Option<usize>,
     in_progress: bool,
-    /// Types that occur in it.
-    inside: BTreeSet<usize>,
 }
 
 impl Variant {
     fn new(name: &'static str) -> Variant {
-        let inside = BTreeSet::new();
-        Variant { name, body: Body::Unknown, height: None, in_progress: false, inside }
+        Variant { name, body: Body::Unknown, height: None, in_progress: false }
     }
 }
 
@@ -226,19 +223,21 @@ impl Types {
 
     /// The variant to invent next: one that was never invented, one of which not all is known, one
     /// that holds such a type, else the shallowest, so that it ends.
-    fn choose(&mut self, number: usize) -> Traced<usize> {
+    fn choose(&self, number: usize) -> Traced<usize> {
         let repeated = self.stack.contains(&number);
         let unfinished: BTreeSet<usize> = (0..self.known.len())
             .filter(|other| *other != number && self.is_unfinished(*other))
             .collect();
-        let variants = self.variants(number);
+        let Some(Type { kind: Kind::Enum(variants), .. }) = self.known.get(number) else {
+            return Err(Untraceable::Opaque);
+        };
         let first = |wanted: &dyn Fn(&Variant) -> bool| {
             variants.iter().position(|variant| !variant.in_progress && wanted(variant))
         };
         let never = first(&|variant| variant.height.is_none());
         let partial = first(&|variant| !repeated && variant.body.is_partial());
         let holds = first(&|variant| {
-            !repeated && variant.inside.iter().any(|inside| unfinished.contains(inside))
+            !repeated && !self.reachable(&variant.body, number).is_disjoint(&unfinished)
         });
         let heights = variants.iter().enumerate();
         let heights = heights.filter_map(|(at, variant)| Some((variant.height?, at)));
@@ -515,11 +514,9 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
             visitor.visit_enum(OneVariant { types, index, body: &mut body })
         })?;
         let height = self.types.depth + 1;
-        let inside = self.types.reachable(&body);
         if let Some(variant) = self.types.variants(number).get_mut(at) {
             variant.in_progress = was_in_progress;
             variant.height = Some(variant.height.map_or(height, |known| known.min(height)));
-            variant.inside.extend(inside);
             variant.body = unify_body(std::mem::replace(&mut variant.body, Body::Unknown), body)?;
         }
         self.types.depth = met_before.max(height);
@@ -532,13 +529,14 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 }
 
 impl Types {
-    /// The types that a body names, and those that they name.
-    fn reachable(&self, body: &Body) -> BTreeSet<usize> {
+    /// The types that a body names, and those that they name; not by way of the type itself, which
+    /// would lead everywhere.
+    fn reachable(&self, body: &Body, itself: usize) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         let mut open = Vec::new();
         named_in_body(body, &mut open);
         while let Some(number) = open.pop() {
-            if found.insert(number) {
+            if number != itself && found.insert(number) {
                 match self.known.get(number).map(|known| &known.kind) {
                     Some(Kind::Struct(body)) => named_in_body(body, &mut open),
                     Some(Kind::Enum(variants)) => {
