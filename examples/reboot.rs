@@ -135,9 +135,9 @@ fn parent(arguments: Vec<String>) -> Result<ExitCode, Failure> {
     let files = collect(&inputs)?;
     let scratch = tempfile::tempdir()?;
     let store = scratch.path().join("store");
-    let list = scratch.path().join("files");
+    let inputs_file = scratch.path().join("files");
     let names: Vec<_> = files.iter().map(|file| file.to_string_lossy().into_owned()).collect();
-    fs::write(&list, names.join("\n"))?;
+    fs::write(&inputs_file, names.join("\n"))?;
 
     let (expected, lines) = count_in_memory(&files)?;
     println!("{} files, {lines} lines, {} words", files.len(), expected.values().sum::<u64>());
@@ -148,7 +148,7 @@ fn parent(arguments: Vec<String>) -> Result<ExitCode, Failure> {
     let mut dice = Dice::new();
     let mut pace = Pace::new(lines, kills_wanted);
     loop {
-        let mut life = Life::begin(&store, &list)?;
+        let mut life = Life::begin(&store, &inputs_file)?;
         let finished = life.watch(pace.lines_to_live(&mut dice), kills < kills_wanted, &bar)?;
         let (finished, reached) = match finished {
             Ended::Done => (true, lines),

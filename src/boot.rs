@@ -27,8 +27,8 @@ use crate::checkpoint::layers::Files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
-use crate::format::{CheckpointNo, Epoch, Lineage, Malformed, SECTOR_BYTES, disk_len, name};
-use crate::log::tail::{ReplayWork, Tail};
+use crate::format::{CheckpointNo, Epoch, Lineage, Malformed, Place, SECTOR_BYTES, disk_len, name};
+use crate::log::tail::ReplayWork;
 use crate::log::writer::{LogWriter, random_u64, write_lock_sector};
 use crate::options::Options;
 use crate::region::Generation;
@@ -38,7 +38,7 @@ use crate::storage::directory::{Directory, StoreFile};
 use crate::storage::{LockGuard, OpenMode};
 use crate::tree::Graveyard;
 
-pub(crate) use scan::ScannedLog;
+use scan::{ScannedLog, UnclaimedFrame};
 
 /// What a boot hands to the engine.
 pub(crate) struct Booted {
@@ -150,12 +150,12 @@ pub(crate) fn boot(
     let base = located.kept.first().cloned();
     clock.end("locate", located.bytes, 0);
     // Scan, decide.
-    let scanned = scan::scan(&dir, &identity, &located.kept, options)
+    let mut scanned = scan::scan(&dir, &identity, &located.kept, options)
         .map_err(|error| blame(error, located.damage.as_ref()))?;
     healed.extend(scanned.healed.iter().cloned());
     let reading = clock.end("scan", scanned.bytes, scanned.commits);
-    let ScannedLog { builder, claimed, unclaimed, .. } = scanned;
-    let tail: Tail = builder.finish();
+    let (claimed, unclaimed) = (scanned.claimed, std::mem::take(&mut scanned.unclaimed));
+    let tail = std::mem::take(&mut scanned.builder).finish();
     let sorting = clock.end("sort", tail.bytes, tail.commits);
     let replayed = ReplayWork { bytes: scanned.bytes, operations: tail.operations };
     // Load.
@@ -164,40 +164,12 @@ pub(crate) fn boot(
     let state = load::load(base.as_deref(), &tail, &files, visible, instance, graveyard)?;
     clock.end("load", 0, 0);
     // Seal.
-    let nonce = random_u64()?;
-    let highest = locate::highest_epoch(&identity, &located.kept);
+    let ending = Ending { identity, scanned: &scanned, claimed, unclaimed: &unclaimed };
     let (generation, log) = match locked {
-        None => {
-            let read =
-                scanned.newest.map_or((highest, nonce), |header| (header.epoch, header.nonce));
-            (Generation::of_boot(identity.lineage, read.0, read.1), None)
-        }
-        Some((file, guard)) => {
-            let epoch = Epoch(highest.0 + 1);
-            let plan = seal::Plan {
-                dir: &dir,
-                lineage: identity.lineage,
-                epoch,
-                nonce,
-                newest: scanned.newest,
-                named: identity.newest_segment,
-                claimed,
-                unclaimed: &unclaimed,
-                needed: located.kept.iter().map(|catalog| catalog.place.segment).collect(),
-                listing: &listing,
-            };
-            let sealed = seal::seal(&plan)?;
-            write_lock_sector(&file, &sealed.header)?;
-            seal::clean(&plan)?;
-            let log = LogWriter::new(
-                dir.clone(),
-                file,
-                sealed.header,
-                sealed.file,
-                sealed.end,
-                options.segment_bytes,
-            );
-            (Generation::of_boot(identity.lineage, epoch, nonce), Some((log, guard)))
+        None => (ending.generation_of_writer(&located.kept)?, None),
+        Some(locked) => {
+            let (generation, log) = ending.seal(&dir, locked, &located.kept, &listing, options)?;
+            (generation, Some(log))
         }
     };
     clock.end("seal", disk_len(unclaimed.iter().map(|frame| frame.records.len()).sum()), 0);
@@ -206,12 +178,6 @@ pub(crate) fn boot(
         next: CheckpointNo(listing.checkpoints.last().map_or(1, |last| last.0 + 1)),
         renew: located.renew || scanned.renew,
         kept: located.kept,
-    };
-    let last_run = match (scanned.newest, scanned.torn_bytes, unclaimed.len()) {
-        (None, ..) => LastRun::None,
-        (Some(_), 0, 0) => LastRun::Idle,
-        (Some(_), 0, _) => LastRun::Busy,
-        (Some(_), ..) => LastRun::Torn,
     };
     let next_region =
         base.as_ref().map_or(1, |catalog| catalog.next_region.0).max(tail.next_region);
@@ -226,7 +192,7 @@ pub(crate) fn boot(
         log_bytes_read: scanned.bytes,
         torn_bytes: scanned.torn_bytes,
         healed,
-        last_run,
+        last_run: last_run(&scanned, &unclaimed),
         regions: state.regions.len(),
         next_boot_estimate: Duration::ZERO,
     };
@@ -243,6 +209,66 @@ pub(crate) fn boot(
         replay_times: (reading, sorting),
         report,
     })
+}
+
+/// How the log that was found ends, and what this boot makes of that.
+struct Ending<'a> {
+    identity: locate::Identity,
+    scanned: &'a ScannedLog,
+    claimed: Place,
+    unclaimed: &'a [UnclaimedFrame],
+}
+
+impl Ending<'_> {
+    /// Begins this boot's own segment: the durable bump of the epoch.
+    fn seal(
+        &self,
+        dir: &Directory,
+        (lock_file, guard): (StoreFile, LockGuard),
+        kept: &[Arc<Catalog>],
+        listing: &Listing,
+        options: &Options,
+    ) -> Result<(Generation, (LogWriter, LockGuard))> {
+        let lineage = self.identity.lineage;
+        let epoch = Epoch(locate::highest_epoch(&self.identity, kept).0 + 1);
+        let nonce = random_u64()?;
+        let plan = seal::Plan {
+            dir,
+            lineage,
+            epoch,
+            nonce,
+            newest: self.scanned.newest,
+            named: self.identity.newest_segment,
+            claimed: self.claimed,
+            unclaimed: self.unclaimed,
+            needed: kept.iter().map(|catalog| catalog.place.segment).collect(),
+            listing,
+        };
+        let seal::Sealed { header, file, end } = seal::seal(&plan)?;
+        write_lock_sector(&lock_file, &header)?;
+        seal::clean(&plan)?;
+        let segment_bytes = options.segment_bytes;
+        let log = LogWriter::new(dir.clone(), lock_file, header, file, end, segment_bytes);
+        Ok((Generation::of_boot(lineage, epoch, nonce), (log, guard)))
+    }
+
+    /// The generation that a read-only open looks at.
+    fn generation_of_writer(&self, kept: &[Arc<Catalog>]) -> Result<Generation> {
+        let (epoch, nonce) = match self.scanned.newest {
+            Some(newest) => (newest.epoch, newest.nonce),
+            None => (locate::highest_epoch(&self.identity, kept), random_u64()?),
+        };
+        Ok(Generation::of_boot(self.identity.lineage, epoch, nonce))
+    }
+}
+
+fn last_run(scanned: &ScannedLog, unclaimed: &[UnclaimedFrame]) -> LastRun {
+    match (scanned.newest, scanned.torn_bytes, unclaimed.len()) {
+        (None, ..) => LastRun::None,
+        (Some(_), 0, 0) => LastRun::Idle,
+        (Some(_), 0, _) => LastRun::Busy,
+        (Some(_), ..) => LastRun::Torn,
+    }
 }
 
 /// A log that does not reach back far enough is the fault of the checkpoint that it cannot replace.
@@ -292,14 +318,12 @@ fn enter(dir: &Directory, options: &Options) -> Result<Listing> {
 
 fn lock(dir: &Directory) -> Result<(StoreFile, LockGuard)> {
     let file = dir.open(name::LOCK, OpenMode::CreateOrWrite)?;
-    match dir.try_lock(&file)? {
-        Some(guard) => Ok((file, guard)),
-        None => {
-            let what = "another process, or another handle of this one, has the store open; wait \
-                        for it to end, or open read-only";
-            Err(Error::new(ErrorKind::Locked, what).at_path(dir.path()))
-        }
+    if let Some(guard) = dir.try_lock(&file)? {
+        return Ok((file, guard));
     }
+    let what = "another process, or another handle of this one, has the store open; wait for it to \
+                end, or open read-only";
+    Err(Error::new(ErrorKind::Locked, what).at_path(dir.path()))
 }
 
 /// Reads LOCK's sector; one that is no good is reported and will be written again.

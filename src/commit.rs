@@ -129,13 +129,11 @@ impl Commits {
     /// The same for a task: leaves its waker and does no I/O; the background thread leads.
     pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
         let mut queue = self.queue.lock();
-        match queue.outcome(lsn) {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                queue.leave_waker(lsn, context.waker());
-                Poll::Pending
-            }
+        if let Some(outcome) = queue.outcome(lsn) {
+            return Poll::Ready(outcome);
         }
+        queue.leave_waker(lsn, context.waker());
+        Poll::Pending
     }
 
     /// Has the background thread lead what nobody blocks for.

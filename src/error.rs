@@ -245,13 +245,12 @@ impl fmt::Display for Error {
         if let Some(region) = &facts.region {
             write!(f, " [region {region:?}]")?;
         }
-        match (facts.lsn, facts.at_stake) {
-            (Some(lsn), Some(1)) => write!(f, " [commit {lsn} is at stake]")?,
-            (Some(lsn), Some(n)) => {
-                write!(f, " [at least {n} commits from {lsn} on are at stake]")?
-            }
-            (Some(lsn), None) => write!(f, " [commit {lsn}]")?,
-            _ => {}
+        if let Some(lsn) = facts.lsn {
+            match facts.at_stake {
+                Some(1) => write!(f, " [commit {lsn} is at stake]"),
+                Some(n) => write!(f, " [at least {n} commits from {lsn} on are at stake]"),
+                None => write!(f, " [commit {lsn}]"),
+            }?;
         }
         match &facts.source {
             Some(Source::Own(cause)) => write!(f, ": {cause}"),

@@ -45,7 +45,10 @@ pub(crate) struct RegionRoot {
 
 impl std::fmt::Debug for RegionRoot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RegionRoot").field("meta", &self.meta).field("len", &self.len).finish()
+        f.debug_struct("RegionRoot")
+            .field("meta", &self.meta)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 

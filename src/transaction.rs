@@ -107,7 +107,8 @@ impl Transaction {
 
     /// Names the commit for whoever reads the log; at most 4 KiB are kept.
     pub fn label(&mut self, label: &str) {
-        let end = label.floor_char_boundary(LABEL_BYTES_MAX.min(label.len()));
+        let fits = |end: &usize| label.is_char_boundary(*end);
+        let end = (0..=LABEL_BYTES_MAX.min(label.len())).rev().find(fits).unwrap_or_default();
         self.staged.label.clear();
         self.staged.label.push_str(label.get(..end).unwrap_or_default());
     }
@@ -290,27 +291,24 @@ impl Transaction {
             return Err(core.stale());
         }
         let known = self.staged.touched.iter().position(|touched| touched.number == core.number());
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let existing = take(self.state())?;
-                let tree = match existing {
-                    Some(tree) => tree,
-                    None if core.is_created() => return Err(core.stale()),
-                    None => {
-                        self.stage(&Operation::Create {
-                            region: core.number(),
-                            name: &core.name,
-                            schema: &core.declared.encoded,
-                        });
-                        create(self.state())
-                    }
-                };
-                let core = Arc::clone(core);
-                let number = core.number();
-                self.staged.touched.push(Touched { number, core, tree });
-                self.staged.touched.len() - 1
-            }
+        let at = if let Some(at) = known {
+            at
+        } else {
+            let tree = match take(self.state())? {
+                Some(tree) => tree,
+                None if core.is_created() => return Err(core.stale()),
+                None => {
+                    self.stage(&Operation::Create {
+                        region: core.number(),
+                        name: &core.name,
+                        schema: &core.declared.encoded,
+                    });
+                    create(self.state())
+                }
+            };
+            let (number, core) = (core.number(), Arc::clone(core));
+            self.staged.touched.push(Touched { number, core, tree });
+            self.staged.touched.len() - 1
         };
         match self.staged.touched.get_mut(at) {
             Some(touched) => Ok(&mut *touched.tree),

@@ -1,5 +1,14 @@
 //! `Submitted`: waited for, awaited by any executor, dropped, left behind.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
 mod common;
 
 use std::time::Duration;

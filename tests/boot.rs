@@ -1,5 +1,14 @@
 //! P1, P5, P6, P12: the one way in, and what it refuses.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
 mod common;
 
 use std::path::Path;
@@ -21,7 +30,7 @@ fn open(path: &Path) -> (Store, Map) {
 
 fn kind(path: &Path) -> ErrorKind {
     let error = Store::open(path).unwrap_err();
-    assert_eq!(error.path().is_some(), true, "{error}");
+    assert!(error.path().is_some(), "{error}");
     error.kind()
 }
 

@@ -1,5 +1,14 @@
 //! P5, P11: wrong bytes are healed and reported, or refused with the place; never skipped.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

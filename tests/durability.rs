@@ -1,5 +1,14 @@
 //! P2, P3, P4, P10: what an acknowledgement means, and what happens when it cannot be given.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -119,9 +128,7 @@ fn a_transaction_is_rolled_back_by_drop_by_error_and_by_panic() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store.transact(|tx| {
             map.clear(tx)?;
-            if map.is_empty(tx) {
-                panic!("on purpose");
-            }
+            assert!(!map.is_empty(tx), "on purpose");
             Ok(())
         })
     }));
@@ -277,7 +284,8 @@ fn a_failing_leader_poisons_the_store_and_leaves_nobody_asleep() {
             disk.0.panic.store(panics, Ordering::SeqCst);
             let counter = if in_write { &disk.0.write } else { &disk.0.sync };
             counter.store(3, Ordering::SeqCst);
-            let panicked = threads.into_iter().map(|thread| thread.join()).filter(Result::is_err);
+            let panicked =
+                threads.into_iter().map(std::thread::JoinHandle::join).filter(Result::is_err);
             // The panic itself reaches the thread that led; it may be one of the store's own.
             assert!(panicked.count() <= usize::from(panics));
 

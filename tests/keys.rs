@@ -1,5 +1,14 @@
 //! Byte order equals `Ord` for every key type, and keys come back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
 use std::cmp::Reverse;
 
 use proptest::prelude::*;

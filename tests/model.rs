@@ -1,6 +1,15 @@
 //! Random operations over several regions against a plain model, with checkpoints, reopening and
 //! crashes (dropping without any flush) at random points.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::too_many_lines,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -213,7 +213,7 @@ fn read_newest(
             Ok(())
         })?;
         settle(scanned, &mut pending, claim, &path)?;
-        if judge_end(segment, place, ended, claim)? {
+        if judge_end(segment, place, &ended, claim)? {
             break;
         }
     }
@@ -239,7 +239,8 @@ fn settle(
     claim: u64,
     path: &std::path::Path,
 ) -> Result<()> {
-    while let Some(frame) = pending.pop_front_if(|frame| frame.end.offset <= claim) {
+    while pending.front().is_some_and(|frame| frame.end.offset <= claim) {
+        let Some(frame) = pending.pop_front() else { break };
         scanned.commits += u64::from(frame.commits);
         scanned
             .builder
@@ -256,7 +257,7 @@ fn settle(
 fn judge_end(
     segment: &mut SegmentReader,
     place: &Place,
-    ended: Ended,
+    ended: &Ended,
     claim_seen: u64,
 ) -> Result<bool> {
     let found = match ended {

@@ -108,7 +108,8 @@ fn fold(layers: &Layers, merged: &BTreeSet<usize>) -> usize {
 /// The files of which less than half is still read by anybody.
 pub(crate) fn sparse_files(catalog: &Catalog) -> BTreeSet<CheckpointNo> {
     let live = |number: &CheckpointNo| -> u64 {
-        let sections = catalog.regions.values().flat_map(|region| region.sections());
+        let sections =
+            catalog.regions.values().flat_map(crate::format::catalog::CatalogRegion::sections);
         sections.filter(|section| section.file == *number).map(|section| section.bytes).sum()
     };
     let files = catalog.files.iter();

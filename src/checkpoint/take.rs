@@ -117,7 +117,8 @@ fn write_region(
     while at < layers.pieces.len() {
         if plan.pieces.contains(&at) {
             // Neighbours are merged into one stream, so that small pieces become whole ones.
-            let count = (at..).take_while(|number| plan.pieces.contains(number)).count();
+            let rest = at..layers.pieces.len();
+            let count = rest.take_while(|number| plan.pieces.contains(number)).count();
             merge_pieces(layers, at..at + count, &mut pieces, to)?;
             at += count;
         } else {

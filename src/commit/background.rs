@@ -46,15 +46,12 @@ impl Commits {
     }
 
     fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
-        match until {
-            Some(until) => {
-                queue.background = Background::SleepsUntil(until);
-                self.background.wait_until(queue, until);
-            }
-            None => {
-                queue.background = Background::Sleeps;
-                self.background.wait(queue);
-            }
+        if let Some(until) = until {
+            queue.background = Background::SleepsUntil(until);
+            self.background.wait_until(queue, until);
+        } else {
+            queue.background = Background::Sleeps;
+            self.background.wait(queue);
         }
         queue.background = Background::Awake;
     }

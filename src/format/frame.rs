@@ -134,7 +134,7 @@ impl FrameHeader {
 /// The two places where the frame after one that ends at `end` may begin: packed behind it, or at
 /// the next block, where a sync closed this one.
 pub(crate) fn next_places(end: u64) -> impl Iterator<Item = u64> {
-    let packed = if end % BLOCK_BYTES == 0 { None } else { Some(end) };
+    let packed = if end.is_multiple_of(BLOCK_BYTES) { None } else { Some(end) };
     packed.into_iter().chain([block_after(end)])
 }
 

@@ -86,7 +86,7 @@ impl SegmentHeader {
             claim: from.u64()?,
             before: read_place(&mut from)?,
         };
-        let whole_blocks = header.len % BLOCK_BYTES == 0;
+        let whole_blocks = header.len.is_multiple_of(BLOCK_BYTES);
         if !whole_blocks || !(FRAMES_BEGIN..=SEGMENT_BYTES_MAX).contains(&header.len) {
             return Err(Malformed::Field("length"));
         }

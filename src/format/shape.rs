@@ -581,7 +581,7 @@ impl<'a> Walk<'a> {
             match (old.get(&number), new.get(&number)) {
                 (Some((a, _)), Some((b, _))) if a != b => self.differ(&at, a, b),
                 (Some((name, a)), Some((_, b))) => {
-                    self.containers(&format!("{path}::{name}"), a, b)
+                    self.containers(&format!("{path}::{name}"), a, b);
                 }
                 (Some((name, _)), None) => self.differ(&at, name, &"no such variant"),
                 (None, Some((name, _))) => self.differ(&at, &"no such variant", name),

@@ -96,7 +96,7 @@ impl TailBuilder {
             let record = Record::decode(&mut from)?;
             let mut operations = Reader::new(record.operations);
             while !operations.is_empty() {
-                self.add_operation(arena, Operation::decode(&mut operations)?)?;
+                self.add_operation(arena, &Operation::decode(&mut operations)?)?;
                 self.operations += 1;
             }
         }
@@ -104,8 +104,8 @@ impl TailBuilder {
         if from.is_empty() { Ok(()) } else { Err(Malformed::Field("count of commits")) }
     }
 
-    fn add_operation(&mut self, arena: &[u8], operation: Operation<'_>) -> Result<(), Malformed> {
-        let region = match operation {
+    fn add_operation(&mut self, arena: &[u8], operation: &Operation<'_>) -> Result<(), Malformed> {
+        let region = match *operation {
             Operation::Create { region, .. }
             | Operation::RemoveRegion { region }
             | Operation::Insert { region, .. }
@@ -117,7 +117,7 @@ impl TailBuilder {
         if gathered.tail.removed {
             return Err(Malformed::Field("region: it was removed"));
         }
-        match operation {
+        match *operation {
             Operation::Create { name, schema, .. } => {
                 gathered.tail.created = Some((name.to_owned(), schema.to_vec()));
                 self.next_region = self.next_region.max(region.0.saturating_add(1));
@@ -151,7 +151,7 @@ impl TailBuilder {
         let bytes = disk_len(self.arena.len());
         let arena = Arc::new(self.arena);
         let regions = self.regions.into_iter().map(|(number, gathered)| {
-            let run = Run::sorted(Arc::clone(&arena), gathered.items, gathered.tail.cleared);
+            let run = Run::sorted(Arc::clone(&arena), &gathered.items, gathered.tail.cleared);
             (number, RegionTail { run: Arc::new(run), ..gathered.tail })
         });
         Tail {
@@ -203,7 +203,7 @@ fn prefix(key: &[u8]) -> u64 {
 impl Run {
     /// Sorts by key and keeps the last write of each; comparing the first eight bytes as a number
     /// is several times faster than comparing slices, and decides nearly always.
-    fn sorted(arena: Arc<Vec<u8>>, items: Vec<Item>, from_nothing: bool) -> Run {
+    fn sorted(arena: Arc<Vec<u8>>, items: &[Item], from_nothing: bool) -> Run {
         let mut order: Vec<(u64, u32)> =
             items.iter().zip(0u32..).map(|(item, at)| (prefix(item.key(&arena)), at)).collect();
         let item = |at: u32| items[at as usize];

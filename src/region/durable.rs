@@ -168,6 +168,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     }
 
     /// The entries in a range of keys, from both ends.
+    #[expect(clippy::needless_pass_by_value, reason = "a range is written where it is used")]
     pub fn range<'a, R: Readable + ?Sized>(
         &self,
         at: &'a R,

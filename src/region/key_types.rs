@@ -5,6 +5,11 @@ use std::cmp::{Ordering, Reverse};
 use super::key::{AsKey, Key, KeyReader, KeyShape, KeyWriter};
 use crate::error::Result;
 
+/// The bytes of an integer, as its shape names them; none has more than 128 bits.
+const fn shape_bytes(bits: u32) -> u8 {
+    (bits / 8).to_le_bytes()[0]
+}
+
 macro_rules! unsigned {
     ($($int:ty),*) => {$(
         impl AsKey<$int> for $int {
@@ -19,7 +24,7 @@ macro_rules! unsigned {
 
         impl Key for $int {
             fn shape() -> KeyShape {
-                KeyShape::Unsigned(size_of::<$int>() as u8)
+                KeyShape::Unsigned(shape_bytes(<$int>::BITS))
             }
 
             fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
@@ -43,7 +48,7 @@ macro_rules! signed {
 
         impl Key for $int {
             fn shape() -> KeyShape {
-                KeyShape::Signed(size_of::<$int>() as u8)
+                KeyShape::Signed(shape_bytes(<$int>::BITS))
             }
 
             fn decode(from: &mut KeyReader<'_>) -> Result<Self> {

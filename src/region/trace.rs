@@ -63,7 +63,7 @@ pub(super) fn trace<V: DeserializeOwned>() -> Traced<(ValueShape, Vec<V>)> {
         samples.push(V::deserialize(Tracer { types: &mut types, shape: &mut seen })?);
         root = unify(root, seen)?;
         if !types.has_unfinished() && !root.is_partial() {
-            return Ok((types.finish(root)?, samples));
+            return Ok((types.finish(&root)?, samples));
         }
     }
     Err(Untraceable::Opaque)
@@ -251,7 +251,7 @@ impl Types {
         before.contains(last)
     }
 
-    fn finish(&self, root: Partial) -> Traced<ValueShape> {
+    fn finish(&self, root: &Partial) -> Traced<ValueShape> {
         let mut types = BTreeMap::new();
         for (number, known) in self.known.iter().enumerate() {
             let container = match &known.kind {
@@ -265,7 +265,7 @@ impl Types {
             };
             types.insert(self.display_name(number), container);
         }
-        Ok(ValueShape { root: self.shape(&root)?, types })
+        Ok(ValueShape { root: self.shape(root)?, types })
     }
 
     /// The name of a type; others of the same name are numbered as they were met.
@@ -540,7 +540,9 @@ impl Types {
                 match self.known.get(number).map(|known| &known.kind) {
                     Some(Kind::Struct(body)) => named_in_body(body, &mut open),
                     Some(Kind::Enum(variants)) => {
-                        variants.iter().for_each(|variant| named_in_body(&variant.body, &mut open));
+                        for variant in variants {
+                            named_in_body(&variant.body, &mut open);
+                        }
                     }
                     None => {}
                 }

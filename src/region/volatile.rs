@@ -1,7 +1,6 @@
 //! Volatile maps: state that dies with the process, or sooner.
 
 use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -162,7 +161,12 @@ where
 
 /// What changes of a map do to its tree; shared with [`Fenced`].
 pub(super) mod edit {
-    use super::*;
+    use std::borrow::Borrow;
+    use std::cmp::Ordering;
+    use std::sync::Arc;
+
+    use super::sure;
+    use crate::tree::Tree;
 
     fn taken<V: Clone>(old: Arc<V>) -> V {
         Arc::unwrap_or_clone(old)
@@ -535,13 +539,13 @@ impl<'a, K: Clone, V> Iterator for VolatileIter<'a, K, V> {
     type Item = (&'a K, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.entries.next().map(|entry| sure(entry)).map(|(key, value)| (key, &**value))
+        self.entries.next().map(sure).map(|(key, value)| (key, &**value))
     }
 }
 
 impl<K: Clone, V> DoubleEndedIterator for VolatileIter<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.next_back().map(|entry| sure(entry)).map(|(key, value)| (key, &**value))
+        self.entries.next_back().map(sure).map(|(key, value)| (key, &**value))
     }
 }
 

@@ -57,7 +57,8 @@ impl<K: Send + Sync, V: Send + Sync> Remains for Arc<Node<K, V>> {
                 Some(Node::Leaf(_)) | None => {}
             }
             freed += 1;
-            if freed % NODES_PER_STEP == 0 {
+            if freed == NODES_PER_STEP {
+                freed = 0;
                 pause();
             }
         }

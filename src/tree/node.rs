@@ -109,9 +109,12 @@ pub(super) fn hot<K: Clone, V>(node: &Arc<Node<K, V>>) -> Result<&Arc<Node<K, V>
     Ok(loaded)
 }
 
+/// A node with the lowest key below it.
+type Lowest<K, V> = (Option<K>, Arc<Node<K, V>>);
+
 /// Builds a tree bottom-up from ascending entries.
 pub(super) fn build<K: Clone, V>(entries: Vec<(K, Arc<V>)>) -> Arc<Node<K, V>> {
-    let mut level: Vec<(Option<K>, Arc<Node<K, V>>)> = Vec::new();
+    let mut level: Vec<Lowest<K, V>> = Vec::new();
     let mut entries = entries.into_iter().peekable();
     while entries.peek().is_some() {
         let (keys, values): (Vec<K>, Vec<Arc<V>>) = entries.by_ref().take(BULK_FILL).unzip();

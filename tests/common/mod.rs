@@ -1,6 +1,13 @@
 //! What the tests share: a disk that fails, stalls or panics on demand.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::must_use_candidate,
+    reason = "each test binary uses a part of it, and a test that fails says where"
+)]
 
 use std::any::Any;
 use std::io;
