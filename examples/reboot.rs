@@ -152,7 +152,7 @@ fn parent(arguments: Vec<String>) -> Result<ExitCode, Failure> {
         let finished = life.watch(pace.lines_to_live(&mut dice), kills < kills_wanted, &bar)?;
         let (finished, reached) = match finished {
             Ended::Done => (true, lines),
-            Ended::Reached(line) => (false, line),
+            Ended::Reached(count) => (false, count),
         };
         bar.set_position(reached);
         if finished && kills >= kills_wanted {

@@ -35,6 +35,9 @@ use crate::options::Durability;
 use crate::state::State;
 use queue::{Group, Queue};
 
+/// How often a leader looks in vain for more commits before it writes its group.
+const GATHER_PATIENCE: u32 = 4;
+
 /// The queue of groups, the open end of the log, and the state that readers see.
 #[derive(Debug)]
 pub(crate) struct Commits {
@@ -146,6 +149,7 @@ impl Commits {
 
     /// Leads the first group, with the lock released meanwhile.
     fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        self.gather(&mut queue);
         let Some(group) = queue.take_first() else {
             // Nothing to lead: whoever waits does so for a state that is visible already.
             return queue;
@@ -155,6 +159,25 @@ impl Commits {
         leader.outcome = Some(self.write(group));
         drop(leader);
         self.queue.lock()
+    }
+
+    /// Lets those who were just acknowledged join before the group is written, as long as they
+    /// come: without it, two halves of the writers would wait for each other's syncs in turn. A
+    /// lone writer never waits here.
+    fn gather(&self, queue: &mut MutexGuard<'_, Queue>) {
+        let expected = queue.expected_commits();
+        if expected < 2 {
+            return;
+        }
+        queue.gathering = true;
+        let (mut seen, mut patience) = (0, GATHER_PATIENCE);
+        while patience > 0 && seen < expected && queue.accepts() {
+            MutexGuard::unlocked(queue, std::thread::yield_now);
+            let commits = queue.first_commits();
+            patience = if commits > seen { GATHER_PATIENCE } else { patience - 1 };
+            seen = commits;
+        }
+        queue.gathering = false;
     }
 
     /// Steps 2 and 3; returns what step 4 publishes.
@@ -195,12 +218,11 @@ impl Commits {
             Ok(_) => queue.end_lead(),
             Err(cause) => queue.poison(&cause),
         };
-        // Acknowledge.
-        done.wake_threads();
         queue.hand_over(&self.background, self.sync_interval);
-        self.led.notify_all();
         drop(queue);
-        done.wake_tasks();
+        // Acknowledge.
+        self.led.notify_all();
+        done.wake();
         drop(replaced);
     }
 
@@ -243,10 +265,9 @@ impl Commits {
         let mut queue = self.queue.lock();
         let done = queue.poison_all(cause);
         let error = queue.poison.as_ref().map_or_else(Error::closed, Error::poisoned);
-        done.wake_threads();
         queue.wake_background(&self.background);
         drop(queue);
-        done.wake_tasks();
+        done.wake();
         error
     }
 
@@ -259,9 +280,8 @@ impl Commits {
             self.led.wait(&mut queue);
         }
         let done = queue.refuse_all();
-        done.wake_threads();
         drop(queue);
-        done.wake_tasks();
+        done.wake();
     }
 
     /// Looks at the log, or prepares it.

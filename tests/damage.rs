@@ -136,7 +136,10 @@ fn checkpoint_and_reopened(path: &Path) {
     idle();
 }
 
-const SHAPES: [(&str, fn(&Path)); 4] = [
+/// A name, and how to make such a store.
+type Shape = (&'static str, fn(&Path));
+
+const SHAPES: [Shape; 4] = [
     ("one segment", one_segment),
     ("many segments", many_segments),
     ("several checkpoints", several_checkpoints),

@@ -22,6 +22,9 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A buffer that grew beyond this is not kept for the next group.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
+/// Writers that were acknowledged longer ago are not expected back.
+const RECENT: Duration = Duration::from_millis(2);
+
 /// A log that has been idle for this long gets a witness of its last commit.
 pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(250);
 
@@ -36,6 +39,10 @@ pub(super) struct Queue {
     /// Since when something is appended that nobody has synced.
     pub(super) unsynced_since: Option<Instant>,
     pub(super) last_write: Instant,
+    /// How many commits the last two groups had.
+    recent_commits: [u32; 2],
+    /// Somebody leads and waits for more to join the first group.
+    pub(super) gathering: bool,
     /// Something was synced that has no witness yet.
     pub(super) unwitnessed: bool,
     /// What the background thread does.
@@ -87,19 +94,16 @@ impl Crowd {
     }
 }
 
-/// Who is to be woken: threads under the lock, tasks after it.
+/// Who is to be woken, after the lock.
 #[must_use]
 #[derive(Debug, Default)]
 pub(super) struct Done(Vec<Waiters>);
 
 impl Done {
-    pub(super) fn wake_threads(&self) {
+    pub(super) fn wake(self) {
         for waiters in &self.0 {
             waiters.crowd.wake.notify_all();
         }
-    }
-
-    pub(super) fn wake_tasks(self) {
         for waker in self.0.into_iter().flat_map(|waiters| waiters.wakers) {
             waker.wake();
         }
@@ -116,6 +120,8 @@ impl Queue {
             closed: false,
             unsynced_since: None,
             last_write: Instant::now(),
+            recent_commits: [0; 2],
+            gathering: false,
             unwitnessed: false,
             background: Background::Awake,
             buffer: Vec::new(),
@@ -155,7 +161,25 @@ impl Queue {
     }
 
     pub(super) fn is_led(&self) -> bool {
-        self.led.is_some()
+        self.led.is_some() || self.gathering
+    }
+
+    /// How many commits the first group may be about to have: as many as the last two had, who are
+    /// awake now, unless that was long ago.
+    pub(super) fn expected_commits(&self) -> u32 {
+        let [last, before] = self.recent_commits;
+        let many = last + before > 2 || self.first_commits() > 1;
+        if many && self.last_write.elapsed() < RECENT { last + before } else { 0 }
+    }
+
+    /// How many commits the first group has.
+    pub(super) fn first_commits(&self) -> u32 {
+        self.groups.front().map_or(0, |(group, _)| group.commits)
+    }
+
+    /// Whether a group may still be written.
+    pub(super) fn accepts(&self) -> bool {
+        self.poison.is_none() && !self.closed
     }
 
     pub(super) fn has_groups(&self) -> bool {
@@ -205,10 +229,11 @@ impl Queue {
 
     /// Takes the first group to write it; until `end_lead` nobody else does.
     pub(super) fn take_first(&mut self) -> Option<Group> {
-        if self.poison.is_some() || self.closed {
+        if !self.accepts() {
             return None;
         }
         let (group, waiters) = self.groups.pop_front()?;
+        self.recent_commits = [group.commits, self.recent_commits[0]];
         self.led = Some(waiters);
         Some(group)
     }
