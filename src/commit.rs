@@ -149,9 +149,10 @@ impl Commits {
 
     /// Leads the first group, with the lock released meanwhile.
     fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.gather(&mut queue);
+        Commits::gather(&mut queue);
         let Some(group) = queue.take_first() else {
-            // Nothing to lead: whoever waits does so for a state that is visible already.
+            // It was closed or poisoned meanwhile, and closing waits for whoever gathers.
+            self.led.notify_all();
             return queue;
         };
         drop(queue);
@@ -164,7 +165,7 @@ impl Commits {
     /// Lets those who were just acknowledged join before the group is written, as long as they
     /// come: without it, two halves of the writers would wait for each other's syncs in turn. A
     /// lone writer never waits here.
-    fn gather(&self, queue: &mut MutexGuard<'_, Queue>) {
+    fn gather(queue: &mut MutexGuard<'_, Queue>) {
         let expected = queue.expected_commits();
         if expected < 2 {
             return;

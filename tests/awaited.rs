@@ -171,3 +171,24 @@ fn a_poisoned_store_wakes_those_who_await() {
         release.join().unwrap();
     });
 }
+
+#[test]
+fn closing_never_waits_for_a_leader_that_has_nothing_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    within(LIMIT, move || {
+        for round in 0..150u32 {
+            let store = Store::open(&path).unwrap();
+            let map: DurableMap<u32, u32> = store.durable_map("map").unwrap();
+            // Groups of several commits make the next leader look for more.
+            for burst in 0..4 {
+                for n in 0..4 {
+                    drop(store.submit(|tx| map.insert(tx, n, round)));
+                }
+                if burst == 2 && round % 2 == 0 {
+                    store.sync().unwrap();
+                }
+            }
+        }
+    });
+}
