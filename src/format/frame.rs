@@ -198,6 +198,36 @@ mod tests {
         assert!(read(&bytes, 42, 4096).is_none());
     }
 
+    /// The worked example of FORMAT.md section 4, byte for byte.
+    #[test]
+    fn the_worked_example_is_what_the_code_writes() {
+        use crate::format::RegionNo;
+        use crate::format::operation::{Operation, put_record};
+
+        let mut operations = Vec::new();
+        let insert = Operation::Insert { region: RegionNo(1), key: &[0, 7], value: b"ann" };
+        insert.encode(&mut operations);
+        let mut frame = framed(b"");
+        put_record(&mut frame, "hello", &operations);
+        let facts = FrameFacts {
+            chain: 0,
+            commits: 1,
+            claim: FRAMES_BEGIN,
+            follows: FRAMES_BEGIN,
+            first_lsn: Lsn::new(1),
+            time_us: 1_700_000_000_000_000,
+        };
+        seal(&mut frame, &facts, 0x0123_4567_89ab_cdef, 4096);
+        let hex = |bytes: &[u8]| -> String {
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+        };
+        let document = include_str!("../../FORMAT.md");
+        for (at, line) in (0u32..).zip(frame.chunks(16)) {
+            let row = format!("{:04x}  {}", 4096 + at * 16, hex(line));
+            assert!(document.contains(&row), "FORMAT.md lacks this row:\n{row}");
+        }
+    }
+
     #[test]
     fn zeros_are_no_frame() {
         assert!(FrameHeader::decode(&[0; 4096], 0, 4096).is_none());
