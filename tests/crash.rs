@@ -37,12 +37,13 @@ struct Done {
     generation: Option<Generation>,
 }
 
-fn open(disk: &SimDisk) -> Result<Store, Error> {
+/// Process commits are synced soon, or not before the segment ends.
+fn open(disk: &SimDisk, patient: bool) -> Result<Store, Error> {
     Store::options()
         .storage(disk.clone())
         .segment_bytes(64 << 10)
         .keep_checkpoints(2)
-        .sync_interval(std::time::Duration::from_millis(1))
+        .sync_interval(std::time::Duration::from_millis(if patient { 10_000 } else { 1 }))
         .open(DIR)
 }
 
@@ -56,22 +57,28 @@ fn content(store: &Store) -> Result<Content, Error> {
 }
 
 /// Commits, checkpoints and reopens until something fails; `done` knows what was promised.
-fn work(disk: &SimDisk, dice: &mut Dice, steps: usize, done: &mut Done) -> Result<(), Error> {
+fn work(
+    disk: &SimDisk,
+    dice: &mut Dice,
+    steps: usize,
+    patient: bool,
+    done: &mut Done,
+) -> Result<(), Error> {
     if done.states.is_empty() {
         done.states.push(Content::default());
     }
-    let mut store = open(disk)?;
+    let mut store = open(disk, patient)?;
     for _ in 0..steps {
         let a: DurableMap<u32, String> = store.durable_map("a")?;
         let b: DurableMap<String, u64> = store.durable_map("b")?;
-        match dice.below(14) {
+        match dice.below(if patient { 60 } else { 14 }) {
             0 => {
                 store.checkpoint()?;
             }
             1 => {
                 drop((a, b));
                 drop(store);
-                store = open(disk)?;
+                store = open(disk, patient)?;
             }
             2 => {
                 let lsn = store.sync()?;
@@ -125,7 +132,7 @@ fn work(disk: &SimDisk, dice: &mut Dice, steps: usize, done: &mut Done) -> Resul
 
 /// Boots and compares: exactly the state after a prefix that holds all that was promised.
 fn check(disk: &SimDisk, done: &mut Done, what: &str) {
-    let store = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let store = open(disk, false).unwrap_or_else(|error| panic!("{what}: {error}"));
     let lsn = store.visible_lsn().get();
     assert!(lsn >= done.promised, "{what}: {lsn} of {} promised", done.promised);
     let expected = done.states.get(lsn as usize).unwrap_or_else(|| panic!("{what}: {lsn}"));
@@ -142,6 +149,11 @@ fn check(disk: &SimDisk, done: &mut Done, what: &str) {
     done.states.truncate(lsn as usize + 1);
 }
 
+/// Every fourth workload is long enough to fill segments.
+fn steps(workload: u64) -> usize {
+    if workload % 4 == 0 { 260 } else { 24 }
+}
+
 /// One workload with a crash at `call`, an image by `seed`, a second crash in the recovery, and a
 /// third boot.
 fn crash(workload: u64, call: u64, seed: u64) -> bool {
@@ -149,7 +161,7 @@ fn crash(workload: u64, call: u64, seed: u64) -> bool {
     let disk = SimDisk::default();
     let mut done = Done::default();
     disk.crash_at(call);
-    let outcome = work(&disk, &mut Dice(workload), 24, &mut done);
+    let outcome = work(&disk, &mut Dice(workload), steps(workload), workload % 8 >= 4, &mut done);
     let mut dice = Dice(seed ^ call << 20);
     if outcome.is_ok() && call < u64::MAX {
         return false;
@@ -158,7 +170,7 @@ fn crash(workload: u64, call: u64, seed: u64) -> bool {
     // The recovery dies as well.
     let second = after.image(&mut dice);
     second.crash_at(dice.below(110) as u64);
-    let died = open(&second).err();
+    let died = open(&second, false).err();
     if let Some(error) = died {
         let honest = error.to_string().contains("the power is gone");
         assert!(honest, "{what}, second crash: {error}");
@@ -186,7 +198,7 @@ fn the_power_goes_at_every_call_and_again_in_the_recovery() {
             if !any {
                 break;
             }
-            call += 1 + call / 60;
+            call += 1 + call / if workload % 4 == 0 { 25 } else { 60 };
         }
     }
     println!("{images} images");
@@ -201,7 +213,7 @@ fn a_disk_that_lies_about_syncs_is_caught() {
                 let disk = SimDisk::default();
                 disk.lie(sync, sync_dir);
                 let mut done = Done::default();
-                work(&disk, &mut Dice(seed), 24, &mut done).unwrap();
+                work(&disk, &mut Dice(seed), 24, false, &mut done).unwrap();
                 check(&disk.image(&mut Dice(seed)), &mut done, "a lying disk");
             });
             outcome.is_err()

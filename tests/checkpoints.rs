@@ -1,0 +1,160 @@
+//! P9: deltas, merges, removals; what they cost, and that they lose nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::files;
+use rocstate::{Compression, Durability, DurableMap, Store, View};
+
+type Map = DurableMap<u64, Vec<u8>>;
+type Model = BTreeMap<u64, Vec<u8>>;
+
+fn open(path: &Path, compression: Compression) -> (Store, Map) {
+    let store = Store::options()
+        .compression(compression)
+        .durability(Durability::Process)
+        .boot_budget(std::time::Duration::from_secs(600))
+        .open(path)
+        .unwrap();
+    let map = store.durable_map("map").unwrap();
+    (store, map)
+}
+
+fn same(view: &View, map: &Map, model: &Model, what: &str) {
+    assert_eq!(map.len(view), model.len(), "{what}");
+    let mut expected = model.iter();
+    for entry in map.iter(view) {
+        let (key, value) = entry.unwrap();
+        assert_eq!(Some((key, value)), expected.next(), "{what}");
+    }
+    assert!(expected.next().is_none(), "{what}");
+}
+
+/// A value of some length that tells which write it is of.
+fn value(seed: u64, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (seed.wrapping_mul(31) >> (at % 8)) as u8).collect()
+}
+
+fn bytes_of(path: &Path, prefix: &str) -> u64 {
+    files(path, prefix).iter().map(|file| file.metadata().unwrap().len()).sum()
+}
+
+/// `hot` says which part of the keys gets nine changes of ten: the last so-many-th.
+fn churn(entries: u64, len: usize, rounds: u64, hot: u64, compression: Compression) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, mut map) = open(dir.path(), compression);
+    let mut model = Model::new();
+    let mut dice = 88_172_645_463_325_252u64;
+    let mut roll = move || {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        dice
+    };
+    store
+        .transact(|tx| {
+            for key in 0..entries {
+                map.insert(tx, key * 3, value(key, len))?;
+                model.insert(key * 3, value(key, len));
+            }
+            Ok(())
+        })
+        .unwrap();
+    store.checkpoint().unwrap();
+    let base = bytes_of(dir.path(), "checkpoint-");
+    let mut written = 0;
+    for round in 0..rounds {
+        let held = (store.view(), model.clone());
+        store
+            .transact(|tx| {
+                for _ in 0..entries / 100 {
+                    let cold = roll() % 10 == 0;
+                    let part = if cold { entries * 3 } else { entries * 3 / hot };
+                    let key = entries * 3 - 1 - roll() % part;
+                    if roll() % 3 == 0 {
+                        map.remove(tx, &key)?;
+                        model.remove(&key);
+                    } else {
+                        let value = value(round * 1000 + key, len);
+                        map.insert(tx, key, value.clone())?;
+                        model.insert(key, value);
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+        store.checkpoint().unwrap();
+        written += files(dir.path(), "checkpoint-").pop().unwrap().metadata().unwrap().len();
+        same(&store.view(), &map, &model, &format!("after checkpoint {round}"));
+        same(&held.0, &map, &held.1, &format!("a view from before checkpoint {round}"));
+        if round % 4 == 3 {
+            drop((store, map, held));
+            (store, map) = open(dir.path(), compression);
+            same(&store.view(), &map, &model, &format!("reopened after {round}"));
+        }
+    }
+    let changed = rounds * (entries / 100) * (len as u64 + 10);
+    let amplification = written as f64 / changed as f64;
+    let disk = bytes_of(dir.path(), "checkpoint-");
+    println!("{entries} entries: amplification {amplification:.1}, disk {disk} of {base}");
+    assert!(amplification < 9.0, "{amplification}");
+    assert!(disk < base * 5 / 2, "{disk} of {base}");
+}
+
+#[test]
+fn deltas_and_merges_lose_nothing_and_cost_what_changed() {
+    churn(20_000, 60, 45, 1, Compression::None);
+}
+
+#[test]
+fn compressed_sections_come_back() {
+    churn(5_000, 60, 20, 1, Compression::Zstd(1));
+}
+
+#[test]
+fn a_base_of_several_pieces_is_merged_piece_by_piece() {
+    churn(45_000, 1_000, 30, 8, Compression::None);
+}
+
+#[test]
+fn overwriting_one_key_and_clearing_leave_no_garbage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path(), Compression::None);
+    let idle: Map = store.durable_map("idle").unwrap();
+    store.transact(|tx| idle.insert(tx, 1, vec![1])).unwrap();
+    for round in 0..20u64 {
+        for n in 0..500u64 {
+            store.transact(|tx| map.insert(tx, 7, value(n, 100))).unwrap();
+        }
+        store
+            .transact(|tx| {
+                map.clear(tx)?;
+                for n in 0..200 {
+                    map.insert(tx, n, value(round, 100))?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        store.checkpoint().unwrap();
+    }
+    assert!(bytes_of(dir.path(), "checkpoint-") < 300_000);
+    assert!(files(dir.path(), "log-").len() <= 3, "{:?}", files(dir.path(), "log-"));
+    // A region that is removed holds nothing back either.
+    assert!(store.remove_region("map").unwrap());
+    for n in 0..4 {
+        store.transact(|tx| idle.insert(tx, n, vec![2])).unwrap();
+        store.checkpoint().unwrap();
+    }
+    assert!(bytes_of(dir.path(), "checkpoint-") < 10_000);
+}
