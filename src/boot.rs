@@ -230,7 +230,7 @@ impl Ending<'_> {
         options: &Options,
     ) -> Result<(Generation, (LogWriter, LockGuard))> {
         let lineage = self.identity.lineage;
-        let epoch = Epoch(locate::highest_epoch(&self.identity, kept).0 + 1);
+        let epoch = Epoch(locate::highest_epoch(&self.identity, kept).0.saturating_add(1));
         let nonce = random_u64()?;
         let plan = seal::Plan {
             dir,
@@ -242,11 +242,11 @@ impl Ending<'_> {
             claimed: self.claimed,
             unclaimed: self.unclaimed,
             needed: kept.iter().map(|catalog| catalog.place.segment).collect(),
-            listing,
         };
+        seal::remove_temporary(dir, listing)?;
         let seal::Sealed { header, file, end } = seal::seal(&plan)?;
         write_lock_sector(&lock_file, &header)?;
-        seal::clean(&plan)?;
+        seal::remove_superseded(&plan)?;
         let segment_bytes = options.segment_bytes;
         let log = LogWriter::new(dir.clone(), lock_file, header, file, end, segment_bytes);
         Ok((Generation::of_boot(lineage, epoch, nonce), (log, guard)))

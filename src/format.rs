@@ -71,7 +71,7 @@ impl Lsn {
     }
 
     pub(crate) const fn next(self) -> Lsn {
-        Lsn(self.0 + 1)
+        Lsn(self.0.saturating_add(1))
     }
 
     pub(crate) const fn plus(self, commits: u64) -> Lsn {

@@ -79,7 +79,7 @@ impl RegionRoot {
             let tree: RegionTree<K, V> = match &self.cold {
                 Some(layers) => {
                     let region = Arc::clone(&self.meta.name);
-                    let source = LayerSource { layers: Arc::clone(layers), region };
+                    let source = LayerSource { layers: Arc::clone(layers), region, len: self.len };
                     Tree::cold(Box::new(source), self.len, graveyard.clone())
                 }
                 None => Tree::new(graveyard.clone()),

@@ -448,3 +448,42 @@ fn a_store_killed_while_it_writes_keeps_what_it_acknowledged() {
         assert!(acknowledged.len() > kills as usize, "too few commits to mean anything");
     }
 }
+
+/// A file system that really is full, where the test may mount one.
+#[test]
+fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+        .arg(dir.path())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !mounted {
+        println!("SKIPPED: no small file system can be mounted here");
+        return;
+    }
+    let path = dir.path().join("store");
+    let outcome = std::panic::catch_unwind(|| {
+        let (store, map) = open(&path);
+        let mut acknowledged = 0;
+        let error = loop {
+            let text = "x".repeat(5_000);
+            match store.transact(|tx| map.insert(tx, acknowledged, text)) {
+                Ok(_) => acknowledged += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        assert!(error.to_string().contains("os error 28"), "{error}");
+        assert!(acknowledged > 50, "{acknowledged}");
+        drop((store, map));
+        // Nothing was freed: it opens all the same, and has what was acknowledged.
+        let (store, map) = open(&path);
+        let view = store.view();
+        for key in 0..acknowledged {
+            assert!(map.contains_key(&view, &key).unwrap(), "{key} of {acknowledged}");
+        }
+    });
+    Command::new("umount").arg(dir.path()).status().unwrap();
+    outcome.unwrap();
+}

@@ -87,7 +87,7 @@ fn work(
             step => {
                 let mut next = done.states.last().unwrap().clone();
                 let mut tx = store.begin();
-                for _ in 0..1 + dice.below(4) {
+                for _ in 0..=dice.below(4) {
                     let key = dice.below(40) as u32;
                     match dice.below(6) {
                         0 => {
@@ -151,7 +151,7 @@ fn check(disk: &SimDisk, done: &mut Done, what: &str) {
 
 /// Every fourth workload is long enough to fill segments.
 fn steps(workload: u64) -> usize {
-    if workload % 4 == 0 { 260 } else { 24 }
+    if workload.is_multiple_of(4) { 260 } else { 24 }
 }
 
 /// One workload with a crash at `call`, an image by `seed`, a second crash in the recovery, and a
@@ -198,7 +198,7 @@ fn the_power_goes_at_every_call_and_again_in_the_recovery() {
             if !any {
                 break;
             }
-            call += 1 + call / if workload % 4 == 0 { 25 } else { 60 };
+            call += 1 + call / if steps(workload) > 24 { 25 } else { 60 };
         }
     }
     println!("{images} images");

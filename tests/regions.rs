@@ -617,3 +617,28 @@ fn the_public_types_are_what_threads_and_futures_need() {
     let mut tx: Transaction = store.begin();
     assert_eq!(reads(&tx) + reads(&mut tx) + reads(store.view()), 0);
 }
+
+#[test]
+fn a_name_is_free_again_before_its_removal_is_visible() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = common::FaultyDisk::default();
+    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    let old: Map = store.durable_map("map").unwrap();
+    store.transact(|tx| old.insert(tx, 1, "old".into())).unwrap();
+    disk.0.hold_syncs();
+    let removal = store.submit(|tx| tx.remove_region("map"));
+    // Readers still see the old one; what is declared now is another one.
+    let new: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    let insert = store.submit(|tx| new.insert(tx, 1, 1));
+    assert_eq!(old.get(&store.view(), &1).unwrap().map(String::as_str), Some("old"));
+    assert!(new.is_empty(&store.view()));
+    disk.0.release_syncs();
+    assert!(removal.wait().unwrap());
+    insert.wait().unwrap();
+    assert_eq!(new.get(&store.view(), &1).unwrap(), Some(&1));
+    assert_eq!(kind(old.get(&store.view(), &1)), ErrorKind::Stale);
+    drop((store, old, new));
+    let store = Store::open(dir.path()).unwrap();
+    let new: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    assert_eq!(new.len(&store.view()), 1);
+}

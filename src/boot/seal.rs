@@ -27,7 +27,6 @@ pub(super) struct Plan<'a> {
     pub(super) unclaimed: &'a [UnclaimedFrame],
     /// Segments that a kept checkpoint continues in.
     pub(super) needed: Vec<SegmentNo>,
-    pub(super) listing: &'a Listing,
 }
 
 /// The segment that this boot appends to.
@@ -59,7 +58,9 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
     let (copies, end) = copy_frames(plan.unclaimed, begin, salt);
     let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);
-    let spare = Spare::prewritten(plan.dir, block_after(room))?;
+    // A full disk has room for a segment that is only as long as it says.
+    let spare = Spare::prewritten(plan.dir, block_after(room))
+        .or_else(|_| Spare::allocated(plan.dir, block_after(room)))?;
     if !copies.is_empty() {
         spare.write(&copies, FRAMES_BEGIN)?;
     }
@@ -101,11 +102,13 @@ fn copy_frames(frames: &[UnclaimedFrame], begin: Place, salt: u64) -> (Vec<u8>, 
     (copies, place)
 }
 
-/// Removes what an earlier boot left half made, and the segment that this one supersedes.
-pub(super) fn clean(plan: &Plan<'_>) -> Result<()> {
-    for temporary in &plan.listing.temporary {
-        plan.dir.remove(temporary)?;
-    }
+/// Removes what was being made when the last run ended; nothing refers to it.
+pub(super) fn remove_temporary(dir: &Directory, listing: &Listing) -> Result<()> {
+    listing.temporary.iter().try_for_each(|temporary| dir.remove(temporary))
+}
+
+/// Removes the segment that this boot's own supersedes, now that that is durable.
+pub(super) fn remove_superseded(plan: &Plan<'_>) -> Result<()> {
     if let Some(superseded) = plan.superseded() {
         plan.dir.remove(&name::segment(superseded.number))?;
     }

@@ -1,7 +1,7 @@
 //! Which regions this program has declared, and by which types.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,6 +18,8 @@ use crate::state::State;
 pub(super) struct Registry {
     durable: HashMap<Arc<str>, Arc<RegionCore>>,
     volatile: HashMap<Arc<str>, Arc<dyn AnyVolatile>>,
+    /// Regions whose removal has an LSN; readers may still see them.
+    removed: HashSet<RegionNo>,
     /// No region has had this number or a higher one.
     next_region: u64,
 }
@@ -31,7 +33,12 @@ pub(crate) trait AnyVolatile: Any + Send + Sync + std::fmt::Debug {
 
 impl Registry {
     pub(super) fn new(next_region: u64) -> Registry {
-        Registry { durable: HashMap::new(), volatile: HashMap::new(), next_region }
+        Registry {
+            durable: HashMap::new(),
+            volatile: HashMap::new(),
+            removed: HashSet::new(),
+            next_region,
+        }
     }
 
     /// A read-only store has moved on: regions that were declared before they existed may exist.
@@ -83,15 +90,16 @@ impl Engine {
             return Ok(Arc::clone(core));
         }
         let visible = self.visible();
-        let existing = visible.number_of(name)?;
+        let existing = visible.number_of(name)?.filter(|number| !registry.removed.contains(number));
         if let Some(number) = existing
             && let Some(root) = visible.region(number)?
         {
             check_schema(&root.meta.schema, declared, name)?;
         }
         let number = existing.unwrap_or_else(|| {
-            registry.next_region += 1;
-            RegionNo(registry.next_region - 1)
+            let number = registry.next_region;
+            registry.next_region = number.saturating_add(1);
+            RegionNo(number)
         });
         let core = Arc::new(RegionCore::new(
             name.into(),
@@ -151,6 +159,7 @@ impl Engine {
         }
         if !removed.is_empty() {
             let mut registry = self.registry.lock();
+            registry.removed.extend(removed);
             registry.durable.retain(|_, core| {
                 let stays = !removed.contains(&core.number());
                 if !stays {

@@ -110,12 +110,13 @@ pub(crate) fn put_place(to: &mut Vec<u8>, place: &Place) {
 
 /// Reads what [`put_place`] wrote.
 pub(crate) fn read_place(from: &mut Reader<'_>) -> Result<Place, Malformed> {
-    Ok(Place {
+    let place = Place {
         segment: SegmentNo(from.u64()?),
         offset: from.u64()?,
         lsn: Lsn::new(from.u64()?),
         chain: from.u32()?,
-    })
+    };
+    if place.offset <= SEGMENT_BYTES_MAX { Ok(place) } else { Err(Malformed::Field("place")) }
 }
 
 #[cfg(test)]

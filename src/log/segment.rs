@@ -27,10 +27,12 @@ impl Spare {
     pub(crate) fn prewritten(dir: &Directory, len: u64) -> Result<Spare> {
         let spare = Spare::made(dir, name::SPARE, len)?;
         let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
-        for block in 0..len / BLOCK_BYTES {
-            spare.file.write(&zeros, block * BLOCK_BYTES)?;
-        }
-        Ok(spare)
+        let mut blocks = 0..len / BLOCK_BYTES;
+        let written = blocks.try_for_each(|block| spare.file.write(&zeros, block * BLOCK_BYTES));
+        // What did not fit must not keep others from fitting; the next boot would remove it too.
+        written.map(|()| spare).inspect_err(|_| {
+            dir.remove(name::SPARE).ok();
+        })
     }
 
     /// Makes a spare segment that has its length only: for a frame that cannot wait. It has a name

@@ -117,6 +117,8 @@ impl postcard::ser_flavors::Flavor for VecFlavor<'_> {
 pub(crate) struct LayerSource {
     pub(crate) layers: Arc<Layers>,
     pub(crate) region: Arc<str>,
+    /// How many entries the catalog and the tail say there are.
+    pub(crate) len: usize,
 }
 
 impl<K: Key, V: Value> Source<K, Stored<V>> for LayerSource {
@@ -133,6 +135,14 @@ impl<K: Key, V: Value> Source<K, Stored<V>> for LayerSource {
                 Ok(())
             })
             .map_err(|error| error.in_region(&self.region))?;
-        Ok(entries)
+        if entries.len() == self.len {
+            return Ok(entries);
+        }
+        let what = format!(
+            "the region has {} entries and should have {}; restore the store from a copy",
+            entries.len(),
+            self.len
+        );
+        Err(Error::new(ErrorKind::Damaged, what).in_region(&self.region))
     }
 }
