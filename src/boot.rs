@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::Files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
@@ -50,6 +51,7 @@ pub(crate) struct Booted {
     pub(crate) log: Option<(LogWriter, LockGuard)>,
     pub(crate) state: State,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) healed: Arc<Healed>,
     /// No region has had this number or a higher one.
     pub(crate) next_region: u64,
     /// The work that the next boot has from the log that this one replayed.
@@ -161,7 +163,8 @@ pub(crate) fn boot(
     // Load.
     let end = unclaimed.last().map_or(claimed.lsn, |frame| frame.last_lsn);
     let visible = if options.read_only { claimed.lsn } else { end };
-    let state = load::load(base.as_deref(), &tail, &files, visible, instance, graveyard)?;
+    let healing = load::Healing::default();
+    let state = load::load(base.as_deref(), &tail, &files, visible, instance, graveyard, &healing)?;
     clock.end("load", 0, 0);
     // Seal.
     let ending = Ending { identity, scanned: &scanned, claimed, unclaimed: &unclaimed };
@@ -173,6 +176,15 @@ pub(crate) fn boot(
         }
     };
     clock.end("seal", disk_len(unclaimed.iter().map(|frame| frame.records.len()).sum()), 0);
+    let redundancy = Redundancy {
+        dir: dir.clone(),
+        files: Arc::clone(&files),
+        lineage: identity.lineage,
+        older: older(&located.kept),
+        at: log.as_ref().map_or(claimed, |(log, _)| log.synced()),
+    };
+    // Nobody else has it yet, so it is empty.
+    healing.redundancy.set(redundancy).ok();
     // Report.
     let checkpoints = Checkpoints {
         next: CheckpointNo(listing.checkpoints.last().map_or(1, |last| last.0 + 1)),
@@ -204,6 +216,7 @@ pub(crate) fn boot(
         log,
         state,
         checkpoints,
+        healed: healing.healed,
         next_region,
         replayed,
         replay_times: (reading, sorting),
@@ -269,6 +282,11 @@ fn last_run(scanned: &ScannedLog, unclaimed: &[UnclaimedFrame]) -> LastRun {
         (Some(_), 0, _) => LastRun::Busy,
         (Some(_), ..) => LastRun::Torn,
     }
+}
+
+/// The checkpoints that the newest one can be healed from, and the beginning of the log.
+pub(crate) fn older(kept: &[Arc<Catalog>]) -> Vec<Arc<Catalog>> {
+    kept.iter().skip(1).cloned().chain([Arc::new(Catalog::empty())]).collect()
 }
 
 /// A log that does not reach back far enough is the fault of the checkpoint that it cannot replace.

@@ -6,6 +6,7 @@
 //!   checkpoint disturbs no writer and an undeclared region is nothing special.
 //! - Removals come after what makes them possible is durable.
 
+pub(crate) mod heal;
 pub(crate) mod layers;
 pub(crate) mod merge;
 pub(crate) mod policy;

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::boot::{Booted, Checkpoints, boot};
+use crate::checkpoint::heal::Healed;
 use crate::checkpoint::layers::Files;
 use crate::commit::{Commits, Staged};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +50,7 @@ pub(crate) struct Engine {
     access: Access,
     registry: Mutex<Registry>,
     checkpoints: Mutex<Checkpoints>,
+    healed: Arc<Healed>,
     keeper: Arc<Keeper>,
     /// The store's lock, until it is closed.
     lock: Mutex<Option<LockGuard>>,
@@ -186,6 +188,7 @@ impl Engine {
             access,
             registry: Mutex::new(Registry::new(booted.next_region)),
             checkpoints: Mutex::new(booted.checkpoints),
+            healed: booted.healed,
             keeper,
             lock: Mutex::new(lock),
         }
@@ -299,6 +302,7 @@ impl Engine {
             next_boot_estimate: self.keeper.estimate(work),
             checkpoints_taken: taken,
             checkpoint_error: self.keeper.last_error(),
+            healed: self.healed.notes(),
             poisoned,
         }
     }

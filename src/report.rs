@@ -174,6 +174,8 @@ pub struct Stats {
     pub checkpoints_taken: u64,
     /// Why the last automatic checkpoint, or the removal of what it made unnecessary, failed.
     pub checkpoint_error: Option<Error>,
+    /// What was damaged and rebuilt since this open, a sentence each.
+    pub healed: Vec<String>,
     /// The first cause, if the store is poisoned.
     pub poisoned: Option<Error>,
 }

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
+use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::Layers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lsn, RegionNo};
@@ -38,9 +39,18 @@ pub(crate) struct RegionRoot {
     pub(crate) meta: Arc<RegionMeta>,
     pub(crate) len: usize,
     /// Where the entries come from when nobody has asked for them yet.
-    cold: Option<Arc<Layers>>,
+    cold: Option<ColdRegion>,
     /// A [`RegionTree`] of the types that the region is declared with.
     tree: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A region as it lies on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct ColdRegion {
+    pub(crate) layers: Arc<Layers>,
+    /// What it can be healed from, once boot is over.
+    pub(crate) redundancy: Arc<OnceLock<Redundancy>>,
+    pub(crate) healed: Arc<Healed>,
 }
 
 impl std::fmt::Debug for RegionRoot {
@@ -53,8 +63,8 @@ impl std::fmt::Debug for RegionRoot {
 }
 
 impl RegionRoot {
-    pub(crate) fn cold(meta: Arc<RegionMeta>, len: usize, layers: Arc<Layers>) -> RegionRoot {
-        RegionRoot { meta, len, cold: Some(layers), tree: OnceLock::new() }
+    pub(crate) fn cold(meta: Arc<RegionMeta>, len: usize, cold: ColdRegion) -> RegionRoot {
+        RegionRoot { meta, len, cold: Some(cold), tree: OnceLock::new() }
     }
 
     pub(crate) fn hot(
@@ -77,9 +87,9 @@ impl RegionRoot {
     ) -> Result<&RegionTree<K, V>> {
         let tree = self.tree.get_or_init(|| {
             let tree: RegionTree<K, V> = match &self.cold {
-                Some(layers) => {
-                    let region = Arc::clone(&self.meta.name);
-                    let source = LayerSource { layers: Arc::clone(layers), region, len: self.len };
+                Some(cold) => {
+                    let (meta, cold) = (Arc::clone(&self.meta), cold.clone());
+                    let source = LayerSource { cold, meta, len: self.len };
                     Tree::cold(Box::new(source), self.len, graveyard.clone())
                 }
                 None => Tree::new(graveyard.clone()),

@@ -338,3 +338,67 @@ fn refusing_changes_nothing() {
     assert!(read(subject.dir.path()).is_err());
     assert!(image(subject.dir.path()) == before, "a refused boot has changed a file");
 }
+
+/// Flips a bit in the first section block of a checkpoint, which is one of region `a`.
+fn damage_first_block(checkpoint: &Path) {
+    let mut bytes = std::fs::read(checkpoint).unwrap();
+    bytes[64 + 40] ^= 1;
+    std::fs::write(checkpoint, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_section_is_healed_on_first_touch_and_written_anew() {
+    let subject = Subject::new(checkpoint_and_reopened);
+    let newest = files(subject.dir.path(), "checkpoint-").pop().unwrap();
+    for touch_first in [true, false] {
+        subject.with(|_| damage_first_block(&newest));
+        let store = Store::open(subject.dir.path()).unwrap();
+        let a: DurableMap<u32, String> = store.durable_map("a").unwrap();
+        if touch_first {
+            assert_eq!(a.iter(&store.view()).flatten().count(), subject.content.0.len());
+            let healed = store.stats().healed;
+            assert_eq!(healed.len(), 1);
+            assert!(
+                healed[0].contains(newest.file_name().unwrap().to_str().unwrap()),
+                "{healed:?}"
+            );
+        }
+        // The next checkpoint that merges it depends on nothing that was damaged.
+        let value = subject.content.0.get(&1).unwrap().clone();
+        store.transact(|tx| a.insert(tx, 1, value)).unwrap();
+        store.checkpoint().unwrap();
+        let other: DurableMap<u32, u32> = store.durable_map("other").unwrap();
+        store.transact(|tx| other.insert(tx, 1, 1)).unwrap();
+        store.checkpoint().unwrap();
+        assert!(!newest.exists());
+        drop((store, a));
+        let store = Store::open(subject.dir.path()).unwrap();
+        assert!(store.boot_report().healed.is_empty());
+        drop(store);
+        let (content, _) = read(subject.dir.path()).unwrap();
+        assert_eq!(content, subject.content);
+    }
+}
+
+#[test]
+fn damage_without_redundancy_refuses_its_region_and_holds_nothing_else_back() {
+    let subject = Subject::new(checkpoint_and_reopened);
+    subject.with(|dir| files(dir, "checkpoint-").iter().for_each(|file| damage_first_block(file)));
+    let store = Store::open(subject.dir.path()).unwrap();
+    let a: DurableMap<u32, String> = store.durable_map("a").unwrap();
+    let b: DurableMap<String, u64> = store.durable_map("b").unwrap();
+    let error = a.get(&store.view(), &1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert_eq!((error.region(), error.offset()), (Some("a"), Some(64)));
+    assert_eq!(b.len(&store.view()), subject.content.1.len());
+    for n in 0..4u64 {
+        store.transact(|tx| b.insert(tx, "more".into(), n)).unwrap();
+        assert!(store.transact(|tx| a.insert(tx, 1, "no".into())).is_err());
+        let lsn = store.checkpoint().unwrap();
+        assert_eq!(store.stats().checkpoint_lsn, lsn);
+    }
+    drop((store, a, b));
+    let store = Store::open(subject.dir.path()).unwrap();
+    let b: DurableMap<String, u64> = store.durable_map("b").unwrap();
+    assert_eq!(b.get(&store.view(), "more").unwrap(), Some(&3));
+}

@@ -1,15 +1,33 @@
 //! Putting the regions together: catalog and tail, no entries.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::{Files, Layers};
 use crate::error::{Error, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{Lsn, RegionNo};
 use crate::log::tail::{RegionTail, Tail};
-use crate::state::{RegionMeta, RegionRoot, State};
+use crate::state::{ColdRegion, RegionMeta, RegionRoot, State};
 use crate::tree::{Graveyard, Tree};
+
+/// What the regions of one boot share to be healed by.
+#[derive(Debug, Default)]
+pub(super) struct Healing {
+    pub(super) redundancy: Arc<OnceLock<Redundancy>>,
+    pub(super) healed: Arc<Healed>,
+}
+
+impl Healing {
+    fn cold(&self, layers: Layers) -> ColdRegion {
+        ColdRegion {
+            layers: Arc::new(layers),
+            redundancy: Arc::clone(&self.redundancy),
+            healed: Arc::clone(&self.healed),
+        }
+    }
+}
 
 /// The state that a checkpoint and the tail of the log make.
 pub(super) fn load(
@@ -19,6 +37,7 @@ pub(super) fn load(
     lsn: Lsn,
     instance: u64,
     graveyard: Graveyard,
+    healing: &Healing,
 ) -> Result<State> {
     let nothing = RegionTail::default();
     let stored = base.map(|catalog| &catalog.regions);
@@ -41,8 +60,8 @@ pub(super) fn load(
         let entries = below.map_or(0, |region| region.entries);
         let len = entries.saturating_add_signed(change.entries_added);
         let layers = Layers::new(files, below, Arc::clone(&change.run))?;
-        let root =
-            RegionRoot::cold(Arc::new(meta), crate::format::memory_len(len), Arc::new(layers));
+        let cold = healing.cold(layers);
+        let root = RegionRoot::cold(Arc::new(meta), crate::format::memory_len(len), cold);
         roots.insert(*number, root);
     }
     let unknown =

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::heal::{Healed, Redundancy};
 use super::layers::{Files, Layers};
 use super::merge::Merge;
 use super::policy::{MergeBudget, MergePlan, sparse_files};
 use super::reader::CheckpointFile;
 use super::writer::{CheckpointWriter, SectionWriter};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Compression;
 use crate::format::catalog::{Catalog, CatalogRegion, Piece, SectionRef};
 use crate::format::{CheckpointNo, Epoch, Lineage, Place, RegionNo, name};
@@ -37,6 +38,9 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) kept: Vec<CheckpointNo>,
     /// Every piece is written anew: healing leaves nothing that depends on what was damaged.
     pub(crate) merge_all: bool,
+    /// What a damaged region is written anew from.
+    pub(crate) redundancy: &'a Redundancy,
+    pub(crate) healed: &'a Healed,
 }
 
 /// Writes and publishes the checkpoint that `previous` and `tail` make, at the log's `place`.
@@ -72,8 +76,17 @@ pub(crate) fn take(
             && region.sections().all(|section| !sparse.contains(&section.file));
         if !idle {
             let layers = Layers::new(from.files, Some(region), Arc::clone(&change.run))?;
-            let plan = budget.plan(&layers, &sparse, from.merge_all)?;
-            write_region(region, &layers, &plan, &mut to)?;
+            let mut written = region.clone();
+            let outcome = budget
+                .plan(&layers, &sparse, from.merge_all)
+                .and_then(|plan| write_region(&mut written, &layers, &plan, &mut to));
+            match outcome {
+                Ok(()) => *region = written,
+                Err(error) if error.kind() == ErrorKind::Damaged => {
+                    mend_region(from, *number, region, &layers, &error, &mut to)?;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     let used = catalog.regions.values().flat_map(CatalogRegion::sections);
@@ -101,6 +114,30 @@ fn apply_directory(catalog: &mut Catalog, tail: &Tail) {
             catalog.regions.insert(*number, region);
         }
     }
+}
+
+/// Writes a region whose layers are damaged: anew from what is older, or, where that is damaged as
+/// well, its delta alone over layers that stay as they are, so that it holds nothing else back.
+fn mend_region(
+    from: &Ingredients<'_>,
+    number: RegionNo,
+    region: &mut CatalogRegion,
+    layers: &Layers,
+    damage: &Error,
+    to: &mut CheckpointWriter,
+) -> Result<()> {
+    for older in from.redundancy.alternatives(number) {
+        let everything = MergePlan { pieces: (0..older.pieces.len()).collect(), fold: 0 };
+        let mut written = region.clone();
+        if write_region(&mut written, &older, &everything, to).is_ok() {
+            from.healed.note(damage);
+            // It depends on nothing that is damaged any more.
+            from.healed.take_renew();
+            *region = written;
+            return Ok(());
+        }
+    }
+    write_region(region, layers, &MergePlan::default(), to)
 }
 
 /// Writes the planned pieces and one delta for all other ranges.

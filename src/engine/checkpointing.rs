@@ -1,17 +1,19 @@
 //! Checkpoints of a running store: the log is cut, the files are written, the cold regions move on.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::{Access, Engine};
+use crate::boot::older;
+use crate::checkpoint::heal::Redundancy;
 use crate::checkpoint::layers::Layers;
 use crate::checkpoint::take::{Ingredients, remove_unused, take};
 use crate::error::{ErrorKind, Result};
 use crate::format::catalog::Catalog;
-use crate::format::{CheckpointNo, Lsn, Place, RegionNo};
+use crate::format::{CheckpointNo, Lsn, RegionNo};
 use crate::log::cut::cut;
 use crate::log::tail::{ReplayWork, Run};
-use crate::state::{RegionRoot, State};
+use crate::state::{ColdRegion, RegionRoot, State};
 
 /// How long a checkpoint waits for the writer lock to let go of the files before it.
 const MOVE_PATIENCE: Duration = Duration::from_millis(20);
@@ -23,10 +25,19 @@ impl Engine {
         let mut checkpoints = self.checkpoints.lock();
         commits.sync()?;
         let (place, work) = commits.with_log(|log| (log.synced(), log.work()));
-        let previous = checkpoints.kept.first().map_or_else(empty_catalog, Arc::clone);
+        checkpoints.renew |= self.healed.take_renew();
+        let previous =
+            checkpoints.kept.first().map_or_else(|| Arc::new(Catalog::empty()), Arc::clone);
         if place.lsn == previous.lsn() && !checkpoints.renew {
             return Ok(place.lsn);
         }
+        let redundancy = Redundancy {
+            dir: self.dir.clone(),
+            files: Arc::clone(&self.files),
+            lineage: self.lineage,
+            older: older(&checkpoints.kept),
+            at: place,
+        };
         let began = Instant::now();
         let tail = cut(&self.dir, self.lineage, &previous.place, &place)?;
         let sorted = began.elapsed();
@@ -45,6 +56,8 @@ impl Engine {
                 .map(|catalog| catalog.number)
                 .collect(),
             merge_all: checkpoints.renew,
+            redundancy: &redundancy,
+            healed: &self.healed,
         };
         // A number is used once, also where its file came to nothing.
         checkpoints.next = CheckpointNo(ingredients.number.0 + 1);
@@ -59,7 +72,10 @@ impl Engine {
         let replayed = ReplayWork { bytes: tail.bytes, operations: tail.operations };
         self.keeper.learn(replayed, (sorted / 2, sorted / 2));
         self.keeper.checkpointed(work, place.lsn);
-        self.move_cold_regions(&catalog)?;
+        self.move_cold_regions(
+            &catalog,
+            Redundancy { older: older(&checkpoints.kept), ..redundancy },
+        )?;
         let removed = remove_unused(&self.dir, &checkpoints.kept);
         self.keeper.set_error(removed.err());
         Ok(place.lsn)
@@ -67,7 +83,8 @@ impl Engine {
 
     /// Lets regions that nobody has touched read from the new checkpoint, so that the files and the
     /// tail that they were booted from can go.
-    fn move_cold_regions(&self, catalog: &Catalog) -> Result<()> {
+    fn move_cold_regions(&self, catalog: &Catalog, redundancy: Redundancy) -> Result<()> {
+        let redundancy = Arc::new(OnceLock::from(redundancy));
         let Access::Writes(commits) = &self.access else { return Ok(()) };
         // Whoever holds the writer lock may be the one who asked for this checkpoint; the next one
         // will move them then.
@@ -76,14 +93,14 @@ impl Engine {
         if untouched.is_empty() {
             return Ok(());
         }
-        let moved = self.moved(&head.state, catalog, &untouched)?;
+        let moved = self.moved(&head.state, catalog, &redundancy, &untouched)?;
         let visible = commits.visible();
         let same = Arc::ptr_eq(&visible, &head.state);
         let moved = Arc::new(moved);
         let moved_visible = if same {
             Arc::clone(&moved)
         } else {
-            Arc::new(self.moved(&visible, catalog, &untouched)?)
+            Arc::new(self.moved(&visible, catalog, &redundancy, &untouched)?)
         };
         if commits.exchange(&visible, moved_visible) {
             head.state = moved;
@@ -92,7 +109,13 @@ impl Engine {
     }
 
     /// The same state, with these regions cold in the new checkpoint.
-    fn moved(&self, state: &State, catalog: &Catalog, regions: &[RegionNo]) -> Result<State> {
+    fn moved(
+        &self,
+        state: &State,
+        catalog: &Catalog,
+        redundancy: &Arc<OnceLock<Redundancy>>,
+        regions: &[RegionNo],
+    ) -> Result<State> {
         let mut state = State::clone(state);
         for number in regions {
             let Some(root) = state.region(*number)?.filter(|root| root.is_untouched()) else {
@@ -101,7 +124,12 @@ impl Engine {
             let Some(region) = catalog.regions.get(number) else { continue };
             let layers = Layers::new(&self.files, Some(region), Arc::new(Run::default()))?;
             let (meta, len) = (Arc::clone(&root.meta), root.len);
-            state.put_region(RegionRoot::cold(meta, len, Arc::new(layers)))?;
+            let cold = ColdRegion {
+                layers: Arc::new(layers),
+                redundancy: Arc::clone(redundancy),
+                healed: Arc::clone(&self.healed),
+            };
+            state.put_region(RegionRoot::cold(meta, len, cold))?;
         }
         Ok(state)
     }
@@ -110,16 +138,4 @@ impl Engine {
 fn cold_numbers(state: &State) -> Vec<RegionNo> {
     let regions = state.regions.iter().flatten();
     regions.filter(|(_, root)| root.is_untouched()).map(|(number, _)| *number).collect()
-}
-
-fn empty_catalog() -> Arc<Catalog> {
-    Arc::new(Catalog {
-        number: CheckpointNo(0),
-        place: Place::START,
-        epoch: crate::format::Epoch(0),
-        next_region: RegionNo(1),
-        kept: Vec::new(),
-        files: std::collections::BTreeMap::new(),
-        regions: std::collections::BTreeMap::new(),
-    })
 }

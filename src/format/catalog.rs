@@ -154,6 +154,19 @@ impl CatalogRegion {
 }
 
 impl Catalog {
+    /// The one that a log begins with: nothing, before the first commit.
+    pub(crate) fn empty() -> Catalog {
+        Catalog {
+            number: CheckpointNo(0),
+            place: Place::START,
+            epoch: Epoch(0),
+            next_region: RegionNo(1),
+            kept: Vec::new(),
+            files: BTreeMap::new(),
+            regions: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut to = Vec::new();
         put_u64(&mut to, self.number.0);

@@ -1,0 +1,63 @@
+//! What a damaged section held, put together again from an older checkpoint and the log since.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::layers::{Files, Layers};
+use crate::error::{Error, Result};
+use crate::format::catalog::Catalog;
+use crate::format::{Lineage, Place, RegionNo};
+use crate::log::cut::cut;
+use crate::storage::directory::Directory;
+
+/// Everything that healing reads from.
+#[derive(Clone, Debug)]
+pub(crate) struct Redundancy {
+    pub(crate) dir: Directory,
+    pub(crate) files: Arc<Files>,
+    pub(crate) lineage: Lineage,
+    /// Older checkpoints, newest first, and the empty one that the log begins with.
+    pub(crate) older: Vec<Arc<Catalog>>,
+    /// The place of the log at which the regions have the content that is asked for.
+    pub(crate) at: Place,
+}
+
+impl Redundancy {
+    /// The layers of a region by way of each older checkpoint, where its log is unbroken.
+    pub(crate) fn alternatives(&self, region: RegionNo) -> impl Iterator<Item = Layers> {
+        self.older.iter().filter_map(move |catalog| self.layers(catalog, region).ok())
+    }
+
+    fn layers(&self, catalog: &Catalog, region: RegionNo) -> Result<Layers> {
+        let mut tail = cut(&self.dir, self.lineage, &catalog.place, &self.at)?;
+        let change = tail.regions.remove(&region).unwrap_or_default();
+        let below = catalog.regions.get(&region).filter(|_| !change.cleared);
+        Layers::new(&self.files, below, change.run)
+    }
+}
+
+/// What was healed since this open, for whoever asks; the next checkpoint must not depend on what
+/// was damaged.
+#[derive(Debug, Default)]
+pub(crate) struct Healed {
+    notes: Mutex<Vec<String>>,
+    renew: AtomicBool,
+}
+
+impl Healed {
+    pub(crate) fn note(&self, damage: &Error) {
+        self.notes.lock().push(format!("{damage} (rebuilt from an older checkpoint and the log)"));
+        self.renew.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.notes.lock().clone()
+    }
+
+    /// Whether something was healed since this was last asked.
+    pub(crate) fn take_renew(&self) -> bool {
+        self.renew.swap(false, Ordering::AcqRel)
+    }
+}
