@@ -17,6 +17,14 @@ use crate::format::Lsn;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What the caller can do about an [`Error`].
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let again = rocstate::Store::open(dir.path()).unwrap_err();
+/// assert_eq!(again.kind(), rocstate::ErrorKind::Locked);
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -13,6 +13,17 @@ use crate::storage::{Disk, Storage};
 use crate::store::Store;
 
 /// What a commit survives once it is acknowledged.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let map: rocstate::DurableMap<u8, u8> = store.durable_map("map")?;
+/// let mut tx = store.begin();
+/// map.insert(&mut tx, 1, 2)?;
+/// tx.commit_with(rocstate::Durability::Process)?;   // no sync is waited for
+/// store.sync()?;                                    // now it survives the loss of power
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Durability {

@@ -41,11 +41,33 @@ use crate::error::Result;
 /// Values are kept with [postcard](https://docs.rs/postcard), which writes no names. A type that it
 /// could write but not read back (untagged or internally tagged enums, fields that are skipped) is
 /// refused as `Unsupported` before anything is acknowledged.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// #[derive(Clone, serde::Serialize, serde::Deserialize)]
+/// struct Account { owner: String, cents: i64 }
+/// store.durable_map::<u64, Account>("accounts")?;
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub trait Value: Clone + Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 
 /// What every region has: a name and a generation.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// fn guard(region: &impl rocstate::Region) -> (String, rocstate::Generation) {
+///     (region.name().to_owned(), region.generation())
+/// }
+/// let cache = store.volatile_map::<u8, u8>("cache")?;
+/// let (name, born) = guard(&cache);
+/// assert_eq!(name, "cache");
+/// cache.check(born)?;
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub trait Region: sealed::Fence {
     /// Its name in the store.
     fn name(&self) -> &str;

@@ -10,6 +10,14 @@ use crate::format::Lsn;
 use crate::region::Generation;
 
 /// A step of a boot, for [`Options::on_progress`](crate::Options::on_progress).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// rocstate::Store::options()
+///     .on_progress(|step| println!("{}: {} of {}", step.phase, step.done, step.total))
+///     .open(dir.path())?;
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -22,6 +30,14 @@ pub struct Progress {
 }
 
 /// One phase of a boot.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let slowest = store.boot_report().phases.iter().max_by_key(|phase| phase.duration);
+/// assert!(slowest.is_some());
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Phase {
@@ -36,6 +52,13 @@ pub struct Phase {
 }
 
 /// How the run before this boot ended, as far as the disk tells.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// assert_eq!(store.boot_report().last_run, rocstate::LastRun::None);
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum LastRun {
@@ -132,6 +155,14 @@ impl fmt::Display for BootReport {
 }
 
 /// A region that a store holds.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// store.volatile_map::<u8, u8>("cache")?;
+/// assert_eq!(store.regions()[0].name, "cache");
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RegionInfo {

@@ -47,6 +47,15 @@ pub trait Storage: Debug + Send + Sync + 'static {
 pub type LockGuard = Box<dyn Any + Send + Sync>;
 
 /// How to open a file.
+///
+/// ```
+/// use rocstate::{Disk, OpenMode, Storage};
+/// let dir = tempfile::tempdir()?;
+/// let file = Disk.open(&dir.path().join("file"), OpenMode::CreateNew)?;
+/// file.write_at(b"text", 0)?;
+/// assert_eq!(file.len()?, 4);
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     /// For reading; it must exist.
@@ -59,7 +68,7 @@ pub enum OpenMode {
     CreateNew,
 }
 
-/// An open file.
+/// An open file; see [`OpenMode`] for an example.
 pub trait StorageFile: Debug + Send + Sync + 'static {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;

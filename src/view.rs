@@ -51,6 +51,17 @@ impl RefUnwindSafe for View {}
 
 /// What durable regions can be read at: a [`View`], a [`Transaction`](crate::Transaction), and
 /// references to them.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let map: rocstate::DurableMap<u8, u8> = store.durable_map("map")?;
+/// fn size(map: &rocstate::DurableMap<u8, u8>, at: &dyn rocstate::Readable) -> usize {
+///     map.len(at)
+/// }
+/// assert_eq!(size(&map, &store.view()), size(&map, &store.begin()));
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub trait Readable: sealed::Readable {
     /// The last commit that is seen there; in a transaction, the last one before it.
     fn lsn(&self) -> Lsn;

@@ -16,6 +16,13 @@ const RAW: u32 = 0;
 const ZSTD: u32 = 1;
 
 /// How the content of checkpoint blocks is kept.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use rocstate::{Compression, Store};
+/// let store = Store::options().compression(Compression::Zstd(1)).open(dir.path())?;
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compression {

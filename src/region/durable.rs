@@ -412,6 +412,18 @@ impl EntryBytes {
 }
 
 /// The entries of a durable map in key order, from both ends. After an error it ends.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let map: rocstate::DurableMap<u8, u8> = store.durable_map("map")?;
+/// store.transact(|tx| map.insert(tx, 1, 2))?;
+/// for entry in map.iter(&store.view()).rev() {
+///     let (key, value) = entry?;
+///     assert_eq!((key, value), (&1, &2));
+/// }
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub struct Iter<'a, K, V> {
     entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>,
     region: Arc<str>,

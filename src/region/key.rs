@@ -33,6 +33,15 @@ pub trait Key: AsKey<Self> + Ord + Clone + Send + Sync + 'static {
 
 /// Something that a key of type `K` can be found by: `K` itself, `str` for `String`, `[u8]` for
 /// `Vec<u8>`, references, and tuples, `Option` and `Reverse` of these.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let map: rocstate::DurableMap<(String, u64), u8> = store.durable_map("map")?;
+/// store.transact(|tx| map.insert(tx, ("ann".into(), 1), 9))?;
+/// assert_eq!(map.get(&store.view(), &("ann", 1))?, Some(&9));
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub trait AsKey<K: ?Sized> {
     /// Writes the bytes that `K` would write.
     fn encode(&self, to: &mut KeyWriter);
@@ -56,6 +65,12 @@ const ESCAPE: u8 = 0xff;
 const END: u8 = 0;
 
 /// Gathers the bytes of a key.
+///
+/// ```
+/// let mut to = rocstate::KeyWriter::new();
+/// to.put_escaped(b"a\0b");
+/// assert_eq!(to.as_bytes(), [b'a', 0, 255, b'b', 0, 0]);
+/// ```
 #[derive(Debug, Default)]
 pub struct KeyWriter {
     bytes: Vec<u8>,
@@ -107,6 +122,13 @@ impl KeyWriter {
 }
 
 /// Takes a key's bytes apart.
+///
+/// ```
+/// let mut from = rocstate::KeyReader::new(&[b'a', 0, 255, b'b', 0, 0, 7]);
+/// assert_eq!(from.take_escaped()?, b"a\0b");
+/// assert_eq!(from.take_fixed::<1>()?, [7]);
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct KeyReader<'a> {
     rest: &'a [u8],

@@ -8,11 +8,30 @@ use super::key::AsKey;
 /// A range of keys whose ends are keys of type `K` or what such keys can be found by: `..`, `a..b`,
 /// `a..=b`, `a..`, `..b`, `..=b`, or a pair of [`Bound`]s. A range whose end is below its beginning
 /// is empty.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let map: rocstate::DurableMap<String, u8> = store.durable_map("map")?;
+/// store.transact(|tx| map.insert(tx, "b".into(), 1))?;
+/// assert_eq!(map.range(&store.view(), "a".."c").count(), 1);
+/// assert_eq!(map.range(&store.view(), "c"..).count(), 0);
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub trait KeyRange<K>: sealed::Bounds<K> {}
 
 impl<K, T: sealed::Bounds<K>> KeyRange<K> for T {}
 
 /// The beginning of keys: `str` for `String`, `[u8]` for `Vec<u8>`, the leading elements of a tuple.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let map: rocstate::DurableMap<(u8, String), u8> = store.durable_map("map")?;
+/// store.transact(|tx| map.insert(tx, (1, "a".into()), 1))?;
+/// assert_eq!(map.prefix(&store.view(), &(1,)).count(), 1);
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub trait KeyPrefix<K>: sealed::Prefix<K> {}
 
 impl<K, T: sealed::Prefix<K> + ?Sized> KeyPrefix<K> for T {}

@@ -531,6 +531,15 @@ impl<'a, K: Ord + Clone, V> IntoIterator for &'a VolatileView<K, V> {
 }
 
 /// The entries of a volatile view in key order, from both ends.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let cache = store.volatile_map::<u8, u8>("cache")?;
+/// cache.insert(1, 2);
+/// assert_eq!(cache.view().iter().next_back(), Some((&1, &2)));
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 pub struct VolatileIter<'a, K, V> {
     entries: tree::Iter<'a, K, V>,
 }

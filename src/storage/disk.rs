@@ -10,6 +10,12 @@ use std::sync::Arc;
 use super::{LockGuard, OpenMode, Storage, StorageFile};
 
 /// Files of the operating system: `pread`, `pwrite`, `fdatasync`, `flock`.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::options().storage(rocstate::Disk).open(dir.path())?;
+/// # Ok::<(), rocstate::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
