@@ -1,6 +1,6 @@
 //! The smallest pieces: integers, variable-length integers, length-prefixed bytes.
 
-use super::{Malformed, memory_len};
+use super::{FORMAT_VERSION, Malformed, memory_len};
 
 /// Reads from the front of a slice and never past its end.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +111,45 @@ pub(crate) fn checksum(salt: u64, offset: u64, bytes: &[u8]) -> u32 {
     hasher.update(&seed);
     hasher.update(bytes);
     hasher.finalize()
+}
+
+/// Begins to read the first bytes of a file: magic, a known version, four zeros, and a checksum at
+/// the end of `whole` bytes, which every version keeps there.
+pub(crate) fn first_bytes<'a>(
+    bytes: &'a [u8],
+    whole: usize,
+    magic: &[u8],
+) -> Result<Reader<'a>, Malformed> {
+    let (checked, sum) = bytes.split_at_checked(whole - 4).ok_or(Malformed::Short)?;
+    let mut from = Reader::new(checked);
+    if from.take(magic.len())? != magic {
+        return Err(Malformed::Magic);
+    }
+    let version = from.u32()?;
+    if Reader::new(sum).u32()? != checksum(0, 0, checked) {
+        return Err(Malformed::Checksum);
+    }
+    if version > FORMAT_VERSION {
+        return Err(Malformed::Newer(version));
+    }
+    from.u32()?;
+    Ok(from)
+}
+
+/// Begins to write what [`first_bytes`] reads.
+pub(crate) fn begin_first_bytes(magic: &[u8]) -> Vec<u8> {
+    let mut to = magic.to_vec();
+    put_u32(&mut to, FORMAT_VERSION);
+    put_u32(&mut to, 0);
+    to
+}
+
+/// Fills up to `whole` bytes and ends with the checksum.
+pub(crate) fn end_first_bytes(mut to: Vec<u8>, whole: usize) -> Vec<u8> {
+    to.resize(whole - 4, 0);
+    let sum = checksum(0, 0, &to);
+    put_u32(&mut to, sum);
+    to
 }
 
 #[cfg(test)]

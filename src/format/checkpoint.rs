@@ -1,8 +1,10 @@
 //! The two ends of a checkpoint file: header and footer. FORMAT.md section 8.
 
-use super::bytes::{Reader, checksum, put_u32, put_u64};
+use super::bytes::{
+    Reader, begin_first_bytes, checksum, end_first_bytes, first_bytes, put_u32, put_u64,
+};
 use super::index::BlockPointer;
-use super::{CheckpointNo, FORMAT_VERSION, Lineage, Malformed};
+use super::{CheckpointNo, Lineage, Malformed};
 
 const MAGIC: &[u8; 8] = b"ROCCKPT\n";
 const END_MAGIC: &[u8; 8] = b"ROCCKEND";
@@ -25,34 +27,16 @@ pub(crate) struct CheckpointHeader {
 
 impl CheckpointHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut to = Vec::with_capacity(HEADER_BYTES);
-        to.extend_from_slice(MAGIC);
-        put_u32(&mut to, FORMAT_VERSION);
-        put_u32(&mut to, 0);
+        let mut to = begin_first_bytes(MAGIC);
         put_u64(&mut to, self.lineage.0);
         put_u64(&mut to, self.number.0);
         put_u64(&mut to, self.len);
         put_u64(&mut to, self.salt);
-        to.resize(HEADER_BYTES - 4, 0);
-        let sum = checksum(0, 0, &to);
-        put_u32(&mut to, sum);
-        to
+        end_first_bytes(to, HEADER_BYTES)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointHeader, Malformed> {
-        let (checked, sum) = bytes.split_at_checked(HEADER_BYTES - 4).ok_or(Malformed::Short)?;
-        let mut from = Reader::new(checked);
-        if from.take(MAGIC.len())? != MAGIC {
-            return Err(Malformed::Magic);
-        }
-        let version = from.u32()?;
-        if Reader::new(sum).u32()? != checksum(0, 0, checked) {
-            return Err(Malformed::Checksum);
-        }
-        if version > FORMAT_VERSION {
-            return Err(Malformed::Newer(version));
-        }
-        from.u32()?;
+        let mut from = first_bytes(bytes, HEADER_BYTES, MAGIC)?;
         Ok(CheckpointHeader {
             lineage: Lineage(from.u64()?),
             number: CheckpointNo(from.u64()?),

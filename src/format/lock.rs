@@ -1,10 +1,9 @@
 //! LOCK's one sector: which store this is and which segment is the newest. FORMAT.md section 2.
 
-use super::bytes::{Reader, checksum, put_u32, put_u64};
-use super::{Epoch, FORMAT_VERSION, Lineage, Malformed, SECTOR_BYTES, SegmentNo};
+use super::bytes::{begin_first_bytes, end_first_bytes, first_bytes, put_u64};
+use super::{Epoch, Lineage, Malformed, SECTOR_BYTES, SegmentNo};
 
 const MAGIC: &[u8; 8] = b"ROCLOCK\n";
-const CHECKED_BYTES: usize = SECTOR_BYTES - 4;
 
 /// Written after each new segment is durable, so that losing the newest one is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,33 +15,15 @@ pub(crate) struct LockSector {
 
 impl LockSector {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut to = Vec::with_capacity(SECTOR_BYTES);
-        to.extend_from_slice(MAGIC);
-        put_u32(&mut to, FORMAT_VERSION);
-        put_u32(&mut to, 0);
+        let mut to = begin_first_bytes(MAGIC);
         put_u64(&mut to, self.lineage.0);
         put_u64(&mut to, self.epoch.0);
         put_u64(&mut to, self.newest_segment.0);
-        to.resize(CHECKED_BYTES, 0);
-        let sum = checksum(0, 0, &to);
-        put_u32(&mut to, sum);
-        to
+        end_first_bytes(to, SECTOR_BYTES)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<LockSector, Malformed> {
-        let (checked, sum) = bytes.split_at_checked(CHECKED_BYTES).ok_or(Malformed::Short)?;
-        let mut from = Reader::new(checked);
-        if from.take(MAGIC.len())? != MAGIC {
-            return Err(Malformed::Magic);
-        }
-        let version = from.u32()?;
-        if Reader::new(sum).u32()? != checksum(0, 0, checked) {
-            return Err(Malformed::Checksum);
-        }
-        if version > FORMAT_VERSION {
-            return Err(Malformed::Newer(version));
-        }
-        from.u32()?;
+        let mut from = first_bytes(bytes, SECTOR_BYTES, MAGIC)?;
         Ok(LockSector {
             lineage: Lineage(from.u64()?),
             epoch: Epoch(from.u64()?),

@@ -1,12 +1,9 @@
 //! The header block of a segment, which seals the log before it. FORMAT.md section 3.
 
-use super::bytes::{Reader, checksum, put_u32, put_u64};
-use super::{
-    BLOCK_BYTES, Epoch, FORMAT_VERSION, Lineage, Lsn, Malformed, Place, SECTOR_BYTES, SegmentNo,
-};
+use super::bytes::{Reader, begin_first_bytes, end_first_bytes, first_bytes, put_u32, put_u64};
+use super::{BLOCK_BYTES, Epoch, Lineage, Lsn, Malformed, Place, SECTOR_BYTES, SegmentNo};
 
 const MAGIC: &[u8; 8] = b"ROCLOG\n\0";
-const CHECKED_BYTES: usize = SECTOR_BYTES - 4;
 
 /// Where the frames of a segment begin: after the header's block.
 pub(crate) const FRAMES_BEGIN: u64 = BLOCK_BYTES;
@@ -44,10 +41,7 @@ impl SegmentHeader {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut to = Vec::with_capacity(SECTOR_BYTES);
-        to.extend_from_slice(MAGIC);
-        put_u32(&mut to, FORMAT_VERSION);
-        put_u32(&mut to, 0);
+        let mut to = begin_first_bytes(MAGIC);
         put_u64(&mut to, self.lineage.0);
         put_u64(&mut to, self.number.0);
         put_u64(&mut to, self.len);
@@ -56,26 +50,11 @@ impl SegmentHeader {
         put_u64(&mut to, self.salt);
         put_u64(&mut to, self.claim);
         put_place(&mut to, &self.before);
-        to.resize(CHECKED_BYTES, 0);
-        let sum = checksum(0, 0, &to);
-        put_u32(&mut to, sum);
-        to
+        end_first_bytes(to, SECTOR_BYTES)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<SegmentHeader, Malformed> {
-        let (checked, sum) = bytes.split_at_checked(CHECKED_BYTES).ok_or(Malformed::Short)?;
-        let mut from = Reader::new(checked);
-        if from.take(MAGIC.len())? != MAGIC {
-            return Err(Malformed::Magic);
-        }
-        let version = from.u32()?;
-        if Reader::new(sum).u32()? != checksum(0, 0, checked) {
-            return Err(Malformed::Checksum);
-        }
-        if version > FORMAT_VERSION {
-            return Err(Malformed::Newer(version));
-        }
-        from.u32()?;
+        let mut from = first_bytes(bytes, SECTOR_BYTES, MAGIC)?;
         let header = SegmentHeader {
             lineage: Lineage(from.u64()?),
             number: SegmentNo(from.u64()?),
@@ -121,7 +100,11 @@ pub(crate) fn read_place(from: &mut Reader<'_>) -> Result<Place, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::FORMAT_VERSION;
+    use super::super::bytes::checksum;
     use super::*;
+
+    const CHECKED_BYTES: usize = SECTOR_BYTES - 4;
 
     fn header() -> SegmentHeader {
         SegmentHeader {
