@@ -124,15 +124,15 @@ impl Clock<'_> {
     }
 }
 
-/// Boots the store in `path`.
+/// Boots the store in `path`; the report counts from `began`.
 pub(crate) fn boot(
     path: &Path,
     options: &Options,
     instance: u64,
     graveyard: Graveyard,
+    began: Instant,
 ) -> Result<Booted> {
-    let now = Instant::now();
-    let mut clock = Clock { options, began: now, phase_began: now, phases: Vec::new() };
+    let mut clock = Clock { options, began, phase_began: began, phases: Vec::new() };
     let dir = Directory::new(Arc::clone(&options.storage), path.to_owned());
     // Lock.
     let listing = enter(&dir, options)?;

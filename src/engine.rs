@@ -6,10 +6,11 @@ mod keeper;
 mod registry;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
@@ -22,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lineage, Lsn};
 use crate::options::Options;
 use crate::region::Births;
-use crate::report::{BootReport, Stats};
+use crate::report::{BootReport, Phase, Stats};
 use crate::state::State;
 use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
@@ -40,7 +41,7 @@ pub(crate) struct Engine {
     pub(crate) options: Options,
     pub(crate) births: Arc<Births>,
     pub(crate) graveyard: Graveyard,
-    pub(crate) report: BootReport,
+    report: OnceLock<BootReport>,
     dir: Directory,
     files: Arc<Files>,
     lineage: Lineage,
@@ -120,7 +121,7 @@ impl Engine {
     pub(crate) fn open(path: &std::path::Path, options: &Options) -> Result<Arc<Owner>> {
         static LAST_INSTANCE: AtomicU64 = AtomicU64::new(0);
         let instance = LAST_INSTANCE.fetch_add(1, Ordering::Relaxed) + 1;
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let (graveyard, buried) = Graveyard::new();
         // It ends when the last tree is gone, which may be long after the store is closed.
         spawn("rocstate-reaper", move || {
@@ -129,14 +130,12 @@ impl Engine {
             }
         })?;
         let booted = if options.read_only {
-            boot_read_only(path, options, instance, &graveyard)?
+            boot_read_only(path, options, instance, &graveyard, began)?
         } else {
-            boot(path, options, instance, graveyard.clone())?
+            boot(path, options, instance, graveyard.clone(), began)?
         };
-        let starting = std::time::Instant::now();
-        let mut engine = Engine::assemble(booted, options, instance, graveyard);
+        let (engine, mut report) = Engine::assemble(booted, options, instance, graveyard);
         let threads = Mutex::default();
-        engine.report.end("start", began, starting);
         let engine = Arc::new(engine);
         let owner = Arc::new(Owner { engine: Arc::clone(&engine), threads });
         if !options.read_only {
@@ -148,10 +147,18 @@ impl Engine {
             let keeper = spawn("rocstate-keeper", move || keeping.run_keeper())?;
             owner.threads.lock().push(keeper);
         }
+        report.end_with("start", began.elapsed());
+        // It is set here and nowhere else.
+        engine.report.set(report).ok();
         Ok(owner)
     }
 
-    fn assemble(booted: Booted, options: &Options, instance: u64, graveyard: Graveyard) -> Engine {
+    fn assemble(
+        booted: Booted,
+        options: &Options,
+        instance: u64,
+        graveyard: Graveyard,
+    ) -> (Engine, BootReport) {
         let Booted { log, state, mut report, .. } = booted;
         let state = Arc::new(state);
         let keeper = Arc::new(Keeper::new(
@@ -174,12 +181,12 @@ impl Engine {
             }
             None => (Access::Reads(ArcSwap::new(Arc::clone(&state))), None),
         };
-        Engine {
+        let engine = Engine {
             instance,
             options: options.clone(),
             births: Arc::new(Births::new(booted.generation)),
             graveyard,
-            report,
+            report: OnceLock::new(),
             dir: booted.dir,
             files: booted.files,
             lineage: booted.lineage,
@@ -191,7 +198,13 @@ impl Engine {
             healed: booted.healed,
             keeper,
             lock: Mutex::new(lock),
-        }
+        };
+        (engine, report)
+    }
+
+    /// What this boot did.
+    pub(crate) fn report(&self) -> &BootReport {
+        self.report.get().expect("a store is handed out after its report is made")
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -276,7 +289,13 @@ impl Engine {
     pub(crate) fn refresh(&self) -> Result<Lsn> {
         if let Access::Reads(visible) = &self.access {
             let path = self.dir.path();
-            let booted = boot_read_only(path, &self.options, self.instance, &self.graveyard)?;
+            let booted = boot_read_only(
+                path,
+                &self.options,
+                self.instance,
+                &self.graveyard,
+                Instant::now(),
+            )?;
             let state = Arc::new(booted.state);
             self.registry.lock().follow(&state);
             self.head.lock().state = Arc::clone(&state);
@@ -309,11 +328,12 @@ impl Engine {
 }
 
 impl BootReport {
-    /// Adds the last phase.
-    fn end(&mut self, name: &'static str, began: std::time::Instant, phase: std::time::Instant) {
-        let duration = phase.elapsed();
-        self.phases.push(crate::report::Phase { name, duration, bytes: 0, commits: 0 });
-        self.duration = began.elapsed();
+    /// Adds the last phase: whatever the whole took beyond the phases so far.
+    fn end_with(&mut self, name: &'static str, whole: Duration) {
+        let before: Duration = self.phases.iter().map(|phase| phase.duration).sum();
+        let duration = whole.saturating_sub(before);
+        self.phases.push(Phase { name, duration, bytes: 0, commits: 0 });
+        self.duration = whole;
     }
 }
 
@@ -330,13 +350,14 @@ fn boot_read_only(
     options: &Options,
     instance: u64,
     graveyard: &Graveyard,
+    began: Instant,
 ) -> Result<Booted> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match boot(path, options, instance, graveyard.clone()) {
+        match boot(path, options, instance, graveyard.clone(), began) {
             Err(error) if tries < READ_ONLY_TRIES && may_be_a_race(&error) => {
-                std::thread::sleep(std::time::Duration::from_millis(tries as u64));
+                std::thread::sleep(Duration::from_millis(tries as u64));
             }
             outcome => return outcome,
         }

@@ -231,7 +231,7 @@ impl Store {
 
     /// What this boot did.
     pub fn boot_report(&self) -> &BootReport {
-        &self.engine().report
+        self.engine().report()
     }
 }
 

@@ -223,7 +223,7 @@ fn the_report_tells_what_boot_did() {
     assert_eq!(report.checkpoint_lsn.map(rocstate::Lsn::get), Some(50));
     assert_eq!((report.lsn.get(), report.commits_replayed, report.regions), (80, 30, 1));
     let covered: Duration = report.phases.iter().map(|phase| phase.duration).sum();
-    assert!(covered.as_secs_f64() >= report.duration.as_secs_f64() * 0.95, "{report}");
+    assert!(covered.as_secs_f64() >= report.duration.as_secs_f64() * 0.99, "{report}");
     assert!(report.next_boot_estimate > Duration::ZERO);
     let seen = seen.lock().unwrap();
     for phase in ["lock", "locate", "scan", "sort", "load", "seal"] {
@@ -375,6 +375,7 @@ fn a_read_only_store_follows_a_writer_without_a_lock() {
         reader.refresh().unwrap();
         later.len(&reader.view()) == 1
     });
+    drop((store, left, right, writes));
     let before = image(dir.path());
     drop(Store::options().read_only(true).open(dir.path()).unwrap());
     assert!(image(dir.path()) == before, "a read-only open wrote something");

@@ -168,15 +168,19 @@ fn discarding_takes_no_longer_for_a_large_region() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let map: VolatileMap<u64, String> = store.volatile_map("large").unwrap();
-    for n in 0..300_000 {
-        map.insert(n, "some text to free".into());
-    }
-    let began = Instant::now();
-    map.discard();
-    let took = began.elapsed();
-    assert!(map.is_empty());
-    // Freeing 300 000 entries on the spot takes tens of milliseconds.
-    assert!(took < Duration::from_millis(5), "{took:?}");
+    // The best of three: whoever measures may be interrupted.
+    let took = (0..3).map(|_| {
+        for n in 0..200_000 {
+            map.insert(n, "some text to free".into());
+        }
+        let began = Instant::now();
+        map.discard();
+        assert!(map.is_empty());
+        began.elapsed()
+    });
+    // Freeing so many entries on the spot takes tens of milliseconds.
+    let best = took.min().unwrap();
+    assert!(best < Duration::from_millis(3), "{best:?}");
 }
 
 /// Counts how often it is cloned.
