@@ -160,10 +160,13 @@ impl Engine {
     /// Runs until the store is closed.
     pub(super) fn run_keeper(&self) {
         let Access::Writes(commits) = &self.access else { return };
+        let mut reserved = false;
         let mut wants = self.keeper.wants.lock();
         while !wants.closed {
             if std::mem::take(&mut wants.spare) {
                 drop(wants);
+                // Before the log grows; a disk that is full already has nothing to reserve.
+                reserved = reserved || Spare::reserve(&self.dir).is_ok();
                 self.prepare_spare(commits);
                 wants = self.keeper.wants.lock();
             } else if std::mem::take(&mut wants.checkpoint) {

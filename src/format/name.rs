@@ -7,6 +7,8 @@ pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const SPARE: &str = "log-spare.tmp";
 /// A segment that is made when no spare one is ready.
 pub(crate) const URGENT: &str = "log-urgent.tmp";
+/// Zeros that the next boot removes, so that it has room to begin also on a full disk.
+pub(crate) const RESERVE: &str = "log-reserve.tmp";
 const TEMPORARY: &str = ".tmp";
 
 /// What a name in the directory stands for.

@@ -8,6 +8,9 @@ use crate::storage::directory::{Directory, StoreFile};
 /// The length of the segment that a boot begins with: short, so that boot is.
 pub(crate) const FIRST_SEGMENT_BYTES: u64 = 256 << 10;
 
+/// What a boot on a full disk gets by: a header, and copies of the frames that nobody claimed.
+const RESERVE_BYTES: u64 = 64 << 10;
+
 /// How much longer a segment is than the one before it, until it has the configured length.
 const GROWTH: u64 = 4;
 
@@ -25,13 +28,22 @@ impl Spare {
     /// merely allocated space does; block-sized writes keep the page cache from gathering large
     /// folios, of which every sync would write the whole.
     pub(crate) fn prewritten(dir: &Directory, len: u64) -> Result<Spare> {
-        let spare = Spare::made(dir, name::SPARE, len)?;
+        Spare::filled(dir, name::SPARE, len)
+    }
+
+    /// Takes room on the disk that the next boot gives back to itself.
+    pub(crate) fn reserve(dir: &Directory) -> Result<()> {
+        Spare::filled(dir, name::RESERVE, RESERVE_BYTES)?.sync()
+    }
+
+    fn filled(dir: &Directory, name: &str, len: u64) -> Result<Spare> {
+        let spare = Spare::made(dir, name, len)?;
         let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
         let mut blocks = 0..len / BLOCK_BYTES;
         let written = blocks.try_for_each(|block| spare.file.write(&zeros, block * BLOCK_BYTES));
         // What did not fit must not keep others from fitting; the next boot would remove it too.
         written.map(|()| spare).inspect_err(|_| {
-            dir.remove(name::SPARE).ok();
+            dir.remove(name).ok();
         })
     }
 
