@@ -31,7 +31,7 @@ impl Redundancy {
     }
 
     fn layers(&self, catalog: &Catalog, region: RegionNo) -> Result<Layers> {
-        let mut tail = cut(&self.dir, self.lineage, &catalog.place, &self.at)?;
+        let (mut tail, _) = cut(&self.dir, self.lineage, &catalog.place, &self.at)?;
         let change = tail.regions.remove(&region).unwrap_or_default();
         let below = catalog.regions.get(&region).filter(|_| !change.cleared);
         Layers::new(&self.files, below, change.run)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::heal::{Healed, Redundancy};
-use super::layers::{Files, Layers};
+use super::layers::Layers;
 use super::merge::Merge;
 use super::policy::{MergeBudget, MergePlan, sparse_files};
 use super::reader::CheckpointFile;
@@ -15,7 +15,7 @@ use super::writer::{CheckpointWriter, SectionWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Compression;
 use crate::format::catalog::{Catalog, CatalogRegion, Piece, SectionRef};
-use crate::format::{CheckpointNo, Epoch, Lineage, Place, RegionNo, name};
+use crate::format::{CheckpointNo, Epoch, RegionNo, name};
 use crate::log::tail::{RegionTail, Tail};
 use crate::storage::directory::Directory;
 
@@ -25,9 +25,6 @@ const PIECE_BYTES: u64 = 32 << 20;
 /// What a checkpoint is made from besides the log.
 #[derive(Debug)]
 pub(crate) struct Ingredients<'a> {
-    pub(crate) dir: &'a Directory,
-    pub(crate) files: &'a Files,
-    pub(crate) lineage: Lineage,
     pub(crate) epoch: Epoch,
     pub(crate) compression: Compression,
     /// The number of the new checkpoint, never used before.
@@ -38,21 +35,23 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) kept: Vec<CheckpointNo>,
     /// Every piece is written anew: healing leaves nothing that depends on what was damaged.
     pub(crate) merge_all: bool,
-    /// What a damaged region is written anew from.
+    /// The store, its log's place that the checkpoint is for, and what a damaged region is written
+    /// anew from.
     pub(crate) redundancy: &'a Redundancy,
     pub(crate) healed: &'a Healed,
 }
 
-/// Writes and publishes the checkpoint that `previous` and `tail` make, at the log's `place`.
-pub(crate) fn take(
-    from: &Ingredients<'_>,
-    tail: &Tail,
-    place: Place,
-) -> Result<(Catalog, Arc<CheckpointFile>)> {
-    let mut to = CheckpointWriter::create(from.dir, from.lineage, from.number, from.compression)?;
+/// Writes and publishes the checkpoint that `previous` and `tail` make.
+pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<CheckpointFile>)> {
+    let mut to = CheckpointWriter::create(
+        &from.redundancy.dir,
+        from.redundancy.lineage,
+        from.number,
+        from.compression,
+    )?;
     let mut catalog = Catalog {
         number: from.number,
-        place,
+        place: from.redundancy.at,
         epoch: from.epoch,
         next_region: RegionNo(from.previous.next_region.0.max(tail.next_region)),
         kept: from.kept.clone(),
@@ -75,7 +74,8 @@ pub(crate) fn take(
             && !from.merge_all
             && region.sections().all(|section| !sparse.contains(&section.file));
         if !idle {
-            let layers = Layers::new(from.files, Some(region), Arc::clone(&change.run))?;
+            let layers =
+                Layers::new(&from.redundancy.files, Some(region), Arc::clone(&change.run))?;
             let mut written = region.clone();
             let outcome = budget
                 .plan(&layers, &sparse, from.merge_all)
@@ -91,7 +91,7 @@ pub(crate) fn take(
     }
     let used = catalog.regions.values().flat_map(CatalogRegion::sections);
     for number in used.map(|section| section.file).filter(|file| *file != from.number) {
-        let len = from.files.get(number)?.len();
+        let len = from.redundancy.files.get(number)?.len();
         catalog.files.insert(number, len);
     }
     let file = to.publish(&catalog)?;

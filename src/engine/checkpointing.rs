@@ -1,7 +1,7 @@
 //! Checkpoints of a running store: the log is cut, the files are written, the cold regions move on.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Access, Engine};
 use crate::boot::older;
@@ -12,7 +12,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn, RegionNo};
 use crate::log::cut::cut;
-use crate::log::tail::{ReplayWork, Run};
+use crate::log::tail::Run;
 use crate::state::{ColdRegion, RegionRoot, State};
 
 /// How long a checkpoint waits for the writer lock to let go of the files before it.
@@ -38,13 +38,8 @@ impl Engine {
             older: older(&checkpoints.kept),
             at: place,
         };
-        let began = Instant::now();
-        let tail = cut(&self.dir, self.lineage, &previous.place, &place)?;
-        let sorted = began.elapsed();
+        let (tail, cost) = cut(&self.dir, self.lineage, &previous.place, &place)?;
         let ingredients = Ingredients {
-            dir: &self.dir,
-            files: &self.files,
-            lineage: self.lineage,
             epoch: crate::format::Epoch(self.births.boot().epoch()),
             compression: self.options.compression,
             number: checkpoints.next,
@@ -61,7 +56,7 @@ impl Engine {
         };
         // A number is used once, also where its file came to nothing.
         checkpoints.next = CheckpointNo(ingredients.number.0 + 1);
-        let (catalog, file) = take(&ingredients, &tail, place).map_err(|error| {
+        let (catalog, file) = take(&ingredients, &tail).map_err(|error| {
             if error.kind() == ErrorKind::Io { commits.poison(&error) } else { error }
         })?;
         self.files.add(&file);
@@ -69,8 +64,7 @@ impl Engine {
         checkpoints.kept.insert(0, Arc::clone(&catalog));
         checkpoints.kept.truncate(self.options.keep_checkpoints);
         checkpoints.renew = false;
-        let replayed = ReplayWork { bytes: tail.bytes, operations: tail.operations };
-        self.keeper.learn(replayed, (sorted / 2, sorted / 2));
+        self.keeper.learn(cost.work, (cost.reading, cost.sorting));
         self.keeper.checkpointed(work, place.lsn);
         self.move_cold_regions(
             &catalog,

@@ -1,15 +1,32 @@
 //! Cutting a stable piece out of the log of a running store, for a checkpoint.
 
+use std::time::{Duration, Instant};
+
 use super::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use super::scan::Unreadable;
-use super::tail::{Tail, TailBuilder};
+use super::tail::{ReplayWork, Tail, TailBuilder};
 use crate::error::{Error, Result};
 use crate::format::{Lineage, Place, name};
 use crate::storage::directory::Directory;
 
+/// What a cut read, and how long that took: the same as a boot would.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CutCost {
+    pub(crate) work: ReplayWork,
+    pub(crate) reading: Duration,
+    pub(crate) sorting: Duration,
+}
+
 /// Reads and sorts what lies between two stable places. Whatever is wrong with it is damage: all
 /// of it was synced.
-pub(crate) fn cut(dir: &Directory, lineage: Lineage, from: &Place, to: &Place) -> Result<Tail> {
+pub(crate) fn cut(
+    dir: &Directory,
+    lineage: Lineage,
+    from: &Place,
+    to: &Place,
+) -> Result<(Tail, CutCost)> {
+    let began = Instant::now();
+    let mut bytes = 0;
     let chain = Chain::back_to(dir, lineage, to.segment, from)
         .map_err(|broken| broken_link(dir, broken))?;
     let mut builder = TailBuilder::default();
@@ -19,6 +36,7 @@ pub(crate) fn cut(dir: &Directory, lineage: Lineage, from: &Place, to: &Place) -
         if at > 0 {
             place = segment.header.begin();
         }
+        let from_offset = place.offset;
         let until = seals.get(at).copied().unwrap_or(*to);
         let path = segment.path().to_owned();
         let ended = read_frames(&mut segment, &mut place, Some(until), |frame| {
@@ -27,7 +45,7 @@ pub(crate) fn cut(dir: &Directory, lineage: Lineage, from: &Place, to: &Place) -
                 .map_err(|why| Error::damaged(&path, frame.header.begin, why))
         })?;
         match ended {
-            Ended::AtSeal => {}
+            Ended::AtSeal => bytes += place.offset - from_offset,
             Ended::Nothing => {
                 let what = "a frame that was synced is no longer valid";
                 return Err(Error::damaged(&path, place.offset, what).at_lsn(place.lsn.next()));
@@ -38,7 +56,10 @@ pub(crate) fn cut(dir: &Directory, lineage: Lineage, from: &Place, to: &Place) -
             }
         }
     }
-    Ok(builder.finish())
+    let reading = began.elapsed();
+    let tail = builder.finish();
+    let work = ReplayWork { bytes, operations: tail.operations };
+    Ok((tail, CutCost { work, reading, sorting: began.elapsed().saturating_sub(reading) }))
 }
 
 /// The error for a segment that is needed and cannot be used.
