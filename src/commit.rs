@@ -190,17 +190,28 @@ impl Commits {
         log.append(&mut frame, commits, sync)?;
         log.count_operations(operations);
         if sync {
-            let ticket = log.begin_sync();
-            drop(log);
             // Sync.
-            ticket.run()?;
-            log = self.log.lock();
-            log.end_sync(&ticket);
+            log = self.sync_log(log)?;
         }
+        // A segment that ended was synced in any case.
         self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
         self.pressure.log_grew(&log);
         drop(log);
         Ok(Written { frame, last, state, synced: sync, at: now })
+    }
+
+    /// Closes the block and syncs what is appended, with the log free for others meanwhile.
+    fn sync_log<'a>(
+        &'a self,
+        mut log: MutexGuard<'a, LogWriter>,
+    ) -> Result<MutexGuard<'a, LogWriter>> {
+        let ticket = log.begin_sync();
+        drop(log);
+        ticket.run()?;
+        let mut log = self.log.lock();
+        log.end_sync(&ticket);
+        self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
+        Ok(log)
     }
 
     /// Steps 4 and 5, or the end of all acknowledgements.
@@ -238,20 +249,15 @@ impl Commits {
     /// Syncs what is appended; for the background, for `sync`, and before a checkpoint.
     fn sync_appended(&self) -> Result<()> {
         self.check()?;
-        let mut log = self.log.lock();
+        let log = self.log.lock();
         if log.is_synced() {
             return Ok(());
         }
-        let ticket = log.begin_sync();
-        drop(log);
         let began = Instant::now();
-        if let Err(cause) = ticket.run() {
-            return Err(self.poison(&cause));
+        match self.sync_log(log) {
+            Ok(log) => drop(log),
+            Err(cause) => return Err(self.poison(&cause)),
         }
-        let mut log = self.log.lock();
-        log.end_sync(&ticket);
-        self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
-        drop(log);
         self.queue.lock().note_sync(began);
         self.check()
     }

@@ -205,6 +205,13 @@ impl Error {
         Error::new(ErrorKind::ReadOnly, "the store was opened read-only; open it for writing")
     }
 
+    /// Whether this is the system's word that a file does not exist.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.source()
+            .and_then(|cause| cause.downcast_ref::<io::Error>())
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Facts)) -> Error {
         change(Arc::make_mut(&mut self.0));
         self

@@ -3,6 +3,7 @@
 //! **What a broken frame means is decided in [`judge_end`], by the table in [`super::verdict`].**
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::locate::Identity;
@@ -34,6 +35,15 @@ pub(crate) struct ScannedLog {
     pub(crate) commits: u64,
     pub(crate) healed: Vec<String>,
     pub(crate) renew: bool,
+}
+
+impl ScannedLog {
+    /// Takes the commits of one frame, which stands at `offset` of a segment.
+    fn take(&mut self, records: &[u8], commits: u32, segment: &Path, offset: u64) -> Result<()> {
+        self.commits += u64::from(commits);
+        let added = self.builder.add(records, commits);
+        added.map_err(|why| Error::damaged(segment, offset, why))
+    }
 }
 
 /// A frame that nobody claims to be synced: it may be in the page cache alone.
@@ -162,11 +172,8 @@ fn read_sealed(
 ) -> Result<()> {
     let path = segment.path().to_owned();
     let ended = read_frames(segment, place, Some(seal), |frame| {
-        scanned.commits += u64::from(frame.header.facts.commits);
-        scanned
-            .builder
-            .add(frame.records, frame.header.facts.commits)
-            .map_err(|why| Error::damaged(&path, frame.header.begin, why))
+        let (records, commits) = (frame.records, frame.header.facts.commits);
+        scanned.take(records, commits, &path, frame.header.begin)
     })?;
     let stake = seal.lsn.get().saturating_sub(place.lsn.get()).max(1);
     let lost = |offset, what: &str| {
@@ -222,11 +229,7 @@ fn read_newest(
         return Ok(());
     }
     for frame in &pending {
-        scanned.commits += u64::from(frame.commits);
-        scanned
-            .builder
-            .add(&frame.records, frame.commits)
-            .map_err(|why| Error::damaged(segment.path(), frame.end.offset, why))?;
+        scanned.take(&frame.records, frame.commits, segment.path(), frame.end.offset)?;
     }
     scanned.unclaimed = pending.into();
     Ok(())
@@ -237,15 +240,11 @@ fn settle(
     scanned: &mut ScannedLog,
     pending: &mut VecDeque<UnclaimedFrame>,
     claim: u64,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<()> {
     while pending.front().is_some_and(|frame| frame.end.offset <= claim) {
         let Some(frame) = pending.pop_front() else { break };
-        scanned.commits += u64::from(frame.commits);
-        scanned
-            .builder
-            .add(&frame.records, frame.commits)
-            .map_err(|why| Error::damaged(path, frame.end.offset, why))?;
+        scanned.take(&frame.records, frame.commits, path, frame.end.offset)?;
         scanned.claimed = frame.end;
     }
     Ok(())

@@ -79,10 +79,6 @@ impl Commits {
             return Ok(());
         }
         log.append_witness()?;
-        let ticket = log.begin_sync();
-        drop(log);
-        ticket.run()?;
-        self.log.lock().end_sync(&ticket);
-        Ok(())
+        self.sync_log(log).map(drop)
     }
 }

@@ -76,6 +76,22 @@ pub(crate) struct FrameHeader {
     body_sum: u32,
 }
 
+/// A header whose body was checked, without the body: who looks at several places for a frame
+/// lets go of the bytes in between.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Verified(FrameHeader);
+
+impl Verified {
+    pub(crate) fn header(&self) -> &FrameHeader {
+        &self.0
+    }
+
+    /// The frame in the bytes that were checked.
+    pub(crate) fn frame(self, bytes: &[u8]) -> Frame<'_> {
+        Frame { header: self.0, records: bytes.get(FRAME_HEADER_BYTES..).unwrap_or_default() }
+    }
+}
+
 /// A frame whose checksums fit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
@@ -112,11 +128,10 @@ impl FrameHeader {
     }
 
     /// Checks the body: `bytes` is the whole frame.
-    pub(crate) fn verify(self, bytes: &[u8], salt: u64) -> Option<Frame<'_>> {
+    pub(crate) fn verify(self, bytes: &[u8], salt: u64) -> Option<Verified> {
         let records = bytes.get(FRAME_HEADER_BYTES..)?;
         let whole = disk_len(bytes.len()) == self.len;
-        (whole && checksum(salt, self.begin, records) == self.body_sum)
-            .then_some(Frame { header: self, records })
+        (whole && checksum(salt, self.begin, records) == self.body_sum).then_some(Verified(self))
     }
 
     /// Where the frame ends in its segment.
@@ -161,7 +176,7 @@ mod tests {
 
     fn read(bytes: &[u8], salt: u64, offset: u64) -> Option<FrameHeader> {
         let header = FrameHeader::decode(bytes, salt, offset)?;
-        header.verify(bytes, salt).map(|frame| frame.header)
+        header.verify(bytes, salt).map(|verified| *verified.header())
     }
 
     #[test]
@@ -170,7 +185,7 @@ mod tests {
         let sum = seal(&mut bytes, &facts(), 42, 4096);
         let header = FrameHeader::decode(&bytes, 42, 4096).unwrap();
         assert_eq!((header.facts, header.sum), (facts(), sum));
-        assert_eq!(header.verify(&bytes, 42).unwrap().records, b"two commits");
+        assert_eq!(header.verify(&bytes, 42).unwrap().frame(&bytes).records, b"two commits");
         assert_eq!(header.end(), 4096 + bytes.len() as u64);
         assert_eq!(header.last_lsn(), Lsn::new(6));
         for bit in 0..bytes.len() * 8 {

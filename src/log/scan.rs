@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::format::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, next_places};
+use crate::format::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Verified, next_places};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{
     BLOCK_BYTES, Lsn, Malformed, Place, SECTOR_BYTES, SegmentNo, block_after, disk_len, memory_len,
@@ -65,7 +65,7 @@ impl SegmentReader {
     pub(crate) fn open(dir: &Directory, number: SegmentNo) -> Result<SegmentReader, Unreadable> {
         let file = match dir.open(&name::segment(number), OpenMode::Read) {
             Ok(file) => file,
-            Err(error) if is_absent(&error) => return Err(Unreadable::Absent),
+            Err(error) if error.is_absent() => return Err(Unreadable::Absent),
             Err(error) => return Err(Unreadable::Refused(error)),
         };
         let head = file.read(0, disk_len(SECTOR_BYTES)).map_err(Unreadable::Refused)?;
@@ -89,21 +89,22 @@ impl SegmentReader {
         let mut found = None;
         for offset in next_places(place.offset) {
             let Some(header) = self.header_at(offset)? else { continue };
-            if header.facts.follows != place.offset || !self.body_fits(&header)? {
+            if header.facts.follows != place.offset {
                 continue;
             }
+            let Some(verified) = self.verify(header)? else { continue };
             let continues =
                 header.facts.chain == place.chain && header.facts.first_lsn == place.lsn.next();
             if !continues {
                 return Ok(Standing::BreaksChain(offset));
             }
-            found = Some(header);
+            found = Some(verified);
             break;
         }
-        let Some(header) = found else { return Ok(Standing::Nothing) };
-        let salt = self.header.salt;
-        let bytes = self.bytes(header.begin, header.len)?;
-        Ok(header.verify(bytes, salt).map_or(Standing::Nothing, Standing::Continues))
+        let Some(verified) = found else { return Ok(Standing::Nothing) };
+        let (begin, len) = (verified.header().begin, verified.header().len);
+        // They are in the window, where they were checked.
+        Ok(Standing::Continues(verified.frame(self.bytes(begin, len)?)))
     }
 
     /// Searches every block after `offset` for the furthest claim, up to the segment's end.
@@ -152,10 +153,9 @@ impl SegmentReader {
         Ok(FrameHeader::decode(bytes, salt, offset).filter(|header| header.len <= room))
     }
 
-    fn body_fits(&mut self, header: &FrameHeader) -> Result<bool> {
+    fn verify(&mut self, header: FrameHeader) -> Result<Option<Verified>> {
         let salt = self.header.salt;
-        let bytes = self.bytes(header.begin, header.len)?;
-        Ok(header.verify(bytes, salt).is_some())
+        Ok(header.verify(self.bytes(header.begin, header.len)?, salt))
     }
 
     /// The bytes at `offset`, through a window that moves forward.
@@ -173,20 +173,5 @@ impl SegmentReader {
         }
         let from = memory_len(offset - self.window_at);
         Ok(self.window.get(from..from + memory_len(len)).unwrap_or_default())
-    }
-}
-
-fn is_absent(error: &Error) -> bool {
-    use std::error::Error as _;
-    error
-        .source()
-        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
-        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
-}
-
-impl Error {
-    /// Whether this is the system's word that a file does not exist.
-    pub(crate) fn is_absent(&self) -> bool {
-        is_absent(self)
     }
 }
