@@ -6,6 +6,8 @@
 //!   checkpoint disturbs no writer and an undeclared region is nothing special.
 //! - Removals come after what makes them possible is durable.
 
+pub(crate) mod cache;
+pub(crate) mod cold;
 pub(crate) mod heal;
 pub(crate) mod layers;
 pub(crate) mod merge;

@@ -295,15 +295,6 @@ impl Commits {
     pub(crate) fn with_log<T>(&self, f: impl FnOnce(&mut LogWriter) -> T) -> T {
         f(&mut self.log.lock())
     }
-
-    /// Replaces what readers see by a version with the same content, if it is still `seen`.
-    pub(crate) fn exchange(&self, seen: &Arc<State>, same: Arc<State>) -> bool {
-        let queue = self.queue.lock();
-        let current = Arc::ptr_eq(&self.visible.load(), seen);
-        let replaced = current.then(|| self.visible.swap(same));
-        drop(queue);
-        replaced.is_some()
-    }
 }
 
 /// What a leader has written and, if asked, synced.

@@ -4,6 +4,7 @@
 mod checkpointing;
 mod keeper;
 mod registry;
+mod warming;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,7 @@ use crate::tree::Graveyard;
 use keeper::Keeper;
 pub(crate) use registry::AnyVolatile;
 use registry::Registry;
+use warming::WarmQueue;
 
 /// How often a read-only open begins again when a file goes while it reads.
 const READ_ONLY_TRIES: usize = 20;
@@ -53,6 +55,7 @@ pub(crate) struct Engine {
     checkpoints: Mutex<Checkpoints>,
     healed: Arc<Healed>,
     keeper: Arc<Keeper>,
+    warming: WarmQueue,
     /// The store's lock, until it is closed.
     lock: Mutex<Option<LockGuard>>,
 }
@@ -88,6 +91,7 @@ pub(crate) struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.engine.keeper.close();
+        self.engine.warming.close();
         if let Access::Writes(commits) = &self.engine.access {
             commits.close();
         }
@@ -161,11 +165,8 @@ impl Engine {
     ) -> (Engine, BootReport) {
         let Booted { log, state, mut report, .. } = booted;
         let state = Arc::new(state);
-        let keeper = Arc::new(Keeper::new(
-            options.boot_budget,
-            booted.replayed,
-            report.checkpoint_lsn.unwrap_or_default(),
-        ));
+        let keeper =
+            Arc::new(Keeper::new(options.boot_budget, booted.replayed, &booted.checkpoints.kept));
         keeper.learn(booted.replayed, booted.replay_times);
         report.next_boot_estimate = keeper.estimate(booted.replayed);
         if booted.checkpoints.renew {
@@ -197,6 +198,7 @@ impl Engine {
             checkpoints: Mutex::new(booted.checkpoints),
             healed: booted.healed,
             keeper,
+            warming: WarmQueue::default(),
             lock: Mutex::new(lock),
         };
         (engine, report)
@@ -286,7 +288,7 @@ impl Engine {
     }
 
     /// Moves a read-only store to what its writer has made durable since.
-    pub(crate) fn refresh(&self) -> Result<Lsn> {
+    pub(crate) fn refresh(self: &Arc<Engine>) -> Result<Lsn> {
         if let Access::Reads(visible) = &self.access {
             let path = self.dir.path();
             let booted = boot_read_only(
@@ -297,9 +299,13 @@ impl Engine {
                 Instant::now(),
             )?;
             let state = Arc::new(booted.state);
-            self.registry.lock().follow(&state);
+            let mut registry = self.registry.lock();
+            registry.follow(&state);
             self.head.lock().state = Arc::clone(&state);
             visible.store(state);
+            let declared: Vec<_> = registry.declared().cloned().collect();
+            drop(registry);
+            self.warm_again(&declared);
         }
         Ok(self.visible().lsn)
     }
@@ -312,8 +318,13 @@ impl Engine {
             Access::Reads(_) => (self.keeper.replayed(), None),
         };
         let (checkpoint_lsn, taken) = self.keeper.checkpoints();
+        let visible = self.visible();
+        let cold_entries = visible.regions.iter().flatten().map(|(_, root)| root.coldness()).sum();
+        let unreadable =
+            self.registry.lock().declared().flat_map(|core| core.warmer.failures()).collect();
+        let pinned_bytes = self.files.bytes_beside(|number| self.keeper.needs(number));
         Stats {
-            visible_lsn: self.visible().lsn,
+            visible_lsn: visible.lsn,
             durable_lsn: self.durable_lsn(),
             checkpoint_lsn,
             tail_bytes: work.bytes,
@@ -322,6 +333,9 @@ impl Engine {
             checkpoints_taken: taken,
             checkpoint_error: self.keeper.last_error(),
             healed: self.healed.notes(),
+            cold_entries,
+            unreadable,
+            pinned_bytes,
             poisoned,
         }
     }

@@ -103,8 +103,12 @@ struct Facts {
     lsn: Option<Lsn>,
     at_stake: Option<u64>,
     region: Option<String>,
+    keys: Option<Keys>,
     source: Option<Source>,
 }
+
+/// The encoded keys from one up to, not including, another.
+type Keys = (Box<[u8]>, Option<Box<[u8]>>);
 
 #[derive(Clone)]
 enum Source {
@@ -158,6 +162,13 @@ impl Error {
         self.0.region.as_deref()
     }
 
+    /// The keys of [`region`](Self::region) whose entries are concerned, in their encoded form: the
+    /// first one, and the first one beyond, if there is an end. An empty first key is before every
+    /// other.
+    pub fn keys(&self) -> Option<(&[u8], Option<&[u8]>)> {
+        self.0.keys.as_ref().map(|(from, to)| (&**from, to.as_deref()))
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
         Error(Arc::new(Facts {
             kind,
@@ -167,6 +178,7 @@ impl Error {
             lsn: None,
             at_stake: None,
             region: None,
+            keys: None,
             source: None,
         }))
     }
@@ -237,6 +249,10 @@ impl Error {
         self.with(|facts| facts.region = Some(region.to_owned()))
     }
 
+    pub(crate) fn with_keys(self, from: &[u8], to: Option<&[u8]>) -> Error {
+        self.with(|facts| facts.keys = Some((from.into(), to.map(Into::into))))
+    }
+
     pub(crate) fn caused_by(self, cause: Arc<dyn StdError + Send + Sync>) -> Error {
         self.with(|facts| facts.source = Some(Source::Foreign(cause)))
     }
@@ -260,6 +276,13 @@ impl fmt::Display for Error {
         if let Some(region) = &facts.region {
             write!(f, " [region {region:?}]")?;
         }
+        if let Some((from, to)) = &facts.keys {
+            write!(f, " [encoded keys from {}", ShortKey(from))?;
+            if let Some(to) = to {
+                write!(f, " to before {}", ShortKey(to))?;
+            }
+            f.write_str("]")?;
+        }
         if let Some(lsn) = facts.lsn {
             match facts.at_stake {
                 Some(1) => write!(f, " [commit {lsn} is at stake]"),
@@ -272,6 +295,17 @@ impl fmt::Display for Error {
             Some(Source::Foreign(cause)) => write!(f, ": {cause}"),
             None => Ok(()),
         }
+    }
+}
+
+/// As much of an encoded key as a sentence holds.
+struct ShortKey<'a>(&'a [u8]);
+
+impl fmt::Display for ShortKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.get(..32).unwrap_or(self.0);
+        let more = if shown.len() < self.0.len() { "..." } else { "" };
+        write!(f, "\"{}{more}\"", shown.escape_ascii())
     }
 }
 

@@ -155,7 +155,7 @@ pub(crate) fn memory_len(bytes: u64) -> usize {
 }
 
 /// A length on disk, out of a length in memory.
-pub(crate) fn disk_len(bytes: usize) -> u64 {
+pub(crate) const fn disk_len(bytes: usize) -> u64 {
     bytes as u64
 }
 

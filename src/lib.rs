@@ -68,12 +68,12 @@ pub use format::{
     FORMAT_VERSION, KEY_BYTES_MAX, Lsn, REGION_NAME_BYTES_MAX, TRANSACTION_BYTES_MAX,
     VALUE_BYTES_MAX,
 };
-pub use options::{Durability, Options};
+pub use options::{Durability, Options, Warming};
 pub use region::{
     AsKey, DurableCell, DurableMap, Fenced, Generation, Iter, Key, KeyPrefix, KeyRange, KeyReader,
     KeyWriter, Region, Value, VolatileIter, VolatileMap, VolatileView, check_key_order,
 };
-pub use report::{BootReport, LastRun, Phase, Progress, RegionInfo, Stats};
+pub use report::{BootReport, LastRun, Phase, Progress, RegionInfo, Stats, Warmth};
 pub use storage::{Disk, LockGuard, OpenMode, Storage, StorageFile};
 pub use store::Store;
 pub use submitted::Submitted;

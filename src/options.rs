@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Compression;
 use crate::format::segment::SEGMENT_BYTES_MAX;
-use crate::report::Progress;
+use crate::report::{Progress, Warmth};
 use crate::storage::{Disk, Storage};
 use crate::store::Store;
 
@@ -35,7 +35,31 @@ pub enum Durability {
     Process,
 }
 
+/// When entries that a boot left on disk are read into memory, besides on first touch.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use rocstate::{DurableMap, Store, Warming};
+/// let store = Store::options().warming(Warming::OnDemand).open(dir.path())?;
+/// let map: DurableMap<u8, u8> = store.durable_map("map")?;
+/// map.warm()?;                                  // all of this one, now
+/// # Ok::<(), rocstate::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Warming {
+    /// From when a region is declared on, by threads in the background: one fewer than the machine
+    /// has cores, but at least one and at most eight.
+    #[default]
+    Background,
+    /// Not before somebody asks: each first touch reads a block, and `warm` the rest of a region.
+    OnDemand,
+    /// Before `durable_map` returns, on all cores. What cannot be read is an error when it is needed.
+    Eager,
+}
+
 type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+type OnWarming = Arc<dyn Fn(&Warmth<'_>) + Send + Sync>;
 
 /// Settings for [`Options::open`]; each has a default that suits a service.
 ///
@@ -60,7 +84,9 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) read_only: bool,
     pub(crate) create: bool,
+    pub(crate) warming: Warming,
     pub(crate) on_progress: Option<OnProgress>,
+    pub(crate) on_warming: Option<OnWarming>,
     pub(crate) storage: Arc<dyn Storage>,
 }
 
@@ -75,7 +101,9 @@ impl Default for Options {
             segment_bytes: 16 << 20,
             read_only: false,
             create: true,
+            warming: Warming::Background,
             on_progress: None,
+            on_warming: None,
             storage: Arc::new(Disk),
         }
     }
@@ -92,6 +120,7 @@ impl fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("read_only", &self.read_only)
             .field("create", &self.create)
+            .field("warming", &self.warming)
             .field("storage", &self.storage)
             .finish_non_exhaustive()
     }
@@ -148,6 +177,18 @@ impl Options {
         self
     }
 
+    /// When entries that a boot left on disk are read. Default [`Warming::Background`].
+    pub fn warming(mut self, warming: Warming) -> Options {
+        self.warming = warming;
+        self
+    }
+
+    /// Is called every few milliseconds while a region is warmed, from the threads that do it.
+    pub fn on_warming(mut self, call: impl Fn(&Warmth<'_>) + Send + Sync + 'static) -> Options {
+        self.on_warming = Some(Arc::new(call));
+        self
+    }
+
     /// Is called during boot, from the opening thread, so that a host can feed its watchdog.
     pub fn on_progress(mut self, call: impl Fn(Progress) + Send + Sync + 'static) -> Options {
         self.on_progress = Some(Arc::new(call));
@@ -175,6 +216,12 @@ impl Options {
     pub(crate) fn progress(&self, progress: Progress) {
         if let Some(call) = &self.on_progress {
             call(progress);
+        }
+    }
+
+    pub(crate) fn warmed(&self, warmth: &Warmth<'_>) {
+        if let Some(call) = &self.on_warming {
+            call(warmth);
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod cell;
 mod checked;
+mod cold;
 mod durable;
 mod fenced;
 mod generation;
@@ -18,6 +19,7 @@ mod schema;
 mod stored;
 mod trace;
 mod volatile;
+mod warm;
 
 pub use cell::DurableCell;
 pub use durable::{DurableMap, Iter};

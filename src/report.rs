@@ -29,6 +29,26 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// How warm a region is, for [`Options::on_warming`](crate::Options::on_warming).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// rocstate::Store::options()
+///     .on_warming(|now| println!("{}: {} of {} entries", now.region, now.warm, now.entries))
+///     .open(dir.path())?;
+/// # Ok::<(), rocstate::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Warmth<'a> {
+    /// The region's name.
+    pub region: &'a str,
+    /// Entries of those that boot left on disk that are in memory now.
+    pub warm: usize,
+    /// Entries that boot left on disk.
+    pub entries: usize,
+}
+
 /// One phase of a boot.
 ///
 /// ```
@@ -174,6 +194,8 @@ pub struct RegionInfo {
     pub declared: bool,
     /// Entries at the visible state.
     pub len: usize,
+    /// Those of them that boot left on disk and that are not in memory yet.
+    pub cold: usize,
     /// What it holds, in words; empty for a volatile region.
     pub shape: String,
 }
@@ -207,6 +229,12 @@ pub struct Stats {
     pub checkpoint_error: Option<Error>,
     /// What was damaged and rebuilt since this open, a sentence each.
     pub healed: Vec<String>,
+    /// Entries that boot left on disk and that are not in memory yet, of all regions.
+    pub cold_entries: usize,
+    /// What could not be read while regions were warmed: who needs it gets the same error.
+    pub unreadable: Vec<Error>,
+    /// Bytes of checkpoint files that were superseded and that views still read from.
+    pub pinned_bytes: u64,
     /// The first cause, if the store is poisoned.
     pub poisoned: Option<Error>,
 }

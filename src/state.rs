@@ -5,13 +5,14 @@
 //!   with ten thousand regions.
 
 use std::any::Any;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
-use crate::checkpoint::heal::{Healed, Redundancy};
-use crate::checkpoint::layers::Layers;
+use parking_lot::Mutex;
+
+use crate::checkpoint::cold::{ColdRegion, Warmth};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lsn, RegionNo};
-use crate::region::handle::{LayerSource, RegionTree};
+use crate::region::handle::{ColdRange, RegionTree, WorkingTree};
 use crate::region::{Key, Value};
 use crate::tree::{Graveyard, Tree};
 
@@ -38,19 +39,13 @@ pub(crate) struct RegionMeta {
 pub(crate) struct RegionRoot {
     pub(crate) meta: Arc<RegionMeta>,
     pub(crate) len: usize,
-    /// Where the entries come from when nobody has asked for them yet.
-    cold: Option<ColdRegion>,
+    pub(crate) warmth: Arc<Warmth>,
+    /// What cold ranges are read from; gone when there are none.
+    cold: Weak<ColdRegion>,
+    /// The same as long as nobody has asked for the region: the tree has it then.
+    untouched: Mutex<Option<Arc<ColdRegion>>>,
     /// A [`RegionTree`] of the types that the region is declared with.
     tree: OnceLock<Arc<dyn Any + Send + Sync>>,
-}
-
-/// A region as it lies on disk.
-#[derive(Clone, Debug)]
-pub(crate) struct ColdRegion {
-    pub(crate) layers: Arc<Layers>,
-    /// What it can be healed from, once boot is over.
-    pub(crate) redundancy: Arc<OnceLock<Redundancy>>,
-    pub(crate) healed: Arc<Healed>,
 }
 
 impl std::fmt::Debug for RegionRoot {
@@ -63,21 +58,54 @@ impl std::fmt::Debug for RegionRoot {
 }
 
 impl RegionRoot {
-    pub(crate) fn cold(meta: Arc<RegionMeta>, len: usize, cold: ColdRegion) -> RegionRoot {
-        RegionRoot { meta, len, cold: Some(cold), tree: OnceLock::new() }
+    /// A region as a boot finds it.
+    pub(crate) fn cold(meta: Arc<RegionMeta>, cold: ColdRegion, warmth: Arc<Warmth>) -> RegionRoot {
+        let cold = Arc::new(cold);
+        RegionRoot {
+            meta,
+            len: warmth.entries,
+            warmth,
+            cold: Arc::downgrade(&cold),
+            untouched: Mutex::new(Some(cold)),
+            tree: OnceLock::new(),
+        }
     }
 
-    pub(crate) fn hot(
-        meta: Arc<RegionMeta>,
-        len: usize,
-        tree: Arc<dyn Any + Send + Sync>,
-    ) -> RegionRoot {
-        RegionRoot { meta, len, cold: None, tree: OnceLock::from(tree) }
+    /// A region that did not exist before this commit.
+    pub(crate) fn created(meta: Arc<RegionMeta>, tree: Box<dyn WorkingTree>) -> RegionRoot {
+        RegionRoot {
+            meta,
+            len: tree.len(),
+            warmth: Arc::default(),
+            cold: Weak::new(),
+            untouched: Mutex::default(),
+            tree: OnceLock::from(tree.freeze()),
+        }
     }
 
-    /// Whether nobody has touched it since boot.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.tree.get().is_none()
+    /// The same region after a change.
+    pub(crate) fn changed(&self, tree: Box<dyn WorkingTree>) -> RegionRoot {
+        let was_cold = tree.was_cold();
+        let mut root = RegionRoot::created(Arc::clone(&self.meta), tree);
+        // A region that was cleared has nothing to do with what it was at boot.
+        if was_cold {
+            root.cold = Weak::clone(&self.cold);
+            root.warmth = Arc::clone(&self.warmth);
+        }
+        root
+    }
+
+    /// Entries that are on disk only.
+    pub(crate) fn coldness(&self) -> usize {
+        match self.cold.strong_count() {
+            0 => 0,
+            _ => self.warmth.entries.saturating_sub(self.warmth.loaded()),
+        }
+    }
+
+    /// What its cold ranges are read from, if it has any.
+    pub(crate) fn cold_region(&self) -> Option<Arc<ColdRegion>> {
+        self.cold.upgrade()
     }
 
     /// The tree, which the first caller gives its types; no entry is read before one is asked for.
@@ -86,11 +114,9 @@ impl RegionRoot {
         graveyard: &Graveyard,
     ) -> Result<&RegionTree<K, V>> {
         let tree = self.tree.get_or_init(|| {
-            let tree: RegionTree<K, V> = match &self.cold {
+            let tree: RegionTree<K, V> = match self.untouched.lock().take() {
                 Some(cold) => {
-                    let (meta, cold) = (Arc::clone(&self.meta), cold.clone());
-                    let source = LayerSource { cold, meta, len: self.len };
-                    Tree::cold(Box::new(source), self.len, graveyard.clone())
+                    Tree::cold(Box::new(ColdRange::region(cold)), self.len, graveyard.clone())
                 }
                 None => Tree::new(graveyard.clone()),
             };

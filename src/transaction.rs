@@ -237,16 +237,14 @@ impl Transaction {
             state.remove_region(*number)?;
         }
         for Touched { number, core, tree } in touched {
-            let meta = match state.region(number)? {
-                Some(root) => Arc::clone(&root.meta),
-                None => Arc::new(RegionMeta {
-                    number,
-                    name: Arc::clone(&core.name),
-                    schema: core.declared.encoded.as_slice().into(),
-                }),
+            let root = if let Some(root) = state.region(number)? {
+                root.changed(tree)
+            } else {
+                let (name, schema) = (Arc::clone(&core.name), core.declared.encoded.as_slice());
+                let meta = RegionMeta { number, name, schema: schema.into() };
+                RegionRoot::created(Arc::new(meta), tree)
             };
-            let len = tree.len();
-            state.put_region(RegionRoot::hot(meta, len, tree.freeze()))?;
+            state.put_region(root)?;
             cores.push(core);
         }
         let state = Arc::new(state);

@@ -9,12 +9,15 @@
 //! - Values are never cloned: each sits behind one pointer, which moves.
 //! - Keys ascend; the bound between two children is above every key of the left one and not above
 //!   any key of the right one.
-//! - A cold node is loaded once, whoever asks first; everybody else waits and shares the result.
+//! - A cold range is loaded once, whoever asks first; everybody else waits and shares the result.
+//! - A range is loaded before anything in it is changed: one that is cold holds what it held when
+//!   the tree was made, in every version that shares it.
 
 mod edit;
 mod graveyard;
 mod iter;
 mod node;
+mod warm;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -22,8 +25,9 @@ use std::sync::Arc;
 
 pub(crate) use graveyard::Graveyard;
 pub(crate) use iter::Iter;
-pub(crate) use node::Source;
-use node::{Node, build, hot};
+pub(crate) use node::{Ahead, Loaded, Ranges, Source};
+use node::{Hot, Node, build, hot};
+pub(crate) use warm::WarmPosition;
 
 use crate::error::Result;
 
@@ -31,6 +35,8 @@ use crate::error::Result;
 pub(crate) struct Tree<K, V> {
     root: Arc<Node<K, V>>,
     len: usize,
+    /// Ranges of it may be cold; not so once it was emptied, whatever it was before.
+    was_cold: bool,
     graveyard: Graveyard,
     /// How to send a root there: `Drop` cannot ask for the bounds that sending needs.
     bury: fn(Arc<Node<K, V>>, &Graveyard),
@@ -41,6 +47,7 @@ impl<K, V> Clone for Tree<K, V> {
         Tree {
             root: Arc::clone(&self.root),
             len: self.len,
+            was_cold: self.was_cold,
             graveyard: self.graveyard.clone(),
             bury: self.bury,
         }
@@ -60,17 +67,20 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
 
     /// A tree of `len` entries that are loaded on first touch.
     pub(crate) fn cold(source: Box<dyn Source<K, V>>, len: usize, graveyard: Graveyard) -> Self {
-        Tree::with_root(Arc::new(Node::cold(source)), len, graveyard)
+        let mut tree = Tree::with_root(Arc::new(Node::cold(source)), len, graveyard);
+        tree.was_cold = true;
+        tree
     }
 
     /// A tree of entries that come in ascending order.
     pub(crate) fn from_sorted(entries: Vec<(K, Arc<V>)>, graveyard: Graveyard) -> Self {
         let len = entries.len();
-        Tree::with_root(build(entries), len, graveyard)
+        Tree::with_root(Arc::new(Node::Hot(build(entries))), len, graveyard)
     }
 
     fn with_root(root: Arc<Node<K, V>>, len: usize, graveyard: Graveyard) -> Self {
-        Tree { root, len, graveyard, bury: |root, graveyard| graveyard.bury(Box::new(root)) }
+        let bury = |root, graveyard: &Graveyard| graveyard.bury(Box::new(root));
+        Tree { root, len, was_cold: false, graveyard, bury }
     }
 
     /// An empty tree that buries where this one does.
@@ -83,24 +93,28 @@ impl<K, V> Tree<K, V> {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// Whether it comes from a cold tree without having been emptied since.
+    pub(crate) fn was_cold(&self) -> bool {
+        self.was_cold
+    }
 }
 
 impl<K: Clone, V> Tree<K, V> {
     /// The value of the key for which `probe` is `Equal`; `probe` says how what is sought compares
     /// with a key of the tree.
     pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&Arc<V>>> {
-        let mut node = hot(&self.root)?;
+        let mut node = &*self.root;
         loop {
-            match &**node {
-                Node::Inner(inner) => match inner.children.get(inner.child_for(&probe)) {
-                    Some(child) => node = hot(child)?,
+            match hot(node)? {
+                Hot::Inner(inner) => match inner.children.get(inner.child_for(&probe)) {
+                    Some(child) => node = child,
                     None => return Ok(None),
                 },
-                Node::Leaf(leaf) => {
+                Hot::Leaf(leaf) => {
                     let found = leaf.find(&probe).ok();
                     return Ok(found.and_then(|at| leaf.values.get(at)));
                 }
-                Node::Cold(_) => return Ok(None),
             }
         }
     }

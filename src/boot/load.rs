@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use crate::checkpoint::cold::{ColdRegion, Warmth};
 use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::{Files, Layers};
 use crate::error::{Error, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{Lsn, RegionNo};
 use crate::log::tail::{RegionTail, Tail};
-use crate::state::{ColdRegion, RegionMeta, RegionRoot, State};
+use crate::state::{RegionMeta, RegionRoot, State};
 use crate::tree::{Graveyard, Tree};
 
 /// What the regions of one boot share to be healed by.
@@ -20,12 +21,17 @@ pub(super) struct Healing {
 }
 
 impl Healing {
-    fn cold(&self, layers: Layers) -> ColdRegion {
-        ColdRegion {
-            layers: Arc::new(layers),
-            redundancy: Arc::clone(&self.redundancy),
-            healed: Arc::clone(&self.healed),
-        }
+    fn root(&self, meta: RegionMeta, len: u64, layers: Layers) -> RegionRoot {
+        let warmth = Arc::new(Warmth::new(crate::format::memory_len(len)));
+        let cold = ColdRegion::new(
+            meta.number,
+            Arc::clone(&meta.name),
+            layers,
+            Arc::clone(&self.redundancy),
+            Arc::clone(&self.healed),
+            Arc::clone(&warmth),
+        );
+        RegionRoot::cold(Arc::new(meta), cold, warmth)
     }
 }
 
@@ -60,9 +66,7 @@ pub(super) fn load(
         let entries = below.map_or(0, |region| region.entries);
         let len = entries.saturating_add_signed(change.entries_added);
         let layers = Layers::new(files, below, Arc::clone(&change.run))?;
-        let cold = healing.cold(layers);
-        let root = RegionRoot::cold(Arc::new(meta), crate::format::memory_len(len), cold);
-        roots.insert(*number, root);
+        roots.insert(*number, healing.root(meta, len, layers));
     }
     let unknown =
         tail.regions.iter().find(|(number, change)| !change.removed && !roots.contains_key(number));

@@ -12,6 +12,9 @@ use crate::format::{Lineage, Place, RegionNo};
 use crate::log::cut::cut;
 use crate::storage::directory::Directory;
 
+/// A file that is damaged throughout needs no more sentences than this.
+const NOTES_MAX: usize = 256;
+
 /// Everything that healing reads from.
 #[derive(Clone, Debug)]
 pub(crate) struct Redundancy {
@@ -48,7 +51,12 @@ pub(crate) struct Healed {
 
 impl Healed {
     pub(crate) fn note(&self, damage: &Error) {
-        self.notes.lock().push(format!("{damage} (rebuilt from an older checkpoint and the log)"));
+        let note = format!("{damage} (rebuilt from an older checkpoint and the log)");
+        let mut notes = self.notes.lock();
+        if notes.len() < NOTES_MAX && !notes.contains(&note) {
+            notes.push(note);
+        }
+        drop(notes);
         self.renew.store(true, Ordering::Release);
     }
 

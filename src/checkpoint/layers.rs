@@ -5,27 +5,35 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::cache::BlockCache;
 use super::merge::{Cursor, Merge};
 use super::reader::CheckpointFile;
 use super::section::Section;
 use crate::error::{Error, Result};
-use crate::format::block::Entry;
+use crate::format::block::{BLOCK_TARGET_BYTES, Entry};
 use crate::format::catalog::{Catalog, CatalogRegion, SectionRef};
-use crate::format::{CheckpointNo, Lineage};
+use crate::format::{CheckpointNo, Lineage, disk_len};
 use crate::log::tail::Run;
 use crate::storage::directory::Directory;
+
+/// A range of keys whose layers hold less is read at once.
+const RANGE_BYTES_MIN: u64 = 2 * disk_len(BLOCK_TARGET_BYTES);
+
+/// How many entries of the log's tail count as one place to divide at.
+const RUN_STEP: usize = 64;
 
 /// The checkpoint files that somebody reads from, each opened once.
 #[derive(Debug)]
 pub(crate) struct Files {
     dir: Directory,
     lineage: Lineage,
+    recent: Arc<BlockCache>,
     open: Mutex<BTreeMap<CheckpointNo, Weak<CheckpointFile>>>,
 }
 
 impl Files {
     pub(crate) fn new(dir: Directory, lineage: Lineage) -> Files {
-        Files { dir, lineage, open: Mutex::default() }
+        Files { dir, lineage, recent: Arc::default(), open: Mutex::default() }
     }
 
     /// The directory that they lie in.
@@ -33,12 +41,25 @@ impl Files {
         self.dir.path()
     }
 
+    /// Where blocks that were read lately are kept.
+    pub(crate) fn recent(&self) -> &Arc<BlockCache> {
+        &self.recent
+    }
+
+    /// The bytes of files that are still read from although `listed` does not name them.
+    pub(crate) fn bytes_beside(&self, listed: impl Fn(CheckpointNo) -> bool) -> u64 {
+        let open = self.open.lock();
+        let beside = open.iter().filter(|(number, _)| !listed(**number));
+        beside.filter_map(|(_, file)| file.upgrade()).map(|file| file.len()).sum()
+    }
+
     pub(crate) fn get(&self, number: CheckpointNo) -> Result<Arc<CheckpointFile>> {
         let mut open = self.open.lock();
         if let Some(file) = open.get(&number).and_then(Weak::upgrade) {
             return Ok(file);
         }
-        let file = Arc::new(CheckpointFile::open(&self.dir, number, self.lineage)?);
+        let recent = Arc::clone(&self.recent);
+        let file = Arc::new(CheckpointFile::open(&self.dir, number, self.lineage, recent)?);
         open.insert(number, Arc::downgrade(&file));
         Ok(file)
     }
@@ -63,27 +84,27 @@ impl Files {
         listed.collect()
     }
 
-    fn section(&self, at: &SectionRef) -> Result<Section> {
-        Ok(Section { at: at.clone(), file: self.get(at.file)? })
+    fn section(&self, at: &SectionRef) -> Result<Arc<Section>> {
+        Ok(Arc::new(Section::new(at.clone(), self.get(at.file)?)))
     }
 }
 
 /// Everything that a region reads from: the tail of the log, deltas, base pieces.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Layers {
     pub(crate) run: Arc<Run>,
     /// Newest first.
-    pub(crate) deltas: Vec<Section>,
+    pub(crate) deltas: Vec<Arc<Section>>,
     /// In key order, never empty; the first one begins before every key.
     pub(crate) pieces: Vec<LayerPiece>,
 }
 
 /// A key range of the base.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct LayerPiece {
     pub(crate) lower: Vec<u8>,
     pub(crate) merged: CheckpointNo,
-    pub(crate) section: Option<Section>,
+    pub(crate) section: Option<Arc<Section>>,
 }
 
 impl Layers {
@@ -117,24 +138,35 @@ impl Layers {
         self.pieces.get(piece + 1).map(|next| next.lower.as_slice())
     }
 
+    /// The piece whose range holds a key.
+    fn piece_of(&self, key: &[u8]) -> usize {
+        self.pieces.partition_point(|piece| piece.lower.as_slice() <= key).saturating_sub(1)
+    }
+
     /// The deltas that apply to a piece, newest first.
-    pub(crate) fn deltas_over(&self, piece: &LayerPiece) -> impl Iterator<Item = &Section> {
+    pub(crate) fn deltas_over(&self, piece: &LayerPiece) -> impl Iterator<Item = &Arc<Section>> {
         let merged = piece.merged;
         self.deltas.iter().filter(move |delta| delta.at.number > merged)
     }
 
     /// Everything over the range of one piece, as one run with tombstones.
     pub(crate) fn over_piece(&self, number: usize) -> Result<Merge> {
+        self.over_piece_from(number, &[])
+    }
+
+    /// The same from a key on.
+    fn over_piece_from(&self, number: usize, from: &[u8]) -> Result<Merge> {
         let upper = self.upper(number).map(<[u8]>::to_vec);
         let Some(piece) = self.pieces.get(number) else {
             return Ok(Merge::new(Vec::new(), upper));
         };
-        let mut cursors = vec![Cursor::over_run(&self.run, &piece.lower)];
+        let lower = from.max(&piece.lower);
+        let mut cursors = vec![Cursor::over_run(&self.run, lower)];
         for delta in self.deltas_over(piece) {
-            cursors.push(Cursor::over_section(delta, &piece.lower)?);
+            cursors.push(Cursor::over_delta(delta, lower)?);
         }
         if let Some(section) = &piece.section {
-            cursors.push(Cursor::over_section(section, &piece.lower)?);
+            cursors.push(Cursor::over_base(section, lower)?);
         }
         Ok(Merge::new(cursors, upper))
     }
@@ -148,22 +180,157 @@ impl Layers {
         let mut cursors = vec![Cursor::over_run(&self.run, &piece.lower)];
         for delta in self.deltas.iter().take(deltas) {
             if delta.at.number > piece.merged {
-                cursors.push(Cursor::over_section(delta, &piece.lower)?);
+                cursors.push(Cursor::over_delta(delta, &piece.lower)?);
             }
         }
         Ok(Merge::new(cursors, upper))
     }
 
-    /// Calls `each` with every key that is present, in order.
-    pub(crate) fn for_each(&self, mut each: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
-        for number in 0..self.pieces.len() {
-            let mut merge = self.over_piece(number)?;
-            while let Some(Entry { key, value }) = merge.entry() {
+    /// Where to divide a range so that each part is about a block of the largest layer: the first
+    /// keys of the parts, of which the first is the range's own. Reads indexes and no entries.
+    pub(crate) fn divide(&self, range: &KeyRange) -> Result<Vec<Vec<u8>>> {
+        let marks = self.marks(range)?;
+        let weight = |layer: &usize| -> u64 {
+            marks.get(*layer).into_iter().flatten().map(|mark| mark.bytes).sum()
+        };
+        let guide = (0..marks.len()).max_by_key(weight);
+        let mut all: Vec<(&Mark, bool)> = Vec::new();
+        for (at, layer) in marks.iter().enumerate() {
+            all.extend(layer.iter().map(|mark| (mark, Some(at) == guide)));
+        }
+        all.sort_by(|a, b| a.0.key.cmp(&b.0.key));
+        let total: u64 = all.iter().map(|(mark, _)| mark.bytes).sum();
+        let mut parts = vec![range.lower.clone()];
+        let mut gathered = 0;
+        for (mark, is_guide) in all.into_iter().filter(|_| total > RANGE_BYTES_MIN) {
+            // The blocks of the largest layer are read whole and once; where others are fat, or all
+            // keys are beyond it, their own blocks divide.
+            let enough = if is_guide { RANGE_BYTES_MIN / 4 } else { RANGE_BYTES_MIN * 2 };
+            let last = parts.last().map_or(&[][..], Vec::as_slice);
+            if gathered >= enough && mark.key.as_slice() > last {
+                parts.push(mark.key.clone());
+                gathered = 0;
+            }
+            gathered += mark.bytes;
+        }
+        Ok(parts)
+    }
+
+    /// Where the blocks of each layer begin in a range, layer by layer.
+    fn marks(&self, range: &KeyRange) -> Result<Vec<Vec<Mark>>> {
+        let upper = range.upper.as_deref();
+        let of = |section: &Section, lower: &[u8], upper: Option<&[u8]>| -> Result<Vec<Mark>> {
+            let mut marks = Vec::new();
+            section.blocks_between(lower, upper, |block| {
+                let key = block.first_key.max(range.lower.as_slice()).to_vec();
+                marks.push(Mark { key, bytes: block.bytes });
+            })?;
+            Ok(marks)
+        };
+        let mut layers = Vec::new();
+        let mut base = Vec::new();
+        let mut oldest = None;
+        for number in self.piece_of(&range.lower)..self.pieces.len() {
+            let Some(piece) = self.pieces.get(number) else { break };
+            if upper.is_some_and(|upper| piece.lower.as_slice() >= upper) {
+                break;
+            }
+            oldest = oldest.into_iter().chain([piece.merged]).min();
+            if let Some(section) = &piece.section {
+                let lower = range.lower.as_slice().max(&piece.lower);
+                let end = self.upper(number).into_iter().chain(upper).min();
+                base.extend(of(section, lower, end)?);
+            }
+        }
+        layers.push(base);
+        for delta in self.deltas.iter().filter(|delta| Some(delta.at.number) > oldest) {
+            layers.push(of(delta, &range.lower, upper)?);
+        }
+        let to = upper.map_or(self.run.len(), |upper| self.run.seek(upper));
+        let steps = (self.run.seek(&range.lower)..to).step_by(RUN_STEP);
+        layers.push(
+            steps
+                .filter_map(|at| {
+                    let key = self.run.get(at)?.key.to_vec();
+                    Some(Mark { key, bytes: self.run.encoded_bytes(at, to.min(at + RUN_STEP)) })
+                })
+                .collect(),
+        );
+        Ok(layers)
+    }
+}
+
+/// A place to divide a range at, and what lies from there to the next one.
+#[derive(Debug)]
+struct Mark {
+    key: Vec<u8>,
+    bytes: u64,
+}
+
+/// A range of encoded keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyRange {
+    pub(crate) lower: Vec<u8>,
+    /// The first key beyond it.
+    pub(crate) upper: Option<Vec<u8>>,
+}
+
+impl KeyRange {
+    pub(crate) fn everything() -> KeyRange {
+        KeyRange { lower: Vec::new(), upper: None }
+    }
+}
+
+/// A walk through what is present in layers, over as many pieces as there are.
+#[derive(Debug)]
+pub(crate) struct LayerWalk {
+    layers: Arc<Layers>,
+    piece: usize,
+    merge: Merge,
+    /// It stands before every key from here on that was not walked over.
+    at: Vec<u8>,
+}
+
+impl LayerWalk {
+    pub(crate) fn from(layers: &Arc<Layers>, lower: &[u8]) -> Result<LayerWalk> {
+        let piece = layers.piece_of(lower);
+        let merge = layers.over_piece_from(piece, lower)?;
+        Ok(LayerWalk { layers: Arc::clone(layers), piece, merge, at: lower.to_vec() })
+    }
+
+    /// Whether it walks through these layers and stands at the beginning of a range.
+    pub(crate) fn stands_at(&self, layers: &Arc<Layers>, lower: &[u8]) -> bool {
+        Arc::ptr_eq(&self.layers, layers) && self.at == lower
+    }
+
+    /// Calls `each` with every key that is present up to the end of a range, in order.
+    pub(crate) fn walk_to(
+        &mut self,
+        upper: Option<&[u8]>,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        loop {
+            while let Some(Entry { key, value }) = self.merge.entry() {
+                if upper.is_some_and(|upper| key >= upper) {
+                    break;
+                }
                 if let Some(value) = value {
                     each(key, value)?;
                 }
-                merge.advance()?;
+                self.merge.advance()?;
             }
+            let next = self.layers.pieces.get(self.piece + 1);
+            let more =
+                next.is_some_and(|next| upper.is_none_or(|upper| next.lower.as_slice() < upper));
+            if self.merge.entry().is_some() || !more {
+                break;
+            }
+            self.piece += 1;
+            self.merge = self.layers.over_piece(self.piece)?;
+        }
+        if let Some(upper) = upper {
+            self.at.clear();
+            self.at.extend_from_slice(upper);
         }
         Ok(())
     }

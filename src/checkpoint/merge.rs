@@ -19,8 +19,14 @@ impl Cursor {
         Cursor::Run { run: Arc::clone(run), at: run.seek(lower) }
     }
 
-    pub(crate) fn over_section(section: &Section, lower: &[u8]) -> Result<Cursor> {
-        Ok(Cursor::Section(Box::new(SectionCursor::at(section.clone(), lower)?)))
+    /// The entries of a delta, whose blocks span the ranges of many others.
+    pub(crate) fn over_delta(delta: &Arc<Section>, lower: &[u8]) -> Result<Cursor> {
+        Ok(Cursor::Section(Box::new(SectionCursor::at(delta, lower, true)?)))
+    }
+
+    /// The entries of a piece of the base.
+    pub(crate) fn over_base(section: &Arc<Section>, lower: &[u8]) -> Result<Cursor> {
+        Ok(Cursor::Section(Box::new(SectionCursor::at(section, lower, false)?)))
     }
 
     fn entry(&self) -> Option<Entry<'_>> {
@@ -46,13 +52,16 @@ impl Cursor {
 pub(crate) struct Merge {
     cursors: Vec<Cursor>,
     upper: Option<Vec<u8>>,
+    /// The cursor that stands at the lowest key; of equal ones the newest.
     current: Option<usize>,
+    /// The cursor that would be next, if it stands at another key.
+    next: Option<usize>,
 }
 
 impl Merge {
     /// Begins with the lowest key; keys from `upper` on are left out.
     pub(crate) fn new(cursors: Vec<Cursor>, upper: Option<Vec<u8>>) -> Merge {
-        let mut merge = Merge { cursors, upper, current: None };
+        let mut merge = Merge { cursors, upper, current: None, next: None };
         merge.choose();
         merge
     }
@@ -67,32 +76,51 @@ impl Merge {
     /// Goes to the next key, past what the older layers say of this one.
     pub(crate) fn advance(&mut self) -> Result<()> {
         let Some(current) = self.current else { return Ok(()) };
-        if self.cursors.len() > 1 {
-            let key =
-                self.cursors.get(current).and_then(Cursor::entry).map(|entry| entry.key.to_vec());
-            for (at, cursor) in self.cursors.iter_mut().enumerate() {
-                let same = cursor.entry().map(|entry| entry.key) == key.as_deref();
-                if at != current && same {
+        // Others that stand at the same key go on with it; they can only be older.
+        if self.key_of(self.next) == self.key_of(self.current) {
+            let key = self.key_of(self.current).map(<[u8]>::to_vec);
+            for cursor in self.cursors.iter_mut().skip(current + 1) {
+                if cursor.entry().map(|entry| entry.key) == key.as_deref() {
                     cursor.advance()?;
                 }
             }
+            if let Some(cursor) = self.cursors.get_mut(current) {
+                cursor.advance()?;
+            }
+            self.choose();
+            return Ok(());
         }
         if let Some(cursor) = self.cursors.get_mut(current) {
             cursor.advance()?;
         }
-        self.choose();
+        // As long as it stays below all others, nothing else moves.
+        let stays = match (self.key_of(self.current), self.key_of(self.next)) {
+            (Some(key), Some(next)) => key < next,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if !stays {
+            self.choose();
+        }
         Ok(())
     }
 
-    /// Stands at the lowest key; of equal ones at the newest layer's.
+    fn key_of(&self, cursor: Option<usize>) -> Option<&[u8]> {
+        self.cursors.get(cursor?)?.entry().map(|entry| entry.key)
+    }
+
+    /// Finds the lowest key and the one after it; of equal ones the newest layer's comes first.
     fn choose(&mut self) {
         let mut best: Option<(usize, &[u8])> = None;
+        let mut next: Option<(usize, &[u8])> = None;
         for (at, cursor) in self.cursors.iter().enumerate() {
             let Some(entry) = cursor.entry() else { continue };
             if best.is_none_or(|(_, key)| entry.key < key) {
-                best = Some((at, entry.key));
+                next = best.replace((at, entry.key));
+            } else if next.is_none_or(|(_, key)| entry.key < key) {
+                next = Some((at, entry.key));
             }
         }
-        self.current = best.map(|(at, _)| at);
+        (self.current, self.next) = (best.map(|(at, _)| at), next.map(|(at, _)| at));
     }
 }

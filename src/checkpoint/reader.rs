@@ -1,7 +1,9 @@
 //! Opening checkpoint files and reading their blocks.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::cache::BlockCache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::{self, ENVELOPE_BYTES};
 use crate::format::catalog::Catalog;
@@ -16,11 +18,16 @@ use crate::storage::directory::{Directory, StoreFile};
 pub(crate) struct CheckpointFile {
     file: StoreFile,
     header: CheckpointHeader,
+    recent: Arc<BlockCache>,
 }
 
 impl CheckpointFile {
-    pub(crate) fn new(file: StoreFile, header: CheckpointHeader) -> CheckpointFile {
-        CheckpointFile { file, header }
+    pub(crate) fn new(
+        file: StoreFile,
+        header: CheckpointHeader,
+        recent: Arc<BlockCache>,
+    ) -> CheckpointFile {
+        CheckpointFile { file, header, recent }
     }
 
     /// Opens a file by its number; a wrong header or length is `Damaged`, an absent file too.
@@ -28,6 +35,7 @@ impl CheckpointFile {
         dir: &Directory,
         number: CheckpointNo,
         lineage: Lineage,
+        recent: Arc<BlockCache>,
     ) -> Result<CheckpointFile> {
         let name = name::checkpoint(number);
         let file = dir.open(&name, OpenMode::Read).map_err(|error| {
@@ -48,7 +56,7 @@ impl CheckpointFile {
             let what = format!("the file has {len} bytes and should have {}", header.len);
             return Err(Error::damaged(file.path(), len.min(header.len), what));
         }
-        Ok(CheckpointFile { file, header })
+        Ok(CheckpointFile { file, header, recent })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -80,6 +88,16 @@ impl CheckpointFile {
             return Ok(content);
         }
         read()?.map_err(|why| malformed(self.path(), at.offset, why))
+    }
+
+    /// The same through the cache, for a block that others will read soon.
+    pub(crate) fn recent_block(&self, at: BlockPointer) -> Result<Arc<Vec<u8>>> {
+        if let Some(content) = self.recent.get(self.number(), at.offset) {
+            return Ok(content);
+        }
+        let content = Arc::new(self.block(at)?);
+        self.recent.keep(self.number(), at.offset, &content);
+        Ok(content)
     }
 
     /// Reads the catalog that this file ends with.

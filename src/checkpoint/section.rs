@@ -1,41 +1,64 @@
 //! Reading one section: its index on demand, its blocks one after the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::reader::{CheckpointFile, malformed};
 use crate::error::Result;
+use crate::format::Malformed;
 use crate::format::block::Entry;
 use crate::format::bytes::Reader;
 use crate::format::catalog::SectionRef;
-use crate::format::index::{self, IndexEntry};
-use crate::format::{Malformed, disk_len};
+use crate::format::index::{self, IndexEntry, IndexRef};
 
 /// A sorted run of one region's entries in a checkpoint file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Section {
     pub(crate) at: SectionRef,
     pub(crate) file: Arc<CheckpointFile>,
+    top: OnceLock<Vec<IndexEntry>>,
 }
 
 impl Section {
-    /// Reads the top of the index.
-    pub(crate) fn top(&self) -> Result<Vec<IndexEntry>> {
-        self.index(&self.at.top)
+    pub(crate) fn new(at: SectionRef, file: Arc<CheckpointFile>) -> Section {
+        Section { at, file, top: OnceLock::new() }
     }
 
-    fn index(&self, at: &index::BlockPointer) -> Result<Vec<IndexEntry>> {
-        let content = self.file.block(*at)?;
-        index::decode(&content).map_err(|why| malformed(self.file.path(), at.offset, why))
+    /// The top of the index, read once.
+    fn top(&self) -> Result<&[IndexEntry]> {
+        if let Some(top) = self.top.get() {
+            return Ok(top);
+        }
+        let content = self.file.block(self.at.top)?;
+        let top = index::decode(&content)
+            .map_err(|why| malformed(self.file.path(), self.at.top.offset, why))?;
+        Ok(self.top.get_or_init(|| top))
+    }
+
+    /// Calls `each` with the index entries of the blocks that may hold keys in a range, in order.
+    pub(crate) fn blocks_between(
+        &self,
+        lower: &[u8],
+        upper: Option<&[u8]>,
+        mut each: impl FnMut(&IndexRef<'_>),
+    ) -> Result<()> {
+        for high in overlapping(self.top()?, lower, upper) {
+            let mut low = LowCursor::read(self, high)?;
+            low.seek(self, lower)?;
+            while let Some(entry) = low.peek(self)? {
+                if upper.is_some_and(|upper| entry.first_key >= upper) {
+                    break;
+                }
+                each(&entry);
+                low.pass(self)?;
+            }
+        }
+        Ok(())
     }
 
     /// The bytes of the blocks that may hold keys in a range.
     pub(crate) fn bytes_between(&self, lower: &[u8], upper: Option<&[u8]>) -> Result<u64> {
         let mut bytes = 0;
-        for high in overlapping(&self.top()?, lower, upper) {
-            for low in overlapping(&self.index(&high.block)?, lower, upper) {
-                bytes += low.bytes;
-            }
-        }
+        self.blocks_between(lower, upper, |block| bytes += block.bytes)?;
         Ok(bytes)
     }
 }
@@ -53,14 +76,83 @@ fn overlapping<'a>(
     entries.get(from.saturating_sub(1)..to).unwrap_or_default()
 }
 
+/// Walks one block of the lower index level without unpacking it.
+#[derive(Debug, Default)]
+struct LowCursor {
+    content: Arc<Vec<u8>>,
+    offset: u64,
+    /// Where the next entry begins.
+    next: usize,
+    /// The first key of the entry before it.
+    before: Option<Vec<u8>>,
+}
+
+impl LowCursor {
+    fn read(section: &Section, high: &IndexEntry) -> Result<LowCursor> {
+        let content = section.file.recent_block(high.block)?;
+        Ok(LowCursor { content, offset: high.block.offset, next: 0, before: None })
+    }
+
+    fn decode(&self, section: &Section, at: usize) -> Result<Option<(IndexRef<'_>, usize)>> {
+        let rest = self.content.get(at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let mut from = Reader::new(rest);
+        let entry = IndexRef::decode(&mut from)
+            .map_err(|why| malformed(section.file.path(), self.offset, why))?;
+        Ok(Some((entry, at + (rest.len() - from.rest().len()))))
+    }
+
+    /// The entry it stands at.
+    fn peek(&self, section: &Section) -> Result<Option<IndexRef<'_>>> {
+        let Some((entry, _)) = self.decode(section, self.next)? else { return Ok(None) };
+        if self.before.as_deref().is_some_and(|before| before >= entry.first_key) {
+            let why = Malformed::Field("order of keys");
+            return Err(malformed(section.file.path(), self.offset, why));
+        }
+        Ok(Some(entry))
+    }
+
+    /// Goes past the entry it stands at.
+    fn pass(&mut self, section: &Section) -> Result<()> {
+        let mut before = self.before.take().unwrap_or_default();
+        if let Some((entry, next)) = self.decode(section, self.next)? {
+            before.clear();
+            before.extend_from_slice(entry.first_key);
+            self.next = next;
+        }
+        self.before = Some(before);
+        Ok(())
+    }
+
+    /// Goes to the last entry that does not begin above `key`, or stays at the first.
+    fn seek(&mut self, section: &Section, key: &[u8]) -> Result<()> {
+        let (mut at, mut found) = (self.next, self.next);
+        while let Some((entry, next)) = self.decode(section, at)? {
+            if entry.first_key > key {
+                break;
+            }
+            (found, at) = (at, next);
+        }
+        self.next = found;
+        Ok(())
+    }
+}
+
 /// Walks the entries of a section in key order.
 #[derive(Debug)]
 pub(crate) struct SectionCursor {
-    section: Section,
-    top: std::vec::IntoIter<IndexEntry>,
-    low: std::vec::IntoIter<IndexEntry>,
-    block: Vec<u8>,
+    section: Arc<Section>,
+    /// Others will read the same blocks soon.
+    shared: bool,
+    /// The next entry of the top.
+    top_next: usize,
+    low: LowCursor,
+    block: Arc<Vec<u8>>,
     block_at: u64,
+    /// Entries that the block should still have.
+    left: u64,
     /// Where the next entry begins in the block.
     next: usize,
     key: Vec<u8>,
@@ -70,25 +162,29 @@ pub(crate) struct SectionCursor {
 }
 
 impl SectionCursor {
-    /// Stands at the first entry that is not below `lower`.
-    pub(crate) fn at(section: Section, lower: &[u8]) -> Result<SectionCursor> {
+    /// Stands at the first entry that is not below `lower`. With `shared`, its blocks are kept for
+    /// others for a while.
+    pub(crate) fn at(section: &Arc<Section>, lower: &[u8], shared: bool) -> Result<SectionCursor> {
         let top = section.top()?;
-        let top = overlapping(&top, lower, None).to_vec();
+        let above = top.partition_point(|entry| entry.first_key.as_slice() <= lower);
         let mut cursor = SectionCursor {
-            section,
-            top: top.into_iter(),
-            low: Vec::new().into_iter(),
-            block: Vec::new(),
+            section: Arc::clone(section),
+            shared,
+            top_next: above.saturating_sub(1),
+            low: LowCursor::default(),
+            block: Arc::default(),
             block_at: 0,
+            left: 0,
             next: 0,
             key: Vec::new(),
             value: None,
             started: false,
             ended: false,
         };
-        if let Some(high) = cursor.top.next() {
-            let low = cursor.section.index(&high.block)?;
-            cursor.low = overlapping(&low, lower, None).to_vec().into_iter();
+        if let Some(high) = top.get(cursor.top_next) {
+            cursor.low = LowCursor::read(section, high)?;
+            cursor.low.seek(section, lower)?;
+            cursor.top_next += 1;
         }
         cursor.advance()?;
         while !cursor.ended && cursor.key.as_slice() < lower {
@@ -105,6 +201,9 @@ impl SectionCursor {
 
     pub(crate) fn advance(&mut self) -> Result<()> {
         while self.next >= self.block.len() {
+            if self.left > 0 {
+                return Err(self.malformed(Malformed::Field("count of entries")));
+            }
             if !self.next_block()? {
                 self.ended = true;
                 return Ok(());
@@ -112,13 +211,13 @@ impl SectionCursor {
         }
         let rest = self.block.get(self.next..).unwrap_or_default();
         let mut from = Reader::new(rest);
-        let entry = Entry::decode(&mut from);
-        let entry = entry.map_err(|why| malformed(self.section.file.path(), self.block_at, why))?;
+        let entry = Entry::decode(&mut from).map_err(|why| self.malformed(why))?;
         let end = self.next + (rest.len() - from.rest().len());
         if self.started && entry.key <= self.key.as_slice() {
-            let why = Malformed::Field("order of keys");
-            return Err(malformed(self.section.file.path(), self.block_at, why));
+            return Err(self.malformed(Malformed::Field("order of keys")));
         }
+        let left = self.left.checked_sub(1);
+        self.left = left.ok_or_else(|| self.malformed(Malformed::Field("count of entries")))?;
         self.value = entry.value.map(|value| end - value.len()..end);
         self.key.clear();
         self.key.extend_from_slice(entry.key);
@@ -127,20 +226,29 @@ impl SectionCursor {
         Ok(())
     }
 
+    fn malformed(&self, why: Malformed) -> crate::error::Error {
+        malformed(self.section.file.path(), self.block_at, why)
+    }
+
     fn next_block(&mut self) -> Result<bool> {
-        let low = loop {
-            if let Some(low) = self.low.next() {
-                break low;
+        let section = Arc::clone(&self.section);
+        let (pointer, entries) = loop {
+            if let Some(low) = self.low.peek(&section)? {
+                break (low.block, low.entries);
             }
-            let Some(high) = self.top.next() else { return Ok(false) };
-            self.low = self.section.index(&high.block)?.into_iter();
+            let Some(high) = section.top()?.get(self.top_next) else { return Ok(false) };
+            self.low = LowCursor::read(&section, high)?;
+            self.top_next += 1;
         };
-        self.block = self.section.file.block(low.block)?;
-        self.block_at = low.block.offset;
+        self.low.pass(&section)?;
+        self.block = if self.shared {
+            section.file.recent_block(pointer)?
+        } else {
+            Arc::new(section.file.block(pointer)?)
+        };
+        self.block_at = pointer.offset;
+        self.left = entries;
         self.next = 0;
-        if disk_len(self.block.len()) == 0 {
-            return Err(malformed(self.section.file.path(), self.block_at, Malformed::Short));
-        }
-        Ok(true)
+        if self.block.is_empty() { Err(self.malformed(Malformed::Short)) } else { Ok(true) }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         from.redundancy.lineage,
         from.number,
         from.compression,
+        from.redundancy.files.recent(),
     )?;
     let mut catalog = Catalog {
         number: from.number,

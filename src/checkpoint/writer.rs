@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cache::BlockCache;
 use super::reader::CheckpointFile;
 use crate::error::Result;
 use crate::format::block::{self, BLOCK_TARGET_BYTES, Compression, Entry};
@@ -21,6 +22,7 @@ pub(crate) struct CheckpointWriter {
     file: StoreFile,
     header: CheckpointHeader,
     compression: Compression,
+    recent: Arc<BlockCache>,
     /// Blocks that were not written yet, and where they go.
     buffer: Vec<u8>,
     written: u64,
@@ -32,12 +34,14 @@ impl CheckpointWriter {
         lineage: Lineage,
         number: CheckpointNo,
         compression: Compression,
+        recent: &Arc<BlockCache>,
     ) -> Result<CheckpointWriter> {
         Ok(CheckpointWriter {
             dir: dir.clone(),
             file: dir.create_temporary(&name::temporary(&name::checkpoint(number)))?,
             header: CheckpointHeader { lineage, number, len: 0, salt: random_u64()? },
             compression,
+            recent: Arc::clone(recent),
             buffer: vec![0; HEADER_BYTES],
             written: 0,
         })
@@ -81,7 +85,7 @@ impl CheckpointWriter {
         self.file.write(&self.header.encode(), 0)?;
         self.file.sync()?;
         let file = self.dir.publish(&name::checkpoint(self.header.number), self.file)?;
-        Ok(Arc::new(CheckpointFile::new(file, self.header)))
+        Ok(Arc::new(CheckpointFile::new(file, self.header, self.recent)))
     }
 }
 

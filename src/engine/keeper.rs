@@ -1,5 +1,7 @@
 //! The keeper: a thread that prepares segments and takes checkpoints, off the commit path.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,7 +11,8 @@ use super::{Access, Engine};
 use crate::checkpoint::policy::ReplayRate;
 use crate::commit::Pressure;
 use crate::error::{Error, ErrorKind};
-use crate::format::Lsn;
+use crate::format::catalog::Catalog;
+use crate::format::{CheckpointNo, Lsn};
 use crate::log::segment::Spare;
 use crate::log::tail::ReplayWork;
 use crate::log::writer::LogWriter;
@@ -41,17 +44,28 @@ struct Measured {
     at_checkpoint: ReplayWork,
     checkpoint_lsn: Lsn,
     checkpoints_taken: u64,
+    /// Checkpoint files that a kept catalog lists.
+    needed: BTreeSet<CheckpointNo>,
     last_error: Option<Error>,
 }
 
+fn needed(kept: &[Arc<Catalog>]) -> BTreeSet<CheckpointNo> {
+    kept.iter().flat_map(|catalog| catalog.files.keys().copied().chain([catalog.number])).collect()
+}
+
 impl Keeper {
-    pub(super) fn new(boot_budget: Duration, replayed: ReplayWork, checkpoint_lsn: Lsn) -> Keeper {
+    pub(super) fn new(
+        boot_budget: Duration,
+        replayed: ReplayWork,
+        kept: &[Arc<Catalog>],
+    ) -> Keeper {
         let measured = Measured {
             rate: ReplayRate::default(),
             replayed,
             at_checkpoint: ReplayWork::default(),
-            checkpoint_lsn,
+            checkpoint_lsn: kept.first().map_or(Lsn::ZERO, |newest| newest.lsn()),
             checkpoints_taken: 0,
+            needed: needed(kept),
             last_error: None,
         };
         Keeper {
@@ -96,13 +110,19 @@ impl Keeper {
     }
 
     /// A checkpoint holds everything up to `lsn`, where the log had grown to `work`.
-    pub(super) fn checkpointed(&self, work: ReplayWork, lsn: Lsn) {
+    pub(super) fn checkpointed(&self, work: ReplayWork, kept: &[Arc<Catalog>]) {
         let mut measured = self.measured.lock();
-        measured.checkpoint_lsn = lsn;
+        measured.checkpoint_lsn = kept.first().map_or(Lsn::ZERO, |newest| newest.lsn());
         measured.checkpoints_taken += 1;
+        measured.needed = needed(kept);
         measured.replayed = ReplayWork::default();
         measured.at_checkpoint = work;
         self.checkpoint_asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a kept checkpoint lists a file.
+    pub(super) fn needs(&self, file: CheckpointNo) -> bool {
+        self.measured.lock().needed.contains(&file)
     }
 
     pub(super) fn want_checkpoint(&self) {

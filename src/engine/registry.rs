@@ -41,6 +41,11 @@ impl Registry {
         }
     }
 
+    /// The durable regions that are declared.
+    pub(super) fn declared(&self) -> impl Iterator<Item = &Arc<RegionCore>> {
+        self.durable.values()
+    }
+
     /// A read-only store has moved on: regions that were declared before they existed may exist.
     pub(super) fn follow(&mut self, state: &State) {
         for core in self.durable.values() {
@@ -70,9 +75,10 @@ fn mismatch(name: &str, what: &str) -> Error {
 }
 
 impl Engine {
-    /// The durable region of this name; neither the writer lock nor a file is touched.
+    /// The durable region of this name; neither the writer lock nor, unless
+    /// warming is eager, a file is touched.
     pub(crate) fn declare(
-        &self,
+        self: &Arc<Engine>,
         name: &str,
         declared: &Arc<DeclaredSchema>,
     ) -> Result<Arc<RegionCore>> {
@@ -104,12 +110,14 @@ impl Engine {
         let core = Arc::new(RegionCore::new(
             name.into(),
             number,
-            self.instance,
+            self,
             self.births.next(),
             Arc::clone(declared),
             existing.is_some(),
         ));
         registry.durable.insert(Arc::clone(&core.name), Arc::clone(&core));
+        drop(registry);
+        self.warm_declared(&core);
         Ok(core)
     }
 
@@ -181,6 +189,7 @@ impl Engine {
                 durable: true,
                 declared: registry.durable.contains_key(name.as_str()),
                 len: root.len,
+                cold: root.coldness(),
                 shape: shape.map_or_else(|why| why.to_string(), |schema| schema.to_string()),
                 name,
             });
@@ -193,6 +202,7 @@ impl Engine {
             durable: true,
             declared: true,
             len: 0,
+            cold: 0,
             shape: core.declared.schema.to_string(),
         }));
         regions.extend(registry.volatile.iter().map(|(name, region)| RegionInfo {
@@ -200,6 +210,7 @@ impl Engine {
             durable: false,
             declared: true,
             len: region.len(),
+            cold: 0,
             shape: String::new(),
         }));
         regions.sort_by(|a, b| a.name.cmp(&b.name));

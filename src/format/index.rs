@@ -17,6 +17,15 @@ pub(crate) struct IndexEntry {
     pub(crate) bytes: u64,
 }
 
+/// The same, as it lies in an index block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexRef<'a> {
+    pub(crate) first_key: &'a [u8],
+    pub(crate) block: BlockPointer,
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Where a block lies in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockPointer {
@@ -42,14 +51,21 @@ impl IndexEntry {
         put_varint(to, self.entries);
         put_varint(to, self.bytes);
     }
+}
 
-    fn decode(from: &mut Reader<'_>) -> Result<IndexEntry, Malformed> {
-        Ok(IndexEntry {
-            first_key: from.bytes()?.to_vec(),
+impl<'a> IndexRef<'a> {
+    pub(crate) fn decode(from: &mut Reader<'a>) -> Result<IndexRef<'a>, Malformed> {
+        Ok(IndexRef {
+            first_key: from.bytes()?,
             block: BlockPointer::decode(from)?,
             entries: from.varint()?,
             bytes: from.varint()?,
         })
+    }
+
+    fn to_entry(self) -> IndexEntry {
+        let IndexRef { first_key, block, entries, bytes } = self;
+        IndexEntry { first_key: first_key.to_vec(), block, entries, bytes }
     }
 }
 
@@ -58,7 +74,7 @@ pub(crate) fn decode(content: &[u8]) -> Result<Vec<IndexEntry>, Malformed> {
     let mut from = Reader::new(content);
     let mut entries: Vec<IndexEntry> = Vec::new();
     while !from.is_empty() {
-        let entry = IndexEntry::decode(&mut from)?;
+        let entry = IndexRef::decode(&mut from)?.to_entry();
         if entries.last().is_some_and(|last| last.first_key >= entry.first_key) {
             return Err(Malformed::Field("order of keys"));
         }

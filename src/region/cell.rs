@@ -95,6 +95,14 @@ impl<T: Value> DurableCell<T> {
         self.map.get(at, &())
     }
 
+    /// Reads the value, if it is not in memory yet.
+    ///
+    /// # Errors
+    /// As [`DurableMap::warm`].
+    pub fn warm(&self) -> Result<()> {
+        self.map.warm()
+    }
+
     /// Sets the value; returns the one before.
     ///
     /// # Errors

@@ -24,8 +24,9 @@ use crate::view::Readable;
 /// It is read at a [`View`](crate::View) or in a [`Transaction`], and changed in a transaction. A
 /// clone is the same region. It does not keep the store open.
 ///
-/// The first touch of entries that are not in memory reads them, also inside a transaction, since
-/// an insert must know whether it replaces.
+/// The first touch of entries that are not in memory reads them, a block or so, also inside a
+/// transaction, since an insert must know whether it replaces. Threads in the background read ahead
+/// ([`Options::warming`](crate::Options::warming)), and [`warm`](Self::warm) waits for all of it.
 ///
 /// ```
 /// use rocstate::{DurableMap, Store};
@@ -193,6 +194,25 @@ impl<K: Key, V: Value> DurableMap<K, V> {
             )
         };
         Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
+    }
+
+    /// Reads everything that is not in memory yet, with the help of the threads that warm in the
+    /// background, and waits until it is there.
+    ///
+    /// # Errors
+    /// `Damaged` or `Io`: the first range that could not be read; all others are in memory then.
+    /// `Stale`: the region was removed. `Closed`: the store was.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let store = rocstate::Store::open(dir.path())?;
+    /// let map: rocstate::DurableMap<u8, u8> = store.durable_map("map")?;
+    /// map.warm()?;
+    /// assert_eq!(store.regions()[0].cold, 0);
+    /// # Ok::<(), rocstate::Error>(())
+    /// ```
+    pub fn warm(&self) -> Result<()> {
+        self.core.warm()
     }
 
     /// Inserts or replaces; returns the value that was there, if it could be read by its type.

@@ -1,27 +1,29 @@
 //! What the handles of a durable region share: its name, number, generation and types.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::generation::Generation;
 use super::key::Key;
 use super::schema::Declared;
 use super::{Value, sealed};
+use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 use crate::state::State;
 use crate::tree::Tree;
 use crate::view::sealed::{Readable, Snapshot};
 
+pub(crate) use super::cold::ColdRange;
 pub(crate) use super::schema::{Declared as DeclaredSchema, check as check_schema};
-pub(crate) use super::stored::{LayerSource, Stored};
+pub(crate) use super::stored::Stored;
+pub(crate) use super::warm::{AsState, Warmer};
 
 /// A region's tree as its types see it.
 pub(crate) type RegionTree<K, V> = Tree<K, Stored<V>>;
 
 /// One declared durable region of one open.
-#[derive(Debug)]
 pub(crate) struct RegionCore {
     pub(crate) name: Arc<str>,
     number: AtomicU64,
@@ -29,17 +31,25 @@ pub(crate) struct RegionCore {
     pub(crate) instance: u64,
     pub(crate) generation: Generation,
     pub(crate) declared: Arc<Declared>,
+    pub(crate) warmer: Box<dyn Warmer>,
+    engine: Weak<Engine>,
     /// A commit that creates it has an LSN, or it was there at boot.
     pub(crate) created: AtomicBool,
     /// A commit that removes it has an LSN.
     pub(crate) removed: AtomicBool,
 }
 
+impl std::fmt::Debug for RegionCore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegionCore").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl RegionCore {
     pub(crate) fn new(
         name: Arc<str>,
         number: RegionNo,
-        instance: u64,
+        engine: &Arc<Engine>,
         generation: Generation,
         declared: Arc<Declared>,
         created: bool,
@@ -47,12 +57,22 @@ impl RegionCore {
         RegionCore {
             name,
             number: AtomicU64::new(number.0),
-            instance,
+            instance: engine.instance,
             generation,
+            warmer: (declared.warmer)(),
             declared,
+            engine: Arc::downgrade(engine),
             created: AtomicBool::new(created),
             removed: AtomicBool::new(false),
         }
+    }
+
+    /// Reads all of it into memory.
+    pub(crate) fn warm(self: &Arc<Self>) -> Result<()> {
+        if self.is_removed() {
+            return Err(self.stale());
+        }
+        self.engine.upgrade().map_or_else(|| Err(Error::closed()), |engine| engine.warm(self))
     }
 
     pub(crate) fn number(&self) -> RegionNo {
@@ -154,6 +174,8 @@ pub(crate) trait WorkingTree: Send + Sync {
     fn duplicate(&self) -> Box<dyn WorkingTree>;
     fn freeze(self: Box<Self>) -> Arc<dyn Any + Send + Sync>;
     fn len(&self) -> usize;
+    /// Whether ranges of it may be cold.
+    fn was_cold(&self) -> bool;
 }
 
 impl<K: Key, V: Value> WorkingTree for RegionTree<K, V> {
@@ -175,5 +197,9 @@ impl<K: Key, V: Value> WorkingTree for RegionTree<K, V> {
 
     fn len(&self) -> usize {
         Tree::len(self)
+    }
+
+    fn was_cold(&self) -> bool {
+        Tree::was_cold(self)
     }
 }

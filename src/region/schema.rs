@@ -10,6 +10,7 @@ use super::Value;
 use super::key::Key;
 use super::stored::check_sample;
 use super::trace::{Untraceable, trace};
+use super::warm::{TypedWarmer, Warmer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shape::{RegionClass, Schema, ValueShape};
 
@@ -20,6 +21,7 @@ pub(crate) struct Declared {
     pub(crate) encoded: Vec<u8>,
     /// The Rust types of key and value.
     pub(crate) types: TypeId,
+    pub(crate) warmer: fn() -> Box<dyn Warmer>,
     /// The shape of the value is unknown, so each one is read back when it is inserted.
     pub(crate) read_back: bool,
 }
@@ -41,7 +43,9 @@ fn declare<K: Key, V: Value>(class: RegionClass, types: TypeId) -> Result<Arc<De
     let value = shape::<V>()?;
     let read_back = value.is_none();
     let schema = Schema { class, key: K::shape(), value };
-    let declared = Arc::new(Declared { encoded: schema.encode(), schema, types, read_back });
+    let warmer = || Box::new(TypedWarmer::<K, V>::default()) as Box<dyn Warmer>;
+    let encoded = schema.encode();
+    let declared = Arc::new(Declared { schema, encoded, types, warmer, read_back });
     KNOWN.lock().insert(types, Arc::clone(&declared));
     Ok(declared)
 }

@@ -4,18 +4,23 @@ use std::sync::Arc;
 
 use super::Value;
 use super::checked::Checked;
-use super::key::{Key, decode_whole};
-use crate::checkpoint::layers::Layers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::VALUE_BYTES_MAX;
-use crate::state::{ColdRegion, RegionMeta};
-use crate::tree::Source;
 
 /// A value as the tree keeps it. One that does not decode fails for itself, not for its
 /// neighbours, and its bytes are kept where they are.
 pub(crate) enum Stored<V> {
     Value(V),
     Undecodable(Box<str>),
+}
+
+impl<V: Value> Stored<V> {
+    pub(super) fn decode(bytes: &[u8]) -> Stored<V> {
+        match postcard::from_bytes(bytes) {
+            Ok(value) => Stored::Value(value),
+            Err(why) => Stored::Undecodable(why.to_string().into()),
+        }
+    }
 }
 
 impl<V> Stored<V> {
@@ -111,58 +116,5 @@ impl postcard::ser_flavors::Flavor for VecFlavor<'_> {
 
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
-    }
-}
-
-/// The typed entries of a region that lies on disk.
-pub(crate) struct LayerSource {
-    pub(crate) cold: ColdRegion,
-    pub(crate) meta: Arc<RegionMeta>,
-    /// How many entries the catalog and the tail say there are.
-    pub(crate) len: usize,
-}
-
-impl LayerSource {
-    fn read<K: Key, V: Value>(&self, layers: &Layers) -> Result<Entries<K, V>> {
-        let mut entries = Vec::new();
-        layers.for_each(|key, value| {
-            let key = decode_whole(key)?;
-            let stored = match postcard::from_bytes::<V>(value) {
-                Ok(value) => Stored::Value(value),
-                Err(why) => Stored::Undecodable(why.to_string().into()),
-            };
-            entries.push((key, Arc::new(stored)));
-            Ok(())
-        })?;
-        if entries.len() == self.len {
-            return Ok(entries);
-        }
-        let what = format!(
-            "the region has {} entries and should have {}; restore the store from a copy",
-            entries.len(),
-            self.len
-        );
-        Err(Error::new(ErrorKind::Damaged, what))
-    }
-
-    /// By way of an older checkpoint and the log since.
-    fn heal<K: Key, V: Value>(&self, damage: &Error) -> Option<Entries<K, V>> {
-        let mut alternatives = self.cold.redundancy.get()?.alternatives(self.meta.number);
-        let entries = alternatives.find_map(|layers| self.read(&layers).ok())?;
-        self.cold.healed.note(damage);
-        Some(entries)
-    }
-}
-
-type Entries<K, V> = Vec<(K, Arc<Stored<V>>)>;
-
-impl<K: Key, V: Value> Source<K, Stored<V>> for LayerSource {
-    fn load(&self) -> Result<Entries<K, V>> {
-        self.read(&self.cold.layers)
-            .or_else(|error| match error.kind() {
-                ErrorKind::Damaged => self.heal(&error).ok_or(error),
-                _ => Err(error),
-            })
-            .map_err(|error| error.in_region(&self.meta.name))
     }
 }

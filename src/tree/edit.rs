@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::Tree;
-use super::node::{FAN_IN, FAN_OUT, Inner, Leaf, Node, hot};
+use super::node::{FAN_IN, FAN_OUT, Hot, Inner, Leaf, Node, own};
 use crate::error::Result;
 
 /// What an insert into a node came to.
@@ -25,7 +25,7 @@ impl<K: Clone, V> Tree<K, V> {
         if let Some((bound, right)) = split {
             let left = std::mem::replace(&mut self.root, Arc::new(Node::empty()));
             let inner = Inner { bounds: vec![bound], children: vec![left, right] };
-            self.root = Arc::new(Node::Inner(inner));
+            self.root = Arc::new(Node::Hot(Hot::Inner(inner)));
         }
         if old.is_none() {
             self.len += 1;
@@ -53,20 +53,18 @@ impl<K: Clone, V> Tree<K, V> {
         }
         let mut node = &mut self.root;
         loop {
-            make_hot(node)?;
-            match Arc::make_mut(node) {
-                Node::Inner(inner) => {
+            match own(node)? {
+                Hot::Inner(inner) => {
                     let child = inner.child_for(&probe);
                     match inner.children.get_mut(child) {
                         Some(child) => node = child,
                         None => return Ok(None),
                     }
                 }
-                Node::Leaf(leaf) => {
+                Hot::Leaf(leaf) => {
                     let found = leaf.find(&probe).ok();
                     return Ok(found.and_then(|at| leaf.values.get_mut(at)));
                 }
-                Node::Cold(_) => return Ok(None),
             }
         }
     }
@@ -81,8 +79,8 @@ impl<K: Clone, V> Tree<K, V> {
             self.len -= 1;
         }
         // A root with one child gives way to it.
-        let only = match &*self.root {
-            Node::Inner(inner) if inner.children.len() == 1 => inner.children.first().cloned(),
+        let only = match self.root.in_memory() {
+            Some(Hot::Inner(inner)) if inner.children.len() == 1 => inner.children.first().cloned(),
             _ => None,
         };
         if let Some(only) = only {
@@ -92,24 +90,14 @@ impl<K: Clone, V> Tree<K, V> {
     }
 }
 
-/// Puts what a cold node holds in its place.
-fn make_hot<K: Clone, V>(node: &mut Arc<Node<K, V>>) -> Result<()> {
-    if matches!(**node, Node::Cold(_)) {
-        let loaded = Arc::clone(hot(node)?);
-        *node = loaded;
-    }
-    Ok(())
-}
-
 fn insert<K: Clone + Ord, V>(
     node: &mut Arc<Node<K, V>>,
     key: K,
     value: Arc<V>,
 ) -> Result<Inserted<K, V>> {
-    make_hot(node)?;
-    match Arc::make_mut(node) {
-        Node::Leaf(leaf) => Ok(insert_into_leaf(leaf, key, value)),
-        Node::Inner(inner) => {
+    match own(node)? {
+        Hot::Leaf(leaf) => Ok(insert_into_leaf(leaf, key, value)),
+        Hot::Inner(inner) => {
             let at = inner.child_for(|bound| key.cmp(bound));
             let Some(child) = inner.children.get_mut(at) else {
                 return Ok(Inserted { old: None, split: None });
@@ -120,7 +108,6 @@ fn insert<K: Clone + Ord, V>(
             inner.children.insert(at + 1, right);
             Ok(Inserted { old, split: split_inner(inner) })
         }
-        Node::Cold(_) => Ok(Inserted { old: None, split: None }),
     }
 }
 
@@ -147,7 +134,7 @@ fn insert_into_leaf<K: Clone + Ord, V>(
             let split = keys
                 .first()
                 .cloned()
-                .map(|bound| (bound, Arc::new(Node::Leaf(Leaf { keys, values }))));
+                .map(|bound| (bound, Arc::new(Node::Hot(Hot::Leaf(Leaf { keys, values })))));
             Inserted { old: None, split }
         }
     }
@@ -161,66 +148,65 @@ fn split_inner<K, V>(inner: &mut Inner<K, V>) -> Option<(K, Arc<Node<K, V>>)> {
     let children = inner.children.split_off(middle);
     let bounds = inner.bounds.split_off(middle);
     let bound = inner.bounds.pop()?;
-    Some((bound, Arc::new(Node::Inner(Inner { bounds, children }))))
+    Some((bound, Arc::new(Node::Hot(Hot::Inner(Inner { bounds, children })))))
 }
 
 fn remove<K: Clone, V>(
     node: &mut Arc<Node<K, V>>,
     probe: &impl Fn(&K) -> Ordering,
 ) -> Result<Option<(K, Arc<V>)>> {
-    make_hot(node)?;
-    match Arc::make_mut(node) {
-        Node::Leaf(leaf) => {
+    match own(node)? {
+        Hot::Leaf(leaf) => {
             Ok(leaf.find(probe).ok().map(|at| (leaf.keys.remove(at), leaf.values.remove(at))))
         }
-        Node::Inner(inner) => {
+        Hot::Inner(inner) => {
             let at = inner.child_for(probe);
             let Some(child) = inner.children.get_mut(at) else { return Ok(None) };
             let removed = remove(child, probe)?;
             if child.width() < FAN_IN {
-                widen(inner, at);
+                widen(inner, at)?;
             }
             Ok(removed)
         }
-        Node::Cold(_) => Ok(None),
     }
 }
 
 /// Joins a narrow child with a neighbour, or takes it away if it is empty.
-fn widen<K: Clone, V>(inner: &mut Inner<K, V>, at: usize) {
+fn widen<K: Clone, V>(inner: &mut Inner<K, V>, at: usize) -> Result<()> {
     let empty = inner.children.get(at).is_some_and(|child| child.width() == 0);
     if empty && inner.children.len() > 1 {
         inner.children.remove(at);
         inner.bounds.remove(at.saturating_sub(1));
-        return;
+        return Ok(());
     }
     let left = if at + 1 < inner.children.len() { at } else { at.saturating_sub(1) };
     let (Some(a), Some(b)) = (inner.children.get(left), inner.children.get(left + 1)) else {
-        return;
+        return Ok(());
     };
-    let joinable = match (&**a, &**b) {
-        (Node::Leaf(_), Node::Leaf(_)) | (Node::Inner(_), Node::Inner(_)) => {
+    let joinable = match (a.in_memory(), b.in_memory()) {
+        (Some(Hot::Leaf(_)), Some(Hot::Leaf(_))) | (Some(Hot::Inner(_)), Some(Hot::Inner(_))) => {
             a.width() + b.width() <= FAN_OUT
         }
         _ => false,
     };
     if !joinable {
-        return;
+        return Ok(());
     }
-    let right = inner.children.remove(left + 1);
+    let mut right = inner.children.remove(left + 1);
     let bound = inner.bounds.remove(left);
-    let right = Arc::try_unwrap(right).unwrap_or_else(|shared| (*shared).clone());
-    let Some(joined) = inner.children.get_mut(left) else { return };
-    match (Arc::make_mut(joined), right) {
-        (Node::Leaf(a), Node::Leaf(b)) => {
+    let right = std::mem::replace(own(&mut right)?, Hot::empty());
+    let Some(joined) = inner.children.get_mut(left) else { return Ok(()) };
+    match (own(joined)?, right) {
+        (Hot::Leaf(a), Hot::Leaf(b)) => {
             a.keys.extend(b.keys);
             a.values.extend(b.values);
         }
-        (Node::Inner(a), Node::Inner(b)) => {
+        (Hot::Inner(a), Hot::Inner(b)) => {
             a.bounds.push(bound);
             a.bounds.extend(b.bounds);
             a.children.extend(b.children);
         }
         _ => {}
     }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use super::node::Node;
+use super::node::{Hot, Node};
 
 /// Trees with fewer entries are freed where they are dropped.
 pub(super) const WORTH_BURYING: usize = 4096;
@@ -51,10 +51,8 @@ impl<K: Send + Sync, V: Send + Sync> Remains for Arc<Node<K, V>> {
         let mut open = vec![*self];
         let mut freed = 0;
         while let Some(node) = open.pop() {
-            match Arc::into_inner(node) {
-                Some(Node::Inner(inner)) => open.extend(inner.children),
-                Some(Node::Cold(cold)) => open.extend(cold.into_loaded()),
-                Some(Node::Leaf(_)) | None => {}
+            if let Some(Hot::Inner(inner)) = Arc::into_inner(node).and_then(Node::into_memory) {
+                open.extend(inner.children);
             }
             freed += 1;
             if freed == NODES_PER_STEP {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::node::{Inner, Leaf, Node, hot};
+use super::node::{Ahead, Hot, Inner, Leaf, Node, hot_ahead};
 use crate::error::{Error, Result};
 
 /// The entries between two places. After an error it ends.
 pub(crate) struct Iter<'a, K, V> {
     state: State<'a, K, V>,
+    /// What the loads of cold ranges on the way leave for each other.
+    ahead: Ahead,
 }
 
 enum State<'a, K, V> {
@@ -25,29 +27,32 @@ struct Position<'a, K, V> {
 
 impl<'a, K: Clone, V> Position<'a, K, V> {
     /// The place after all keys for which `before` holds; it holds for a prefix of all keys.
-    fn seek(root: &'a Arc<Node<K, V>>, before: &dyn Fn(&K) -> bool) -> Result<Option<Self>> {
+    fn seek(
+        root: &'a Node<K, V>,
+        before: &dyn Fn(&K) -> bool,
+        ahead: &mut Ahead,
+    ) -> Result<Option<Self>> {
         let mut path = Vec::new();
-        let mut node = hot(root)?;
+        let mut node = root;
         loop {
-            match &**node {
-                Node::Inner(inner) => {
+            match hot_ahead(node, ahead)? {
+                Hot::Inner(inner) => {
                     let at = inner.bounds.partition_point(before);
                     path.push((inner, at));
                     let Some(child) = inner.children.get(at) else { return Ok(None) };
-                    node = hot(child)?;
+                    node = child;
                 }
-                Node::Leaf(leaf) => {
+                Hot::Leaf(leaf) => {
                     let at = leaf.keys.partition_point(before);
                     return Ok(Some(Position { path, leaf, at }));
                 }
-                Node::Cold(_) => return Ok(None),
             }
         }
     }
 
     /// Goes to the beginning of the next leaf, or to the end of the one before; `false` where
     /// there is none.
-    fn turn(&mut self, forward: bool) -> Result<bool> {
+    fn turn(&mut self, forward: bool, ahead: &mut Ahead) -> Result<bool> {
         while let Some((inner, at)) = self.path.pop() {
             let next = if forward { Some(at + 1) } else { at.checked_sub(1) };
             let Some((next, child)) =
@@ -56,27 +61,26 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                 continue;
             };
             self.path.push((inner, next));
-            return self.descend(child, forward);
+            return self.descend(child, forward, ahead);
         }
         Ok(false)
     }
 
-    fn descend(&mut self, child: &'a Arc<Node<K, V>>, forward: bool) -> Result<bool> {
-        let mut node = hot(child)?;
+    fn descend(&mut self, child: &'a Node<K, V>, forward: bool, ahead: &mut Ahead) -> Result<bool> {
+        let mut node = child;
         loop {
-            match &**node {
-                Node::Inner(inner) => {
+            match hot_ahead(node, ahead)? {
+                Hot::Inner(inner) => {
                     let at = if forward { 0 } else { inner.children.len() - 1 };
                     self.path.push((inner, at));
                     let Some(child) = inner.children.get(at) else { return Ok(false) };
-                    node = hot(child)?;
+                    node = child;
                 }
-                Node::Leaf(leaf) => {
+                Hot::Leaf(leaf) => {
                     self.leaf = leaf;
                     self.at = if forward { 0 } else { leaf.keys.len() };
                     return Ok(true);
                 }
-                Node::Cold(_) => return Ok(false),
             }
         }
     }
@@ -88,12 +92,13 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 
 impl<'a, K: Clone, V> Iter<'a, K, V> {
     pub(super) fn new(
-        root: &'a Arc<Node<K, V>>,
+        root: &'a Node<K, V>,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
     ) -> Self {
-        let state = State::between(root, before_first, before_end).unwrap_or_else(State::Failed);
-        Iter { state }
+        let mut ahead = Ahead::default();
+        let state = State::between(root, before_first, before_end, &mut ahead);
+        Iter { state: state.unwrap_or_else(State::Failed), ahead }
     }
 
     fn step(&mut self, forward: bool) -> Option<Result<(&'a K, &'a Arc<V>)>> {
@@ -116,7 +121,8 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
             if let Some(entry) = entry {
                 return Some(Ok(entry));
             }
-            match if forward { front.turn(true) } else { back.turn(false) } {
+            let ahead = &mut self.ahead;
+            match if forward { front.turn(true, ahead) } else { back.turn(false, ahead) } {
                 Ok(true) => {}
                 Ok(false) => {
                     self.state = State::Ended;
@@ -133,21 +139,22 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
 
 impl<'a, K: Clone, V> State<'a, K, V> {
     fn between(
-        root: &'a Arc<Node<K, V>>,
+        root: &'a Node<K, V>,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
+        ahead: &mut Ahead,
     ) -> Result<Self> {
-        let Some(mut front) = Position::seek(root, before_first)? else {
+        let Some(mut front) = Position::seek(root, before_first, ahead)? else {
             return Ok(State::Ended);
         };
         while front.entry(front.at).is_none() {
-            if !front.turn(true)? {
+            if !front.turn(true, ahead)? {
                 return Ok(State::Ended);
             }
         }
         // An inverted range is empty: its first entry is already beyond its end.
         let inside = front.entry(front.at).is_some_and(|(key, _)| before_end(key));
-        match Position::seek(root, before_end)? {
+        match Position::seek(root, before_end, &mut Ahead::default())? {
             Some(back) if inside => Ok(State::Between { front, back }),
             _ => Ok(State::Ended),
         }

@@ -63,33 +63,122 @@ proptest! {
     }
 }
 
-struct Counted(AtomicUsize);
+/// A thousand entries, cold, divided into ranges of about a hundred; the first load fails.
+struct Thousand {
+    loads: AtomicUsize,
+    fails: AtomicUsize,
+}
 
-impl Source<u16, u32> for Arc<Counted> {
-    fn load(&self) -> Result<Vec<(u16, Arc<u32>)>> {
-        if self.0.fetch_add(1, Atomic::SeqCst) == 0 {
+struct Part(Arc<Thousand>, std::ops::Range<u16>);
+
+impl Source<u16, u32> for Part {
+    fn load(&self, _: &mut Ahead) -> Result<Loaded<u16, u32>> {
+        let Part(all, range) = self;
+        if all.fails.fetch_sub(1, Atomic::SeqCst) == 1 {
             return Err(Error::new(crate::ErrorKind::Io, "the first touch fails"));
         }
-        Ok((0..1000).map(|key| (key, Arc::new(u32::from(key)))).collect())
+        if self.divides() {
+            let parts = range.clone().step_by(100).map(|first| {
+                let part = Part(Arc::clone(all), first..(first + 100).min(range.end));
+                (Some(first), Box::new(part) as Box<dyn Source<u16, u32>>)
+            });
+            return Ok(Loaded::Ranges(parts.collect()));
+        }
+        all.loads.fetch_add(1, Atomic::SeqCst);
+        Ok(Loaded::Entries(range.clone().map(|key| (key, Arc::new(u32::from(key)))).collect()))
+    }
+
+    fn divides(&self) -> bool {
+        self.1.len() > 100
     }
 }
 
 use crate::error::Error;
 
+fn thousand(fails: usize) -> (Arc<Thousand>, Tree<u16, u32>) {
+    let all = Arc::new(Thousand { loads: AtomicUsize::new(0), fails: AtomicUsize::new(fails) });
+    let tree = Tree::cold(Box::new(Part(Arc::clone(&all), 0..1000)), 1000, Graveyard::none());
+    (all, tree)
+}
+
 #[test]
-fn a_cold_tree_is_loaded_once_and_a_failed_touch_changes_nothing() {
-    let loads = Arc::new(Counted(AtomicUsize::new(0)));
-    let mut tree = Tree::cold(Box::new(Arc::clone(&loads)), 1000, Graveyard::none());
-    let view = tree.clone();
-    assert!(tree.insert(2000, Arc::new(1)).is_err());
-    assert_eq!(tree.len(), 1000);
-    tree.insert(2000, Arc::new(1)).unwrap();
-    tree.remove(|k| 5.cmp(k)).unwrap();
-    assert_eq!(tree.len(), 1000);
-    assert_eq!(view.iter().count(), 1000);
-    assert_eq!(**view.get(|k| 5.cmp(k)).unwrap().unwrap(), 5);
-    assert!(tree.get(|k| 5.cmp(k)).unwrap().is_none());
-    assert_eq!(loads.0.load(Atomic::SeqCst), 2);
+fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
+    for fails in [1, 2] {
+        let (all, mut tree) = thousand(fails);
+        let view = tree.clone();
+        assert!(tree.insert(505, Arc::new(1)).is_err());
+        assert_eq!(tree.len(), 1000);
+        assert!(tree.insert(505, Arc::new(1)).unwrap().is_some());
+        tree.remove(|k| 501.cmp(k)).unwrap();
+        assert_eq!(tree.len(), 999);
+        assert_eq!(all.loads.load(Atomic::SeqCst), 1, "one range was touched");
+        assert_eq!(**view.get(|k| 501.cmp(k)).unwrap().unwrap(), 501);
+        assert_eq!(**view.get(|k| 505.cmp(k)).unwrap().unwrap(), 505);
+        assert!(tree.get(|k| 501.cmp(k)).unwrap().is_none());
+        assert_eq!(all.loads.load(Atomic::SeqCst), 1, "views share what was loaded");
+        assert_eq!(view.iter().count(), 1000);
+        assert_eq!(tree.iter().rev().count(), 999);
+        assert_eq!(all.loads.load(Atomic::SeqCst), 10);
+    }
+}
+
+#[test]
+fn warming_loads_every_range_once_from_the_end_on() {
+    let (all, mut tree) = thousand(0);
+    tree.insert(250, Arc::new(1)).unwrap();
+    tree.remove(|k| 999.cmp(k)).unwrap();
+    let mut warming = WarmPosition::default();
+    let mut fails = |error: Error| panic!("{error}");
+    let mut steps = 0;
+    while let Some(claim) = tree.claim(&mut warming, &mut fails) {
+        claim.load(|done| {
+            done.unwrap();
+            steps += 1;
+            true
+        });
+    }
+    assert_eq!((steps, all.loads.load(Atomic::SeqCst)), (8, 10));
+    assert_eq!(tree.iter().count(), 999);
+    assert_eq!(all.loads.load(Atomic::SeqCst), 10);
+}
+
+proptest! {
+    #[test]
+    fn a_cold_tree_is_a_hot_one(
+        operations in prop::collection::vec((0u8..6, 0u16..1100, any::<u32>()), 0..300),
+    ) {
+        let (_, mut tree) = thousand(0);
+        let mut model: BTreeMap<u16, u32> = (0..1000).map(|key| (key, u32::from(key))).collect();
+        let mut older = Vec::new();
+        let mut warming = WarmPosition::default();
+        for (what, key, value) in operations {
+            match what {
+                0 | 1 => {
+                    let old = tree.insert(key, Arc::new(value)).unwrap().map(|old| *old);
+                    prop_assert_eq!(old, model.insert(key, value));
+                }
+                2 | 3 => {
+                    // A stretch, so that leaves and whole ranges become empty.
+                    for key in key..key + 60 {
+                        let old = tree.remove(|k| key.cmp(k)).unwrap().map(|(_, old)| *old);
+                        prop_assert_eq!(old, model.remove(&key));
+                    }
+                }
+                4 => older.push((tree.clone(), model.clone())),
+                _ => {
+                    let claim = tree.claim(&mut warming, &mut |error| panic!("{error}"));
+                    let mut left = 3;
+                    if let Some(claim) = claim {
+                        claim.load(|_| { left -= 1; left > 0 });
+                    }
+                }
+            }
+        }
+        older.push((tree, model));
+        for (tree, model) in &older {
+            same(tree, model);
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,154 @@
+//! Reading cold regions ahead of those who will ask: on threads of its own and by whoever waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Engine, spawn};
+use crate::error::{Error, Result};
+use crate::options::Warming;
+use crate::region::handle::{AsState, RegionCore};
+use crate::report::Warmth;
+use crate::state::State;
+
+/// More threads than this gain nothing: they wait for memory.
+const THREADS_MAX: usize = 8;
+
+/// The regions that are to be warmed, and the threads that do it.
+#[derive(Debug, Default)]
+pub(super) struct WarmQueue {
+    work: Mutex<Work>,
+    wake: Condvar,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    regions: VecDeque<Arc<RegionCore>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl WarmQueue {
+    /// Ends the threads; a range that is being loaded is loaded to its end.
+    pub(super) fn close(&self) {
+        let mut work = self.work.lock();
+        self.closed.store(true, Ordering::Release);
+        let threads = std::mem::take(&mut work.threads);
+        self.wake.notify_all();
+        drop(work);
+        for thread in threads {
+            // A thread never joins itself: it may hold what keeps the store open for a moment.
+            if thread.thread().id() != std::thread::current().id() {
+                thread.join().ok();
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+impl AsState for Engine {
+    fn newest(&self) -> Arc<State> {
+        self.visible()
+    }
+}
+
+impl Engine {
+    /// Does for a region that was just declared what the options say.
+    pub(super) fn warm_declared(self: &Arc<Engine>, core: &Arc<RegionCore>) {
+        if self.coldness(core) == 0 {
+            return;
+        }
+        match self.options.warming {
+            Warming::OnDemand => {}
+            // Without a thread, first touches do its work.
+            Warming::Background => drop(self.warm_in_background(core)),
+            // What cannot be read is an error for whoever needs it.
+            Warming::Eager => drop(self.warm(core)),
+        }
+    }
+
+    /// Reads what is cold of a region, together with the threads, and waits for them.
+    pub(crate) fn warm(self: &Arc<Engine>, core: &Arc<RegionCore>) -> Result<()> {
+        if !core.warmer.failures().is_empty() {
+            core.warmer.restart();
+        }
+        if self.coldness(core) > 0 {
+            self.warm_in_background(core)?;
+        }
+        while self.warm_step(core) {}
+        let outcome = core.warmer.wait();
+        if self.warming.is_closed() { Err(Error::closed()) } else { outcome }
+    }
+
+    /// Read-only stores moved on: what was warm may be cold again.
+    pub(super) fn warm_again(self: &Arc<Engine>, cores: &[Arc<RegionCore>]) {
+        for core in cores {
+            core.warmer.restart();
+            self.warm_declared(core);
+        }
+    }
+
+    /// The entries of a region that are on disk only.
+    pub(super) fn coldness(&self, core: &RegionCore) -> usize {
+        let visible = self.visible();
+        let root = visible.region(core.number()).ok().flatten();
+        root.map_or(0, |root| root.coldness())
+    }
+
+    fn warm_in_background(self: &Arc<Engine>, core: &Arc<RegionCore>) -> Result<()> {
+        let mut work = self.warming.work.lock();
+        if self.warming.is_closed() {
+            return Ok(());
+        }
+        if !work.regions.iter().any(|known| Arc::ptr_eq(known, core)) {
+            work.regions.push_back(Arc::clone(core));
+        }
+        if work.threads.is_empty() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            for _ in 0..(cores - 1).clamp(1, THREADS_MAX) {
+                let engine = Arc::clone(self);
+                work.threads.push(spawn("rocstate-warmer", move || engine.run_warmer())?);
+            }
+        }
+        self.warming.wake.notify_all();
+        Ok(())
+    }
+
+    fn run_warmer(&self) {
+        let mut work = self.warming.work.lock();
+        while !self.warming.is_closed() {
+            let Some(core) = work.regions.front().cloned() else {
+                self.warming.wake.wait(&mut work);
+                continue;
+            };
+            drop(work);
+            let more = self.warm_step(&core);
+            work = self.warming.work.lock();
+            if !more {
+                work.regions.retain(|other| !Arc::ptr_eq(other, &core));
+            }
+        }
+    }
+
+    /// Loads a few ranges; `false` when none are left to take.
+    fn warm_step(&self, core: &RegionCore) -> bool {
+        let go_on = || {
+            // Whoever was asked for something goes first.
+            std::thread::yield_now();
+            !self.warming.is_closed() && !core.is_removed()
+        };
+        let more = go_on() && core.warmer.step(core.number(), self, &go_on);
+        let visible = self.visible();
+        if let Some(root) = visible.region(core.number()).ok().flatten() {
+            let (cold, entries) = (root.coldness(), root.warmth.entries);
+            self.options.warmed(&Warmth { region: &core.name, warm: entries - cold, entries });
+        }
+        more
+    }
+}

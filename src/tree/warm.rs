@@ -1,0 +1,101 @@
+//! Loading the cold ranges of a tree in steps, from its end to its beginning.
+//!
+//! A reader that walks everything begins at the beginning: so the two meet in the middle and do the
+//! work once, together. And where keys ascend with time, the newest ones are warm first.
+
+use std::sync::Arc;
+
+use super::Tree;
+use super::node::{Ahead, Hot, Node, hot, hot_ahead};
+use crate::error::{Error, Result};
+
+/// How many ranges are claimed at a time: some milliseconds of work.
+const RANGES_PER_CLAIM: usize = 32;
+
+/// How far a tree was warmed; every range from there on was claimed by somebody.
+pub(crate) enum WarmPosition<K> {
+    Before(Option<K>),
+    Ended,
+}
+
+impl<K> Default for WarmPosition<K> {
+    fn default() -> Self {
+        WarmPosition::Before(None)
+    }
+}
+
+/// Ranges that one thread loads.
+pub(crate) struct Claim<K, V>(Vec<Arc<Node<K, V>>>);
+
+impl<K: Clone + Ord, V> Tree<K, V> {
+    /// Takes the next cold ranges; `None` when there are no more. A range that would have to be
+    /// divided and cannot be read is passed over, and `failed` told why.
+    pub(crate) fn claim(
+        &self,
+        position: &mut WarmPosition<K>,
+        failed: &mut dyn FnMut(Error),
+    ) -> Option<Claim<K, V>> {
+        let WarmPosition::Before(before) = position else { return None };
+        let mut walk = Walk { before: before.as_ref(), claimed: Vec::new(), lowest: None, failed };
+        walk.visit(&self.root, None);
+        let Walk { mut claimed, lowest, .. } = walk;
+        *position = match lowest {
+            Some(lowest) if claimed.len() == RANGES_PER_CLAIM => WarmPosition::Before(Some(lowest)),
+            _ => WarmPosition::Ended,
+        };
+        claimed.reverse();
+        (!claimed.is_empty()).then_some(Claim(claimed))
+    }
+}
+
+impl<K: Clone, V> Claim<K, V> {
+    /// Loads what was claimed, and asks between two ranges whether to go on.
+    pub(crate) fn load(&self, mut go_on: impl FnMut(Result<()>) -> bool) {
+        let mut ahead = Ahead::default();
+        for range in &self.0 {
+            let done = hot_ahead(range, &mut ahead).map(|_| ());
+            if !go_on(done) {
+                return;
+            }
+        }
+    }
+}
+
+/// The way from the end of a tree to its beginning, collecting ranges.
+struct Walk<'a, K, V> {
+    before: Option<&'a K>,
+    /// Last range first.
+    claimed: Vec<Arc<Node<K, V>>>,
+    /// Where the range collected last begins; `None` for the beginning of the tree.
+    lowest: Option<K>,
+    failed: &'a mut dyn FnMut(Error),
+}
+
+impl<K: Clone + Ord, V> Walk<'_, K, V> {
+    fn visit(&mut self, node: &Arc<Node<K, V>>, lower: Option<&K>) {
+        if node.lacks_entries() {
+            self.claimed.push(Arc::clone(node));
+            self.lowest = lower.cloned();
+            return;
+        }
+        let inner = match hot(node) {
+            Ok(Hot::Inner(inner)) => inner,
+            Ok(Hot::Leaf(_)) => return,
+            Err(error) => return (self.failed)(error),
+        };
+        for at in (0..inner.children.len()).rev() {
+            let bound = at.checked_sub(1).and_then(|at| inner.bounds.get(at)).or(lower);
+            // Children that begin at or after the place were claimed before.
+            let claimed = matches!((bound, self.before), (Some(bound), Some(end)) if bound >= end);
+            if claimed {
+                continue;
+            }
+            if let Some(child) = inner.children.get(at) {
+                self.visit(child, bound);
+            }
+            if self.claimed.len() == RANGES_PER_CLAIM {
+                return;
+            }
+        }
+    }
+}
