@@ -29,7 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
 use crate::format::{CheckpointNo, Epoch, Lineage, Malformed, Place, SECTOR_BYTES, disk_len, name};
-use crate::log::tail::ReplayWork;
+use crate::log::tail::{ReplayWork, Tail};
 use crate::log::writer::{LogWriter, random_u64, write_lock_sector};
 use crate::options::Options;
 use crate::region::Generation;
@@ -167,7 +167,8 @@ pub(crate) fn boot(
     let state = load::load(base.as_deref(), &tail, &files, visible, instance, graveyard, &healing)?;
     clock.end("load", 0, 0);
     // Seal.
-    let ending = Ending { identity, scanned: &scanned, claimed, unclaimed: &unclaimed };
+    let ending =
+        Ending { identity, scanned: &scanned, claimed, unclaimed: &unclaimed, tail: &tail };
     let (generation, log) = match locked {
         None => (ending.generation_of_writer(&located.kept)?, None),
         Some(locked) => {
@@ -230,6 +231,7 @@ struct Ending<'a> {
     scanned: &'a ScannedLog,
     claimed: Place,
     unclaimed: &'a [UnclaimedFrame],
+    tail: &'a Tail,
 }
 
 impl Ending<'_> {
@@ -254,6 +256,7 @@ impl Ending<'_> {
             named: self.identity.newest_segment,
             claimed: self.claimed,
             unclaimed: self.unclaimed,
+            tail: self.tail,
             needed: kept.iter().map(|catalog| catalog.place.segment).collect(),
         };
         seal::remove_temporary(dir, listing)?;

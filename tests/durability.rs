@@ -316,7 +316,9 @@ fn a_failed_read_fails_its_operation_and_poisons_nothing() {
     store.checkpoint().unwrap();
     drop((store, map));
     let disk = FaultyDisk::default();
-    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    // Nobody else reads meanwhile.
+    let options = Store::options().warming(rocstate::Warming::OnDemand);
+    let store = options.storage(disk.clone()).open(dir.path()).unwrap();
     let map: Map = store.durable_map("map").unwrap();
     disk.0.read.store(1, Ordering::SeqCst);
     let error = map.get(&store.view(), &1).unwrap_err();

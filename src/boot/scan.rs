@@ -15,7 +15,7 @@ use crate::format::{Lsn, Place, name};
 use crate::log::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use crate::log::cut::broken_link;
 use crate::log::scan::{SegmentReader, Standing, Unreadable};
-use crate::log::tail::TailBuilder;
+use crate::log::tail::{Held, TailBuilder};
 use crate::options::Options;
 use crate::report::Progress;
 use crate::storage::directory::Directory;
@@ -39,17 +39,18 @@ pub(crate) struct ScannedLog {
 
 impl ScannedLog {
     /// Takes the commits of one frame, which stands at `offset` of a segment.
-    fn take(&mut self, records: &[u8], commits: u32, segment: &Path, offset: u64) -> Result<()> {
+    fn take(&mut self, records: Held, commits: u32, segment: &Path, offset: u64) -> Result<()> {
         self.commits += u64::from(commits);
-        let added = self.builder.add(records, commits);
-        added.map_err(|why| Error::damaged(segment, offset, why))
+        let taken = self.builder.take(records, commits);
+        taken.map_err(|why| Error::damaged(segment, offset, why))
     }
 }
 
 /// A frame that nobody claims to be synced: it may be in the page cache alone.
 #[derive(Debug)]
 pub(crate) struct UnclaimedFrame {
-    pub(crate) records: Vec<u8>,
+    /// In the memory of the tail.
+    pub(crate) records: Held,
     pub(crate) commits: u32,
     pub(crate) time_us: u64,
     pub(crate) last_lsn: Lsn,
@@ -91,6 +92,7 @@ pub(crate) fn scan(
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     let last = chain.segments.len() - 1;
     let total: u64 = chain.segments.iter().map(|segment| segment.header.len).sum();
+    scanned.builder.reserve(total);
     for (at, mut segment) in chain.segments.into_iter().enumerate() {
         if at > 0 {
             place = segment.header.begin();
@@ -172,7 +174,8 @@ fn read_sealed(
 ) -> Result<()> {
     let path = segment.path().to_owned();
     let ended = read_frames(segment, place, Some(seal), |frame| {
-        let (records, commits) = (frame.records, frame.header.facts.commits);
+        let commits = frame.header.facts.commits;
+        let records = scanned.builder.hold(frame.records);
         scanned.take(records, commits, &path, frame.header.begin)
     })?;
     let stake = seal.lsn.get().saturating_sub(place.lsn.get()).max(1);
@@ -215,21 +218,22 @@ fn read_newest(
                 lsn: frame.header.last_lsn(),
                 chain: frame.header.sum,
             };
-            let (records, last_lsn) = (frame.records.to_vec(), frame.header.last_lsn());
+            let (records, last_lsn) =
+                (scanned.builder.hold(frame.records), frame.header.last_lsn());
             pending.push_back(UnclaimedFrame { records, commits, time_us, last_lsn, end });
             Ok(())
         })?;
         settle(scanned, &mut pending, claim, &path)?;
-        if judge_end(segment, place, &ended, claim)? {
+        if let Some(torn_bytes) = judge_end(segment, place, &ended, claim)? {
+            scanned.torn_bytes = torn_bytes;
             break;
         }
     }
-    scanned.torn_bytes = segment.bytes_not_zero(place.offset)?;
     if claimed_only {
         return Ok(());
     }
     for frame in &pending {
-        scanned.take(&frame.records, frame.commits, segment.path(), frame.end.offset)?;
+        scanned.take(frame.records.clone(), frame.commits, segment.path(), frame.end.offset)?;
     }
     scanned.unclaimed = pending.into();
     Ok(())
@@ -244,31 +248,31 @@ fn settle(
 ) -> Result<()> {
     while pending.front().is_some_and(|frame| frame.end.offset <= claim) {
         let Some(frame) = pending.pop_front() else { break };
-        scanned.take(&frame.records, frame.commits, path, frame.end.offset)?;
+        scanned.take(frame.records, frame.commits, path, frame.end.offset)?;
         scanned.claimed = frame.end;
     }
     Ok(())
 }
 
-/// Decides what it means that nothing continues the log here: `true` if it ends, `false` to read
-/// on, or damage. A writer that works meanwhile may have written this place after it was read and
+/// Decides what it means that nothing continues the log here: the bytes of its torn tail if it ends,
+/// nothing to read on, or damage. A writer that works meanwhile may have written this place after it was read and
 /// before its claim was: so a claim is believed only if the place is still wrong after it was seen.
 fn judge_end(
     segment: &mut SegmentReader,
     place: &Place,
     ended: &Ended,
     claim_seen: u64,
-) -> Result<bool> {
+) -> Result<Option<u64>> {
     let found = match ended {
-        Ended::AtSeal => return Ok(true),
+        Ended::AtSeal => return Ok(Some(0)),
         Ended::Nothing => Found::Invalid,
         Ended::BreaksChain(_) => Found::ChainBreak,
     };
-    let further = segment.furthest_claim(place.offset)?;
-    let claimed = claim_seen.max(further.offset) > place.offset;
+    let behind = segment.look_behind(place.offset)?;
+    let claimed = claim_seen.max(behind.claim.offset) > place.offset;
     let at = Circumstances { claimed, below_checkpoint: false };
     if verdict(found, at) == Verdict::End {
-        return Ok(true);
+        return Ok(Some(behind.not_zero));
     }
     segment.forget();
     let (found, offset, what) = match segment.next(place)? {
@@ -279,11 +283,11 @@ fn judge_end(
         }
     };
     match verdict(found, at) {
-        Verdict::Take => Ok(false),
-        Verdict::End | Verdict::NotNeeded => Ok(true),
+        Verdict::Take => Ok(None),
+        Verdict::End | Verdict::NotNeeded => Ok(Some(behind.not_zero)),
         Verdict::Damaged | Verdict::Refuse => {
             let next = place.lsn.next();
-            let stake = further.stated_before.get().saturating_sub(next.get()).max(1);
+            let stake = behind.claim.stated_before.get().saturating_sub(next.get()).max(1);
             let error = Error::damaged(segment.path(), offset, what);
             Err(error.at_lsn(next).with_commits_at_stake(stake))
         }

@@ -11,6 +11,7 @@ use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal as seal_frame};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Epoch, Lineage, Place, SegmentNo, block_after, disk_len, name};
 use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
+use crate::log::tail::Tail;
 use crate::log::writer::random_u64;
 use crate::storage::directory::{Directory, StoreFile};
 
@@ -25,6 +26,8 @@ pub(super) struct Plan<'a> {
     pub(super) named: SegmentNo,
     pub(super) claimed: Place,
     pub(super) unclaimed: &'a [UnclaimedFrame],
+    /// What their records lie in.
+    pub(super) tail: &'a Tail,
     /// Segments that a kept checkpoint continues in.
     pub(super) needed: Vec<SegmentNo>,
 }
@@ -56,7 +59,7 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
     };
     let salt = random_u64()?;
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
-    let (copies, end) = copy_frames(plan.unclaimed, begin, salt);
+    let (copies, end) = copy_frames(plan, begin, salt);
     let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);
     // A full disk has room for a segment that is only as long as it says.
     let spare = Spare::prewritten(plan.dir, block_after(room))
@@ -79,12 +82,12 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
 }
 
 /// Frames with the same commits for another place.
-fn copy_frames(frames: &[UnclaimedFrame], begin: Place, salt: u64) -> (Vec<u8>, Place) {
+fn copy_frames(plan: &Plan<'_>, begin: Place, salt: u64) -> (Vec<u8>, Place) {
     let mut copies = Vec::new();
     let mut place = begin;
-    for frame in frames {
+    for frame in plan.unclaimed {
         let mut copy = vec![0; FRAME_HEADER_BYTES];
-        copy.extend_from_slice(&frame.records);
+        copy.extend_from_slice(plan.tail.records(&frame.records));
         let facts = FrameFacts {
             chain: place.chain,
             commits: frame.commits,

@@ -45,13 +45,15 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Reads a variable-length integer: seven bits a byte, lowest first, at most ten bytes.
+    /// Reads a variable-length integer: seven bits a byte, lowest first, no byte more than needed,
+    /// so that a number has one form only.
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;
             let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
+            let longer_than_needed = byte == 0 && shift > 0;
+            if longer_than_needed || (shift == 63 && bits > 1) {
                 break;
             }
             value |= bits << shift;

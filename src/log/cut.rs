@@ -30,6 +30,7 @@ pub(crate) fn cut(
     let chain = Chain::back_to(dir, lineage, to.segment, from)
         .map_err(|broken| broken_link(dir, broken))?;
     let mut builder = TailBuilder::default();
+    builder.reserve(chain.segments.iter().map(|segment| segment.header.len).sum());
     let mut place = chain.start;
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     for (at, mut segment) in chain.segments.into_iter().enumerate() {

@@ -36,6 +36,15 @@ pub(crate) struct Claim {
     pub(crate) stated_before: Lsn,
 }
 
+/// What stands behind the place where the log does not continue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behind {
+    /// The furthest claim of the segment's header and of every block from there on.
+    pub(crate) claim: Claim,
+    /// The bytes up to the last one that is not zero: what a torn tail leaves.
+    pub(crate) not_zero: u64,
+}
+
 /// Why a segment cannot be read at all.
 #[derive(Debug)]
 pub(crate) enum Unreadable {
@@ -107,40 +116,34 @@ impl SegmentReader {
         Ok(Standing::Continues(verified.frame(self.bytes(begin, len)?)))
     }
 
-    /// Searches every block after `offset` for the furthest claim, up to the segment's end.
-    pub(crate) fn furthest_claim(&mut self, offset: u64) -> Result<Claim> {
-        let mut furthest =
-            Claim { offset: self.header.claim, stated_before: self.header.before.lsn };
-        let mut block = block_after(offset).max(FRAMES_BEGIN);
-        while block < self.header.len {
-            if let Some(header) = self.header_at(block)?
-                && header.facts.claim > furthest.offset
-            {
-                let stated_before = header.facts.first_lsn;
-                furthest = Claim { offset: header.facts.claim, stated_before };
+    /// Looks at every block after `offset`, up to the segment's end.
+    pub(crate) fn look_behind(&mut self, offset: u64) -> Result<Behind> {
+        let claim = Claim { offset: self.header.claim, stated_before: self.header.before.lsn };
+        let mut behind = Behind { claim, not_zero: 0 };
+        let mut at = offset;
+        while at < self.header.len {
+            let end = block_after(at + 1).min(self.header.len);
+            let bytes = self.bytes(at, end - at)?;
+            if !is_zero(bytes) {
+                let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+                behind.not_zero = at + disk_len(last) + 1 - offset;
+                let begins_block = at.is_multiple_of(BLOCK_BYTES) && at >= FRAMES_BEGIN;
+                if begins_block
+                    && let Some(header) = self.header_at(at)?
+                    && header.facts.claim > behind.claim.offset
+                {
+                    let stated_before = header.facts.first_lsn;
+                    behind.claim = Claim { offset: header.facts.claim, stated_before };
+                }
             }
-            block += BLOCK_BYTES;
+            at = end;
         }
-        Ok(furthest)
+        Ok(behind)
     }
 
     /// Forgets what was read, to look again.
     pub(crate) fn forget(&mut self) {
         self.window.clear();
-    }
-
-    /// The bytes that are not zero from `offset` to the segment's end: what a torn tail leaves.
-    pub(crate) fn bytes_not_zero(&mut self, offset: u64) -> Result<u64> {
-        let (mut from, mut last) = (offset, offset);
-        while from < self.header.len {
-            let len = WINDOW_BYTES.min(self.header.len - from);
-            let bytes = self.bytes(from, len)?;
-            if let Some(at) = bytes.iter().rposition(|byte| *byte != 0) {
-                last = from + disk_len(at) + 1;
-            }
-            from += len;
-        }
-        Ok(last - offset)
     }
 
     fn header_at(&mut self, offset: u64) -> Result<Option<FrameHeader>> {
@@ -164,8 +167,8 @@ impl SegmentReader {
             && offset + len <= self.window_at + disk_len(self.window.len());
         if !inside {
             let want = len.max(WINDOW_BYTES).min(self.header.len - offset);
-            self.window = self.file.read(offset, want)?;
             self.window_at = offset;
+            self.file.read_into(&mut self.window, offset, want)?;
             if disk_len(self.window.len()) < len {
                 let end = offset + disk_len(self.window.len());
                 return Err(Error::damaged(self.file.path(), end, "the file became shorter"));
@@ -174,4 +177,11 @@ impl SegmentReader {
         let from = memory_len(offset - self.window_at);
         Ok(self.window.get(from..from + memory_len(len)).unwrap_or_default())
     }
+}
+
+/// Whether a block, or a part of one, holds nothing; comparing with zeros is the fastest way to see it.
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    const { assert!(BLOCK_BYTES == 4096) };
+    ZEROS.get(..bytes.len()) == Some(bytes)
 }

@@ -4,10 +4,11 @@
 //! encoded bytes alone: no user code runs, and a region that nobody declared is nothing special.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::format::block::Entry;
-use crate::format::bytes::Reader;
+use crate::format::bytes::{Reader, varint_len};
 use crate::format::operation::{Operation, Record};
 use crate::format::{Malformed, RegionNo, disk_len};
 
@@ -15,11 +16,20 @@ use crate::format::{Malformed, RegionNo, disk_len};
 #[derive(Debug, Default)]
 pub(crate) struct TailBuilder {
     arena: Vec<u8>,
-    regions: BTreeMap<RegionNo, Gathered>,
+    numbers: BTreeMap<RegionNo, usize>,
+    regions: Vec<Gathered>,
+    /// The region that was changed last, since one is seldom changed alone.
+    last: Option<(RegionNo, usize)>,
     next_region: u64,
     commits: u64,
     operations: u64,
 }
+
+/// A longer log has space between its frames.
+const RESERVE_BYTES_MAX: u64 = 64 << 20;
+
+/// Where the records of a frame lie in the memory of a tail.
+pub(crate) type Held = Range<usize>;
 
 /// What a piece of log does to the state.
 #[derive(Debug, Default)]
@@ -30,6 +40,7 @@ pub(crate) struct Tail {
     pub(crate) commits: u64,
     pub(crate) operations: u64,
     pub(crate) bytes: u64,
+    arena: Arc<Vec<u8>>,
 }
 
 /// What a piece of log does to one region.
@@ -58,6 +69,8 @@ pub(crate) struct ReplayWork {
 struct Gathered {
     tail: RegionTail,
     items: Vec<Item>,
+    /// How many bytes all keys begin with.
+    common: usize,
 }
 
 /// Sorted entries in memory, each key once.
@@ -67,31 +80,52 @@ pub(crate) struct Run {
     items: Vec<Item>,
 }
 
-/// Where a key and its value lie in the arena.
+/// Where a key and its value lie in the arena: one behind the other, the length of the value
+/// between them.
 #[derive(Clone, Copy, Debug)]
 struct Item {
+    /// The first eight bytes of the key, so that sorting seldom looks at the arena.
+    first: u64,
     key: usize,
     key_len: u32,
     value_len: u32,
-    value: usize,
 }
 
-/// The `value` of an [`Item`] that is a tombstone.
-const ABSENT: usize = usize::MAX;
+/// Keys that begin alike for so many bytes are sorted by the bytes that follow.
+const COMMON_WORTH_SKIPPING: usize = 4;
+
+/// The `value_len` of an [`Item`] that is a tombstone.
+const ABSENT: u32 = u32::MAX;
 
 impl TailBuilder {
     /// Takes the records of one frame, which must be as many as its header says.
     pub(crate) fn add(&mut self, records: &[u8], commits: u32) -> Result<(), Malformed> {
+        let held = self.hold(records);
+        self.take(held, commits)
+    }
+
+    /// Makes room for about so many bytes of log.
+    pub(crate) fn reserve(&mut self, bytes: u64) {
+        self.arena.reserve(crate::format::memory_len(bytes.min(RESERVE_BYTES_MAX)));
+    }
+
+    /// Keeps the records of a frame of which it is not known yet whether it counts.
+    pub(crate) fn hold(&mut self, records: &[u8]) -> Held {
         let begin = self.arena.len();
         self.arena.extend_from_slice(records);
+        begin..self.arena.len()
+    }
+
+    /// The frame counts; frames come in the order of the log.
+    pub(crate) fn take(&mut self, held: Held, commits: u32) -> Result<(), Malformed> {
         let arena = std::mem::take(&mut self.arena);
-        let done = self.add_records(&arena, begin, commits);
+        let done = self.take_records(&arena, held, commits);
         self.arena = arena;
         done
     }
 
-    fn add_records(&mut self, arena: &[u8], begin: usize, commits: u32) -> Result<(), Malformed> {
-        let mut from = Reader::new(arena.get(begin..).unwrap_or_default());
+    fn take_records(&mut self, arena: &[u8], held: Held, commits: u32) -> Result<(), Malformed> {
+        let mut from = Reader::new(arena.get(held).unwrap_or_default());
         for _ in 0..commits {
             let record = Record::decode(&mut from)?;
             let mut operations = Reader::new(record.operations);
@@ -104,6 +138,18 @@ impl TailBuilder {
         if from.is_empty() { Ok(()) } else { Err(Malformed::Field("count of commits")) }
     }
 
+    fn gathered(&mut self, region: RegionNo) -> Option<&mut Gathered> {
+        let at = match self.last {
+            Some((last, at)) if last == region => at,
+            _ => *self.numbers.entry(region).or_insert_with(|| {
+                self.regions.push(Gathered::default());
+                self.regions.len() - 1
+            }),
+        };
+        self.last = Some((region, at));
+        self.regions.get_mut(at)
+    }
+
     fn add_operation(&mut self, arena: &[u8], operation: &Operation<'_>) -> Result<(), Malformed> {
         let region = match *operation {
             Operation::Create { region, .. }
@@ -113,14 +159,16 @@ impl TailBuilder {
             | Operation::Remove { region, .. }
             | Operation::Clear { region } => region,
         };
-        let gathered = self.regions.entry(region).or_default();
+        if let Operation::Create { .. } = operation {
+            self.next_region = self.next_region.max(region.0.saturating_add(1));
+        }
+        let Some(gathered) = self.gathered(region) else { return Ok(()) };
         if gathered.tail.removed {
             return Err(Malformed::Field("region: it was removed"));
         }
         match *operation {
             Operation::Create { name, schema, .. } => {
                 gathered.tail.created = Some((name.to_owned(), schema.to_vec()));
-                self.next_region = self.next_region.max(region.0.saturating_add(1));
             }
             Operation::RemoveRegion { .. } => {
                 gathered.items.clear();
@@ -128,14 +176,14 @@ impl TailBuilder {
             }
             Operation::Insert { key, value, .. } => {
                 gathered.tail.entries_added += 1;
-                gathered.items.push(Item::new(arena, key, Some(value)));
+                gathered.push(arena, key, Some(value));
             }
             Operation::Replace { key, value, .. } => {
-                gathered.items.push(Item::new(arena, key, Some(value)));
+                gathered.push(arena, key, Some(value));
             }
             Operation::Remove { key, .. } => {
                 gathered.tail.entries_added -= 1;
-                gathered.items.push(Item::new(arena, key, None));
+                gathered.push(arena, key, None);
             }
             Operation::Clear { .. } => {
                 gathered.items.clear();
@@ -147,33 +195,55 @@ impl TailBuilder {
     }
 
     /// Sorts what was gathered.
-    pub(crate) fn finish(self) -> Tail {
+    pub(crate) fn finish(mut self) -> Tail {
         let bytes = disk_len(self.arena.len());
         let arena = Arc::new(self.arena);
-        let regions = self.regions.into_iter().map(|(number, gathered)| {
-            let run = Run::sorted(Arc::clone(&arena), &gathered.items, gathered.tail.cleared);
-            (number, RegionTail { run: Arc::new(run), ..gathered.tail })
-        });
+        let mut regions = BTreeMap::new();
+        for (number, at) in self.numbers {
+            let Some(gathered) = self.regions.get_mut(at).map(std::mem::take) else { continue };
+            let run = Run::sorted(Arc::clone(&arena), &gathered);
+            regions.insert(number, RegionTail { run: Arc::new(run), ..gathered.tail });
+        }
         Tail {
-            regions: regions.collect(),
+            regions,
             next_region: self.next_region,
             commits: self.commits,
             operations: self.operations,
             bytes,
+            arena,
         }
     }
 }
 
+impl Tail {
+    /// The records of a frame that was held.
+    pub(crate) fn records(&self, held: &Held) -> &[u8] {
+        self.arena.get(held.clone()).unwrap_or_default()
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, arena: &[u8], key: &[u8], value: Option<&[u8]>) {
+        self.common = match self.items.first().map(|item| item.key(arena)) {
+            None => key.len(),
+            Some(first) => {
+                let pairs = key.iter().zip(first).take(self.common);
+                pairs.take_while(|(a, b)| a == b).count()
+            }
+        };
+        self.items.push(Item::new(arena, key, value));
+    }
+}
+
 impl Item {
-    /// `key` and `value` are parts of `arena`.
+    /// `key` and the value behind it are parts of `arena`.
     fn new(arena: &[u8], key: &[u8], value: Option<&[u8]>) -> Item {
-        let place = |part: &[u8]| part.as_ptr().addr() - arena.as_ptr().addr();
         let short = crate::format::short_len;
         Item {
-            key: place(key),
+            first: prefix(key, 0),
+            key: key.as_ptr().addr() - arena.as_ptr().addr(),
             key_len: short(key.len()),
-            value: value.map_or(ABSENT, place),
-            value_len: value.map_or(0, |value| short(value.len())),
+            value_len: value.map_or(ABSENT, |value| short(value.len())),
         }
     }
 
@@ -182,7 +252,10 @@ impl Item {
     }
 
     fn entry<'a>(&self, arena: &'a [u8]) -> Entry<'a> {
-        let value = (self.value != ABSENT).then(|| part(arena, self.value, self.value_len));
+        let value = (self.value_len != ABSENT).then(|| {
+            let begin = self.key + crate::format::memory_len(u64::from(self.key_len));
+            part(arena, begin + varint_len(u64::from(self.value_len)), self.value_len)
+        });
         Entry { key: self.key(arena), value }
     }
 }
@@ -192,39 +265,60 @@ fn part(arena: &[u8], begin: usize, len: u32) -> &[u8] {
     arena.get(begin..begin + len).unwrap_or_default()
 }
 
-/// The first eight bytes of a key as a number that sorts as they do.
-fn prefix(key: &[u8]) -> u64 {
+/// Eight bytes of a key from `skip` on, as a number that sorts as they do.
+fn prefix(key: &[u8], skip: usize) -> u64 {
+    let key = key.get(skip..).unwrap_or_default();
+    if let Some(first) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*first);
+    }
     let mut first = [0; 8];
-    let len = key.len().min(8);
-    first[..len].copy_from_slice(&key[..len]);
+    first[..key.len()].copy_from_slice(key);
     u64::from_be_bytes(first)
 }
 
+/// Whether these are all writes of one key.
+fn same_key(mut items: impl Iterator<Item = Item>, arena: &[u8]) -> bool {
+    let first = items.next();
+    first.is_some_and(|first| items.all(|item| item.key(arena) == first.key(arena)))
+}
+
 impl Run {
-    /// Sorts by key and keeps the last write of each; comparing the first eight bytes as a number
-    /// is several times faster than comparing slices, and decides nearly always.
-    fn sorted(arena: Arc<Vec<u8>>, items: &[Item], from_nothing: bool) -> Run {
-        let mut order: Vec<(u64, u32)> =
-            items.iter().zip(0u32..).map(|(item, at)| (prefix(item.key(&arena)), at)).collect();
-        let item = |at: u32| items[at as usize];
-        order.sort_unstable_by(|a, b| {
-            a.0.cmp(&b.0)
-                .then_with(|| item(a.1).key(&arena).cmp(item(b.1).key(&arena)))
-                .then(b.1.cmp(&a.1))
-        });
+    /// Sorts by key and keeps the last write of each.
+    ///
+    /// What is sorted are numbers: the first eight bytes in which the keys differ, and the order of
+    /// the writes. That is several times faster than comparing slices, and decides nearly always.
+    fn sorted(arena: Arc<Vec<u8>>, gathered: &Gathered) -> Run {
+        let Gathered { tail, items, common } = gathered;
+        let differing = |item: &Item| match common {
+            0..COMMON_WORTH_SKIPPING => item.first,
+            _ => prefix(item.key(&arena), *common),
+        };
+        let mut order: Vec<u128> = (0u32..)
+            .zip(items)
+            .map(|(at, item)| u128::from(differing(item)) << 64 | u128::from(at))
+            .collect();
+        order.sort_unstable();
         let mut sorted: Vec<Item> = Vec::with_capacity(order.len());
-        for (_, at) in order {
-            let candidate = item(at);
-            let repeated =
-                sorted.last().is_some_and(|last| last.key(&arena) == candidate.key(&arena));
-            if !repeated {
-                sorted.push(candidate);
+        for same in order.chunk_by(|a, b| a >> 64 == b >> 64) {
+            let at = |number: &u128| items.get((number & u128::from(u32::MAX)) as usize).copied();
+            if let [only] = same {
+                sorted.extend(at(only));
+                continue;
             }
+            if let (true, Some(last)) = (same_key(same.iter().filter_map(at), &arena), same.last())
+            {
+                sorted.extend(at(last));
+                continue;
+            }
+            let mut writes: Vec<Item> = same.iter().filter_map(at).collect();
+            // It is stable: the last write of a key stays behind those before it.
+            writes.sort_by(|a, b| a.key(&arena).cmp(b.key(&arena)));
+            let keys = writes.chunk_by(|a, b| a.key(&arena) == b.key(&arena));
+            sorted.extend(keys.filter_map(|writes| writes.last()));
         }
-        if from_nothing {
-            sorted.retain(|item| item.value != ABSENT);
+        if tail.cleared {
+            sorted.retain(|item| item.value_len != ABSENT);
         }
-        sorted.shrink_to_fit();
         Run { arena, items: sorted }
     }
 

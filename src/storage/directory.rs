@@ -104,13 +104,20 @@ impl StoreFile {
 
     /// Reads `len` bytes at `offset`; fewer only where the file ends.
     pub(crate) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; memory_len(len)];
+        let mut bytes = Vec::new();
+        self.read_into(&mut bytes, offset, len)?;
+        Ok(bytes)
+    }
+
+    /// The same into a buffer that is used again.
+    pub(crate) fn read_into(&self, to: &mut Vec<u8>, offset: u64, len: u64) -> Result<()> {
+        to.resize(memory_len(len), 0);
         let count = self
             .file
-            .read_at(&mut bytes, offset)
+            .read_at(to, offset)
             .map_err(|cause| Error::io("read the file", &self.path, cause).at_offset(offset))?;
-        bytes.truncate(count);
-        Ok(bytes)
+        to.truncate(count);
+        Ok(())
     }
 
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
