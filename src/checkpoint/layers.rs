@@ -107,6 +107,13 @@ pub(crate) struct LayerPiece {
     pub(crate) section: Option<Arc<Section>>,
 }
 
+impl LayerPiece {
+    /// The bytes of its section.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.section.as_ref().map_or(0, |section| section.at.bytes)
+    }
+}
+
 impl Layers {
     /// The layers of a region of a catalog, under a run of the log that came after it; without a
     /// catalog's region there is only the run.
@@ -139,7 +146,7 @@ impl Layers {
     }
 
     /// The piece whose range holds a key.
-    fn piece_of(&self, key: &[u8]) -> usize {
+    pub(crate) fn piece_of(&self, key: &[u8]) -> usize {
         self.pieces.partition_point(|piece| piece.lower.as_slice() <= key).saturating_sub(1)
     }
 

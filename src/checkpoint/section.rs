@@ -54,13 +54,6 @@ impl Section {
         }
         Ok(())
     }
-
-    /// The bytes of the blocks that may hold keys in a range.
-    pub(crate) fn bytes_between(&self, lower: &[u8], upper: Option<&[u8]>) -> Result<u64> {
-        let mut bytes = 0;
-        self.blocks_between(lower, upper, |block| bytes += block.bytes)?;
-        Ok(bytes)
-    }
 }
 
 /// The entries of an index whose blocks may hold keys in a range.

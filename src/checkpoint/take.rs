@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::heal::{Healed, Redundancy};
-use super::layers::Layers;
+use super::layers::{LayerPiece, Layers};
 use super::merge::Merge;
-use super::policy::{MergeBudget, MergePlan, sparse_files};
+use super::plan::{MergeBudget, MergePlan, SparseFiles, piece_bytes};
 use super::reader::CheckpointFile;
 use super::writer::{CheckpointWriter, SectionWriter};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,9 +18,6 @@ use crate::format::catalog::{Catalog, CatalogRegion, Piece, SectionRef};
 use crate::format::{CheckpointNo, Epoch, RegionNo, name};
 use crate::log::tail::{RegionTail, Tail};
 use crate::storage::directory::Directory;
-
-/// The size that a piece of a base is split at.
-const PIECE_BYTES: u64 = 32 << 20;
 
 /// What a checkpoint is made from besides the log.
 #[derive(Debug)]
@@ -59,7 +56,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         files: BTreeMap::new(),
         regions: from.previous.regions.clone(),
     };
-    let sparse = sparse_files(from.previous);
+    let sparse = SparseFiles::of(from.previous);
     let mut budget = MergeBudget::for_tail(tail.bytes);
     apply_directory(&mut catalog, tail);
     let nothing = RegionTail::default();
@@ -71,9 +68,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
             region.entries = 0;
         }
         region.entries = region.entries.saturating_add_signed(change.entries_added);
-        let idle = change.run.is_empty()
-            && !from.merge_all
-            && region.sections().all(|section| !sparse.contains(&section.file));
+        let idle = change.run.is_empty() && !from.merge_all && !sparse.concern(region);
         if !idle {
             let layers =
                 Layers::new(&from.redundancy.files, Some(region), Arc::clone(&change.run))?;
@@ -94,6 +89,29 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
     for number in used.map(|section| section.file).filter(|file| *file != from.number) {
         let len = from.redundancy.files.get(number)?.len();
         catalog.files.insert(number, len);
+    }
+    if std::env::var("DIAG").is_ok() {
+        for region in catalog.regions.values() {
+            let base: u64 =
+                region.pieces.iter().filter_map(|p| p.section.as_ref()).map(|s| s.bytes).sum();
+            let d: Vec<_> = region.deltas.iter().map(|d| d.bytes / 1000).collect();
+            let mut m: Vec<_> = region.pieces.iter().map(|p| p.merged.0).collect();
+            m.sort_unstable();
+            let total: u64 = catalog.files.values().sum();
+            eprintln!(
+                "{}: {} pieces base {} K deltas {:?} sum {} files {} total {} merged {} {} {}",
+                from.number.0,
+                region.pieces.len(),
+                base / 1000,
+                d,
+                d.iter().sum::<u64>(),
+                catalog.files.len(),
+                total / 1000,
+                m[0],
+                m[m.len() / 2],
+                m[m.len() - 1]
+            );
+        }
     }
     let file = to.publish(&catalog)?;
     Ok((catalog, file))
@@ -128,7 +146,8 @@ fn mend_region(
     to: &mut CheckpointWriter,
 ) -> Result<()> {
     for older in from.redundancy.alternatives(number) {
-        let everything = MergePlan { pieces: (0..older.pieces.len()).collect(), fold: 0 };
+        let weights = older.pieces.iter().map(LayerPiece::bytes).enumerate();
+        let everything = MergePlan { pieces: weights.collect(), fold: 0 };
         let mut written = region.clone();
         if write_region(&mut written, &older, &everything, to).is_ok() {
             from.healed.note(damage);
@@ -151,13 +170,17 @@ fn write_region(
     let old: BTreeMap<usize, Piece> =
         std::mem::take(&mut region.pieces).into_iter().enumerate().collect();
     let mut pieces: Vec<Piece> = Vec::new();
+    let aim = piece_bytes(layers.pieces.iter().map(LayerPiece::bytes).sum());
     let mut at = 0;
     while at < layers.pieces.len() {
-        if plan.pieces.contains(&at) {
+        if plan.pieces.contains_key(&at) {
             // Neighbours are merged into one stream, so that small pieces become whole ones.
             let rest = at..layers.pieces.len();
-            let count = rest.take_while(|number| plan.pieces.contains(number)).count();
-            merge_pieces(layers, at..at + count, &mut pieces, to)?;
+            let count = rest.take_while(|number| plan.pieces.contains_key(number)).count();
+            // As many pieces of equal size as come closest to what they aim at.
+            let bytes: u64 = plan.pieces.range(at..at + count).map(|(_, bytes)| bytes).sum();
+            let aim = bytes / ((bytes + aim / 2) / aim).max(1);
+            merge_pieces(layers, at..at + count, aim, &mut pieces, to)?;
             at += count;
         } else {
             let unmerged = layers.pieces.get(at).map(|piece| Piece {
@@ -185,7 +208,7 @@ fn write_delta(
     to: &mut CheckpointWriter,
 ) -> Result<Option<SectionRef>> {
     let mut section = SectionWriter::default();
-    for number in (0..layers.pieces.len()).filter(|number| !plan.pieces.contains(number)) {
+    for number in (0..layers.pieces.len()).filter(|number| !plan.pieces.contains_key(number)) {
         let mut merge = layers.newest_over_piece(number, plan.fold)?;
         while let Some(entry) = merge.entry() {
             section.push(entry, to)?;
@@ -199,6 +222,7 @@ fn write_delta(
 fn merge_pieces(
     layers: &Layers,
     range: std::ops::Range<usize>,
+    aim: u64,
     pieces: &mut Vec<Piece>,
     to: &mut CheckpointWriter,
 ) -> Result<()> {
@@ -208,7 +232,7 @@ fn merge_pieces(
     for number in range {
         let mut merge: Merge = layers.over_piece(number)?;
         while let Some(entry) = merge.entry() {
-            if section.bytes() >= PIECE_BYTES {
+            if section.bytes() > aim {
                 let full = std::mem::take(&mut section).finish(to)?;
                 let lower = lower.replace(entry.key.to_vec()).unwrap_or_default();
                 pieces.push(Piece { lower, merged, section: full });
