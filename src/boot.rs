@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::Files;
+use crate::checkpoint::policy::ReplayRate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
@@ -54,6 +55,8 @@ pub(crate) struct Booted {
     pub(crate) healed: Arc<Healed>,
     /// No region has had this number or a higher one.
     pub(crate) next_region: u64,
+    /// What the last run had learnt.
+    pub(crate) rate: ReplayRate,
     /// The work that the next boot has from the log that this one replayed.
     pub(crate) replayed: ReplayWork,
     pub(crate) replay_times: (Duration, Duration),
@@ -187,6 +190,8 @@ pub(crate) fn boot(
     // Nobody else has it yet, so it is empty.
     healing.redundancy.set(redundancy).ok();
     // Report.
+    let cost = base.as_ref().and_then(|catalog| catalog.boot_cost);
+    let rate = cost.map_or_else(ReplayRate::default, ReplayRate::from_cost);
     let checkpoints = Checkpoints {
         next: CheckpointNo(listing.checkpoints.last().map_or(1, |last| last.0 + 1)),
         renew: located.renew || scanned.renew,
@@ -207,6 +212,7 @@ pub(crate) fn boot(
         healed,
         last_run: last_run(&scanned, &unclaimed),
         regions: state.regions.len(),
+        estimate: rate.boot(replayed),
         next_boot_estimate: Duration::ZERO,
     };
     Ok(Booted {
@@ -219,6 +225,7 @@ pub(crate) fn boot(
         checkpoints,
         healed: healing.healed,
         next_region,
+        rate,
         replayed,
         replay_times: (reading, sorting),
         report,

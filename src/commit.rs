@@ -56,6 +56,10 @@ pub(crate) struct Commits {
 /// Who is told after the log grew: to prepare a segment, to take a checkpoint.
 pub(crate) trait Pressure: Send + Sync + std::fmt::Debug {
     fn log_grew(&self, log: &LogWriter);
+    /// Whether checkpoints are behind, so that a leader is to be held.
+    fn is_behind(&self) -> bool;
+    /// Holds a leader, which has no group and no lock, until they have caught up.
+    fn hold(&self);
 }
 
 /// What a transaction hands over.
@@ -149,6 +153,11 @@ impl Commits {
 
     /// Leads the first group, with the lock released meanwhile.
     fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        if self.pressure.is_behind() {
+            queue.gathering = true;
+            MutexGuard::unlocked(&mut queue, || self.pressure.hold());
+            queue.gathering = false;
+        }
         Commits::gather(&mut queue);
         let Some(group) = queue.take_first() else {
             // It was closed or poisoned meanwhile, and closing waits for whoever gathers.

@@ -1,6 +1,7 @@
 //! What a store's handles share: the writer lock, the commits, the registry of regions, the
 //! checkpoints. Handles keep it alive; only an [`Owner`] keeps the store open.
 
+mod budget;
 mod checkpointing;
 mod keeper;
 mod registry;
@@ -22,13 +23,14 @@ use crate::checkpoint::layers::Files;
 use crate::commit::{Commits, Staged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lineage, Lsn};
-use crate::options::Options;
+use crate::options::{Backpressure, Options};
 use crate::region::Births;
 use crate::report::{BootReport, Phase, Stats};
 use crate::state::State;
 use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
 use crate::tree::Graveyard;
+use budget::BootBudget;
 use keeper::Keeper;
 pub(crate) use registry::AnyVolatile;
 use registry::Registry;
@@ -138,6 +140,7 @@ impl Engine {
         } else {
             boot(path, options, instance, graveyard.clone(), began)?
         };
+        let replaying = booted.replay_times.0 + booted.replay_times.1;
         let (engine, mut report) = Engine::assemble(booted, options, instance, graveyard);
         let threads = Mutex::default();
         let engine = Arc::new(engine);
@@ -152,6 +155,9 @@ impl Engine {
             owner.threads.lock().push(keeper);
         }
         report.end_with("start", began.elapsed());
+        let budget = &engine.keeper.budget;
+        budget.learn_fixed(report.duration.saturating_sub(replaying));
+        report.next_boot_estimate = budget.estimate();
         // It is set here and nowhere else.
         engine.report.set(report).ok();
         Ok(owner)
@@ -163,12 +169,14 @@ impl Engine {
         instance: u64,
         graveyard: Graveyard,
     ) -> (Engine, BootReport) {
-        let Booted { log, state, mut report, .. } = booted;
+        let Booted { log, state, report, .. } = booted;
         let state = Arc::new(state);
-        let keeper =
-            Arc::new(Keeper::new(options.boot_budget, booted.replayed, &booted.checkpoints.kept));
-        keeper.learn(booted.replayed, booted.replay_times);
-        report.next_boot_estimate = keeper.estimate(booted.replayed);
+        let slow_writers = options.backpressure == Backpressure::SlowWriters;
+        let budget =
+            BootBudget::new(options.boot_budget, slow_writers, booted.rate, booted.replayed);
+        let (reading, sorting) = booted.replay_times;
+        budget.learn(booted.replayed, reading + sorting);
+        let keeper = Arc::new(Keeper::new(budget, &booted.checkpoints.kept));
         if booted.checkpoints.renew {
             keeper.want_checkpoint();
         }
@@ -311,12 +319,12 @@ impl Engine {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (work, poisoned) = match &self.access {
-            Access::Writes(commits) => {
-                (commits.with_log(|log| self.keeper.tail(log)), commits.check().err())
-            }
-            Access::Reads(_) => (self.keeper.replayed(), None),
+        let poisoned = match &self.access {
+            Access::Writes(commits) => commits.check().err(),
+            Access::Reads(_) => None,
         };
+        let budget = &self.keeper.budget;
+        let (work, (boot_budget_slips, writers_held)) = (budget.tail(), budget.slips());
         let (checkpoint_lsn, taken) = self.keeper.checkpoints();
         let visible = self.visible();
         let cold_entries = visible.regions.iter().flatten().map(|(_, root)| root.coldness()).sum();
@@ -329,7 +337,9 @@ impl Engine {
             checkpoint_lsn,
             tail_bytes: work.bytes,
             tail_operations: work.operations,
-            next_boot_estimate: self.keeper.estimate(work),
+            next_boot_estimate: budget.estimate(),
+            boot_budget_slips,
+            writers_held,
             checkpoints_taken: taken,
             checkpoint_error: self.keeper.last_error(),
             healed: self.healed.notes(),

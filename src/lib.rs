@@ -68,7 +68,7 @@ pub use format::{
     FORMAT_VERSION, KEY_BYTES_MAX, Lsn, REGION_NAME_BYTES_MAX, TRANSACTION_BYTES_MAX,
     VALUE_BYTES_MAX,
 };
-pub use options::{Durability, Options, Warming};
+pub use options::{Backpressure, Durability, Options, Warming};
 pub use region::{
     AsKey, DurableCell, DurableMap, Fenced, Generation, Iter, Key, KeyPrefix, KeyRange, KeyReader,
     KeyWriter, Region, Value, VolatileIter, VolatileMap, VolatileView, check_key_order,

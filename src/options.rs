@@ -58,6 +58,27 @@ pub enum Warming {
     Eager,
 }
 
+/// What happens when writers outrun checkpoints, so that a boot would take longer than its budget.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// use rocstate::{Backpressure, Store};
+/// let store = Store::options().backpressure(Backpressure::LetBootSlip).open(dir.path())?;
+/// # Ok::<(), rocstate::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backpressure {
+    /// Acknowledgements wait until the checkpoint that is being taken has caught up, ten seconds at
+    /// most; transactions can be staged meanwhile.
+    /// [`Stats::writers_held`](crate::Stats::writers_held) tells.
+    #[default]
+    SlowWriters,
+    /// Writers go on, and the next boot may take longer.
+    /// [`Stats::boot_budget_slips`](crate::Stats::boot_budget_slips) tells.
+    LetBootSlip,
+}
+
 type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 type OnWarming = Arc<dyn Fn(&Warmth<'_>) + Send + Sync>;
 
@@ -77,6 +98,7 @@ type OnWarming = Arc<dyn Fn(&Warmth<'_>) + Send + Sync>;
 #[derive(Clone)]
 pub struct Options {
     pub(crate) boot_budget: Duration,
+    pub(crate) backpressure: Backpressure,
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Duration,
     pub(crate) compression: Compression,
@@ -94,6 +116,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             boot_budget: Duration::from_millis(50),
+            backpressure: Backpressure::SlowWriters,
             durability: Durability::Machine,
             sync_interval: Duration::from_millis(10),
             compression: Compression::None,
@@ -113,6 +136,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("boot_budget", &self.boot_budget)
+            .field("backpressure", &self.backpressure)
             .field("durability", &self.durability)
             .field("sync_interval", &self.sync_interval)
             .field("compression", &self.compression)
@@ -127,9 +151,16 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    /// How long a boot may take: checkpoints keep the log short enough. Default 50 ms.
+    /// How long a boot may take, to the first read: checkpoints keep the log short enough, as far as
+    /// the rates measured on this machine tell. Default 50 ms.
     pub fn boot_budget(mut self, budget: Duration) -> Options {
         self.boot_budget = budget;
+        self
+    }
+
+    /// What happens when writers outrun checkpoints. Default [`Backpressure::SlowWriters`].
+    pub fn backpressure(mut self, backpressure: Backpressure) -> Options {
+        self.backpressure = backpressure;
         self
     }
 

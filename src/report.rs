@@ -140,6 +140,8 @@ pub struct BootReport {
     pub last_run: LastRun,
     /// Durable regions.
     pub regions: usize,
+    /// How long the rates that the last run had learnt say that this boot would take.
+    pub estimate: Duration,
     /// How long the next boot would take if the process died now.
     pub next_boot_estimate: Duration,
 }
@@ -166,11 +168,13 @@ impl fmt::Display for BootReport {
             }
             writeln!(f)?;
         }
-        writeln!(f, "total       {:>9.3} ms", self.duration.as_secs_f64() * 1e3)?;
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
+        let (total, estimate) = (ms(self.duration), ms(self.estimate));
+        writeln!(f, "total       {total:>9.3} ms  estimated {estimate:.3} ms")?;
         for healed in &self.healed {
             writeln!(f, "healed      {healed}")?;
         }
-        write!(f, "next boot   {:>9.3} ms", self.next_boot_estimate.as_secs_f64() * 1e3)
+        write!(f, "next boot   {:>9.3} ms", ms(self.next_boot_estimate))
     }
 }
 
@@ -221,8 +225,12 @@ pub struct Stats {
     pub tail_bytes: u64,
     /// Operations in them.
     pub tail_operations: u64,
-    /// How long a boot would take to make the tail readable, at the rate measured on this machine.
+    /// How long a boot would take to the first read, at the rates measured on this machine.
     pub next_boot_estimate: Duration,
+    /// How often that went over the boot budget since this open.
+    pub boot_budget_slips: u64,
+    /// How long groups of commits were held for checkpoints since this open, in all.
+    pub writers_held: Duration,
     /// Checkpoints taken since this open.
     pub checkpoints_taken: u64,
     /// Why the last automatic checkpoint, or the removal of what it made unnecessary, failed.

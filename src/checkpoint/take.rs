@@ -14,7 +14,7 @@ use super::reader::CheckpointFile;
 use super::writer::{CheckpointWriter, SectionWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Compression;
-use crate::format::catalog::{Catalog, CatalogRegion, Piece, SectionRef};
+use crate::format::catalog::{BootCost, Catalog, CatalogRegion, Piece, SectionRef};
 use crate::format::{CheckpointNo, Epoch, RegionNo, name};
 use crate::log::tail::{RegionTail, Tail};
 use crate::storage::directory::Directory;
@@ -30,6 +30,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) previous: &'a Catalog,
     /// The older ones that stay.
     pub(crate) kept: Vec<CheckpointNo>,
+    pub(crate) boot_cost: BootCost,
     /// Every piece is written anew: healing leaves nothing that depends on what was damaged.
     pub(crate) merge_all: bool,
     /// The store, its log's place that the checkpoint is for, and what a damaged region is written
@@ -55,6 +56,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         kept: from.kept.clone(),
         files: BTreeMap::new(),
         regions: from.previous.regions.clone(),
+        boot_cost: Some(from.boot_cost),
     };
     let sparse = SparseFiles::of(from.previous);
     let mut budget = MergeBudget::for_tail(tail.bytes);

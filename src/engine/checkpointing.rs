@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use super::Engine;
-use crate::boot::older;
+use crate::boot::{Checkpoints, older};
 use crate::checkpoint::heal::Redundancy;
 use crate::checkpoint::layers::Layers;
 use crate::checkpoint::take::{Ingredients, remove_unused, take};
+use crate::commit::Commits;
 use crate::error::{ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
@@ -18,6 +19,14 @@ impl Engine {
     pub(crate) fn checkpoint(&self) -> Result<Lsn> {
         let commits = self.commits()?;
         let mut checkpoints = self.checkpoints.lock();
+        let outcome = self.take_checkpoint(commits, &mut checkpoints);
+        if outcome.is_err() {
+            self.keeper.budget.failed();
+        }
+        outcome
+    }
+
+    fn take_checkpoint(&self, commits: &Commits, checkpoints: &mut Checkpoints) -> Result<Lsn> {
         commits.sync()?;
         let (place, work) = commits.with_log(|log| (log.synced(), log.work()));
         checkpoints.renew |= self.healed.take_renew();
@@ -26,6 +35,8 @@ impl Engine {
         if place.lsn == previous.lsn() && !checkpoints.renew {
             return Ok(place.lsn);
         }
+        // From here on it waits for no commit that is not written.
+        self.keeper.budget.cut();
         let redundancy = Redundancy {
             dir: self.dir.clone(),
             files: Arc::clone(&self.files),
@@ -45,6 +56,7 @@ impl Engine {
                 .take(self.options.keep_checkpoints - 1)
                 .map(|catalog| catalog.number)
                 .collect(),
+            boot_cost: self.keeper.budget.rate().to_cost(),
             merge_all: checkpoints.renew,
             redundancy: &redundancy,
             healed: &self.healed,
@@ -59,7 +71,7 @@ impl Engine {
         checkpoints.kept.insert(0, Arc::clone(&catalog));
         checkpoints.kept.truncate(self.options.keep_checkpoints);
         checkpoints.renew = false;
-        self.keeper.learn(cost.work, (cost.reading, cost.sorting));
+        self.keeper.budget.learn(cost.work, cost.reading + cost.sorting);
         self.keeper.checkpointed(work, &checkpoints.kept);
         self.move_cold_regions(
             &catalog,

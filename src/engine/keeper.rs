@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::budget::BootBudget;
 use super::{Access, Engine};
-use crate::checkpoint::policy::ReplayRate;
 use crate::commit::Pressure;
 use crate::error::{Error, ErrorKind};
 use crate::format::catalog::Catalog;
@@ -17,15 +16,15 @@ use crate::log::segment::Spare;
 use crate::log::tail::ReplayWork;
 use crate::log::writer::LogWriter;
 
-/// What the keeper is asked for, and what it has learnt.
+/// What the keeper is asked for, and what it knows of the checkpoints.
 #[derive(Debug)]
 pub(super) struct Keeper {
     wants: Mutex<Wants>,
     wake: Condvar,
     spare_asked: AtomicBool,
     checkpoint_asked: AtomicBool,
-    boot_budget: Duration,
-    measured: Mutex<Measured>,
+    pub(super) budget: BootBudget,
+    taken: Mutex<Taken>,
 }
 
 #[derive(Debug, Default)]
@@ -36,14 +35,10 @@ struct Wants {
 }
 
 #[derive(Debug)]
-struct Measured {
-    rate: ReplayRate,
-    /// The log that this boot replayed, while no checkpoint has replaced it.
-    replayed: ReplayWork,
-    /// What the log had grown to at the last checkpoint.
-    at_checkpoint: ReplayWork,
-    checkpoint_lsn: Lsn,
-    checkpoints_taken: u64,
+struct Taken {
+    newest: Lsn,
+    /// Since this open.
+    count: u64,
     /// Checkpoint files that a kept catalog lists.
     needed: BTreeSet<CheckpointNo>,
     last_error: Option<Error>,
@@ -54,17 +49,10 @@ fn needed(kept: &[Arc<Catalog>]) -> BTreeSet<CheckpointNo> {
 }
 
 impl Keeper {
-    pub(super) fn new(
-        boot_budget: Duration,
-        replayed: ReplayWork,
-        kept: &[Arc<Catalog>],
-    ) -> Keeper {
-        let measured = Measured {
-            rate: ReplayRate::default(),
-            replayed,
-            at_checkpoint: ReplayWork::default(),
-            checkpoint_lsn: kept.first().map_or(Lsn::ZERO, |newest| newest.lsn()),
-            checkpoints_taken: 0,
+    pub(super) fn new(budget: BootBudget, kept: &[Arc<Catalog>]) -> Keeper {
+        let taken = Taken {
+            newest: kept.first().map_or(Lsn::ZERO, |newest| newest.lsn()),
+            count: 0,
             needed: needed(kept),
             last_error: None,
         };
@@ -73,56 +61,39 @@ impl Keeper {
             wake: Condvar::new(),
             spare_asked: AtomicBool::new(false),
             checkpoint_asked: AtomicBool::new(false),
-            boot_budget,
-            measured: Mutex::new(measured),
+            budget,
+            taken: Mutex::new(taken),
         }
     }
 
-    pub(super) fn learn(&self, work: ReplayWork, (reading, sorting): (Duration, Duration)) {
-        self.measured.lock().rate.learn(work, reading, sorting);
-    }
-
-    pub(super) fn estimate(&self, work: ReplayWork) -> Duration {
-        self.measured.lock().rate.estimate(work)
-    }
-
-    pub(super) fn replayed(&self) -> ReplayWork {
-        self.measured.lock().replayed
-    }
-
     pub(super) fn last_error(&self) -> Option<Error> {
-        self.measured.lock().last_error.clone()
+        self.taken.lock().last_error.clone()
     }
 
     pub(super) fn set_error(&self, error: Option<Error>) {
-        self.measured.lock().last_error = error;
-    }
-
-    /// What a boot would replay now.
-    pub(super) fn tail(&self, log: &LogWriter) -> ReplayWork {
-        self.measured.lock().tail(log)
+        self.taken.lock().last_error = error;
     }
 
     /// The newest checkpoint's commit, and how many were taken since this open.
     pub(super) fn checkpoints(&self) -> (Lsn, u64) {
-        let measured = self.measured.lock();
-        (measured.checkpoint_lsn, measured.checkpoints_taken)
+        let taken = self.taken.lock();
+        (taken.newest, taken.count)
     }
 
-    /// A checkpoint holds everything up to `lsn`, where the log had grown to `work`.
+    /// A checkpoint holds everything up to where the log had grown to `work`.
     pub(super) fn checkpointed(&self, work: ReplayWork, kept: &[Arc<Catalog>]) {
-        let mut measured = self.measured.lock();
-        measured.checkpoint_lsn = kept.first().map_or(Lsn::ZERO, |newest| newest.lsn());
-        measured.checkpoints_taken += 1;
-        measured.needed = needed(kept);
-        measured.replayed = ReplayWork::default();
-        measured.at_checkpoint = work;
+        let mut taken = self.taken.lock();
+        taken.newest = kept.first().map_or(Lsn::ZERO, |newest| newest.lsn());
+        taken.count += 1;
+        taken.needed = needed(kept);
+        drop(taken);
         self.checkpoint_asked.store(false, Ordering::Relaxed);
+        self.budget.checkpointed(work);
     }
 
     /// Whether a kept checkpoint lists a file.
     pub(super) fn needs(&self, file: CheckpointNo) -> bool {
-        self.measured.lock().needed.contains(&file)
+        self.taken.lock().needed.contains(&file)
     }
 
     pub(super) fn want_checkpoint(&self) {
@@ -142,30 +113,15 @@ impl Keeper {
     pub(super) fn close(&self) {
         self.wants.lock().closed = true;
         self.wake.notify_one();
+        self.budget.close();
     }
 
     pub(super) fn look_at(&self, log: &LogWriter) {
         if log.is_half_used() && log.wants_spare().is_some() {
             self.want_spare();
         }
-        let measured = self.measured.lock();
-        // Half of the budget: the log grows on while the checkpoint is taken.
-        let over = measured.rate.estimate(measured.tail(log)) > self.boot_budget / 2;
-        drop(measured);
-        if over {
+        if self.budget.log_grew(log.work()) {
             self.want_checkpoint();
-        }
-    }
-}
-
-impl Measured {
-    fn tail(&self, log: &LogWriter) -> ReplayWork {
-        let work = log.work();
-        let bytes = work.bytes.saturating_sub(self.at_checkpoint.bytes);
-        let operations = work.operations.saturating_sub(self.at_checkpoint.operations);
-        ReplayWork {
-            bytes: bytes + self.replayed.bytes,
-            operations: operations + self.replayed.operations,
         }
     }
 }
@@ -173,6 +129,14 @@ impl Measured {
 impl Pressure for Keeper {
     fn log_grew(&self, log: &LogWriter) {
         self.look_at(log);
+    }
+
+    fn is_behind(&self) -> bool {
+        self.budget.is_behind()
+    }
+
+    fn hold(&self) {
+        self.budget.hold();
     }
 }
 

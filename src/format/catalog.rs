@@ -22,6 +22,16 @@ pub(crate) struct Catalog {
     /// Every file that a section below lies in, with its length.
     pub(crate) files: BTreeMap<CheckpointNo, u64>,
     pub(crate) regions: BTreeMap<RegionNo, CatalogRegion>,
+    /// What a boot cost on the machine that wrote it, for the next estimate; nothing depends on it.
+    pub(crate) boot_cost: Option<BootCost>,
+}
+
+/// What the parts of a boot take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BootCost {
+    pub(crate) ns_per_block: u64,
+    pub(crate) ns_per_operation: u64,
+    pub(crate) fixed_ns: u64,
 }
 
 /// One durable region.
@@ -164,6 +174,7 @@ impl Catalog {
             kept: Vec::new(),
             files: BTreeMap::new(),
             regions: BTreeMap::new(),
+            boot_cost: None,
         }
     }
 
@@ -187,6 +198,11 @@ impl Catalog {
             put_varint(&mut to, number.0);
             region.encode(&mut to);
         }
+        if let Some(cost) = self.boot_cost {
+            for ns in [cost.ns_per_block, cost.ns_per_operation, cost.fixed_ns] {
+                put_varint(&mut to, ns);
+            }
+        }
         to
     }
 
@@ -200,6 +216,7 @@ impl Catalog {
             kept: Vec::new(),
             files: BTreeMap::new(),
             regions: BTreeMap::new(),
+            boot_cost: None,
         };
         for _ in 0..from.varint()? {
             catalog.kept.push(CheckpointNo(from.varint()?));
@@ -210,6 +227,13 @@ impl Catalog {
         for _ in 0..from.varint()? {
             let number = RegionNo(from.varint()?);
             catalog.regions.insert(number, CatalogRegion::decode(&mut from)?);
+        }
+        if !from.is_empty() {
+            catalog.boot_cost = Some(BootCost {
+                ns_per_block: from.varint()?,
+                ns_per_operation: from.varint()?,
+                fixed_ns: from.varint()?,
+            });
         }
         if !from.is_empty() {
             return Err(Malformed::Field("end"));
@@ -271,12 +295,20 @@ mod tests {
             kept: vec![CheckpointNo(1)],
             files: BTreeMap::from([(CheckpointNo(1), 999)]),
             regions: BTreeMap::from([(RegionNo(8), region)]),
+            boot_cost: Some(BootCost {
+                ns_per_block: 900,
+                ns_per_operation: 90,
+                fixed_ns: 2_000_000,
+            }),
         }
     }
 
     #[test]
     fn a_catalog_comes_back() {
-        assert_eq!(Catalog::decode(&catalog().encode()), Ok(catalog()));
+        let without = Catalog { boot_cost: None, ..catalog() };
+        for catalog in [catalog(), without] {
+            assert_eq!(Catalog::decode(&catalog.encode()), Ok(catalog));
+        }
     }
 
     #[test]
@@ -288,7 +320,9 @@ mod tests {
         bad.files.clear();
         assert!(Catalog::decode(&bad.encode()).is_err());
         let bytes = catalog().encode();
-        for cut in 0..bytes.len() {
+        // The cost of a boot may be missing as a whole.
+        let without = Catalog { boot_cost: None, ..catalog() }.encode();
+        for cut in (0..bytes.len()).filter(|cut| *cut != without.len()) {
             assert!(Catalog::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
     }

@@ -65,6 +65,15 @@ pub(crate) struct ReplayWork {
     pub(crate) operations: u64,
 }
 
+impl ReplayWork {
+    pub(crate) fn less(self, other: ReplayWork) -> ReplayWork {
+        ReplayWork {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            operations: self.operations.saturating_sub(other.operations),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Gathered {
     tail: RegionTail,

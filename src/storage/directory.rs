@@ -111,7 +111,12 @@ impl StoreFile {
 
     /// The same into a buffer that is used again.
     pub(crate) fn read_into(&self, to: &mut Vec<u8>, offset: u64, len: u64) -> Result<()> {
-        to.resize(memory_len(len), 0);
+        let len = memory_len(len);
+        if to.capacity() < len {
+            // What is new comes as zeros without being written.
+            *to = vec![0; len];
+        }
+        to.resize(len, 0);
         let count = self
             .file
             .read_at(to, offset)

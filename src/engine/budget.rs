@@ -1,0 +1,293 @@
+//! The boot budget: how long a boot would take if the process died now, when a checkpoint is due for
+//! it, and what happens when writers outrun checkpoints.
+//!
+//! What a boot takes whatever the log holds (opening files, its syncs) cannot be made shorter by a
+//! checkpoint. What is left of the budget is for the log, but at least a quarter of it: on a disk so
+//! slow that nothing is left, checkpoints would chase each other.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::checkpoint::policy::ReplayRate;
+use crate::log::tail::ReplayWork;
+
+/// Nobody is held longer than this for one checkpoint: then the budget slips after all.
+const HOLD_MAX: Duration = Duration::from_secs(10);
+
+/// How long each group is held where writers begin to outrun a checkpoint, at most.
+const BRAKE_MAX: Duration = Duration::from_millis(2);
+
+/// The first pause after a checkpoint that failed; it doubles each time.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct BootBudget {
+    budget: Duration,
+    slow_writers: bool,
+    now: Mutex<Now>,
+    /// A checkpoint ended, or the store is closed.
+    changed: Condvar,
+    /// Writers may have to be held: a look without the lock.
+    behind: AtomicBool,
+}
+
+/// What is known at this moment.
+#[derive(Debug)]
+struct Now {
+    rate: ReplayRate,
+    /// The log that this boot replayed, while no checkpoint has replaced it.
+    replayed: ReplayWork,
+    /// What the log had grown to at the last checkpoint.
+    at_checkpoint: ReplayWork,
+    /// What it has grown to.
+    log: ReplayWork,
+    /// A checkpoint has cut the log and needs nobody any more to be finished.
+    taking: bool,
+    /// What the log grew by during the last checkpoints, in time of a boot.
+    growth: Duration,
+    /// Checkpoints that failed one after the other, and when the next may be tried.
+    failures: u32,
+    retry_at: Option<Instant>,
+    slipping: bool,
+    slips: u64,
+    held: Duration,
+    closed: bool,
+}
+
+impl Now {
+    fn tail(&self) -> ReplayWork {
+        let since = self.log.less(self.at_checkpoint);
+        ReplayWork {
+            bytes: since.bytes + self.replayed.bytes,
+            operations: since.operations + self.replayed.operations,
+        }
+    }
+}
+
+impl BootBudget {
+    pub(super) fn new(
+        budget: Duration,
+        slow_writers: bool,
+        rate: ReplayRate,
+        replayed: ReplayWork,
+    ) -> BootBudget {
+        let now = Now {
+            rate,
+            replayed,
+            at_checkpoint: ReplayWork::default(),
+            log: ReplayWork::default(),
+            taking: false,
+            growth: Duration::ZERO,
+            failures: 0,
+            retry_at: None,
+            slipping: false,
+            slips: 0,
+            held: Duration::ZERO,
+            closed: false,
+        };
+        BootBudget {
+            budget,
+            slow_writers,
+            now: Mutex::new(now),
+            changed: Condvar::new(),
+            behind: AtomicBool::new(false),
+        }
+    }
+
+    /// What a replay of `work` took.
+    pub(super) fn learn(&self, work: ReplayWork, taken: Duration) {
+        self.now.lock().rate.learn(work, taken);
+    }
+
+    /// What a boot took besides.
+    pub(super) fn learn_fixed(&self, taken: Duration) {
+        self.now.lock().rate.learn_fixed(taken);
+    }
+
+    pub(super) fn rate(&self) -> ReplayRate {
+        self.now.lock().rate
+    }
+
+    /// The log that a boot would replay now.
+    pub(super) fn tail(&self) -> ReplayWork {
+        self.now.lock().tail()
+    }
+
+    /// How long a boot would take now, to the first read.
+    pub(super) fn estimate(&self) -> Duration {
+        let now = self.now.lock();
+        now.rate.boot(now.tail())
+    }
+
+    /// How often the estimate went over the budget, and how long writers were held in all.
+    pub(super) fn slips(&self) -> (u64, Duration) {
+        let now = self.now.lock();
+        (now.slips, now.held)
+    }
+
+    /// The part of the budget that is for the log.
+    fn for_log(&self, now: &Now) -> Duration {
+        self.budget.saturating_sub(now.rate.fixed()).max(self.budget / 4)
+    }
+
+    /// The log has grown to `log`; whether a checkpoint is due.
+    pub(super) fn log_grew(&self, log: ReplayWork) -> bool {
+        let mut now = self.now.lock();
+        now.log = log;
+        let replay = now.rate.replay(now.tail());
+        let for_log = self.for_log(&now);
+        let slips = replay > for_log;
+        if slips && !now.slipping {
+            now.slips += 1;
+        }
+        now.slipping = slips;
+        self.behind.store(now.taking && replay > for_log * 3 / 4, Ordering::Relaxed);
+        // The log grows on while the checkpoint is taken.
+        let due = (for_log * 3 / 4).saturating_sub(now.growth).clamp(for_log / 8, for_log / 2);
+        let may = !now.taking && now.retry_at.is_none_or(|at| Instant::now() >= at);
+        may && replay >= due
+    }
+
+    /// A checkpoint has cut the log.
+    pub(super) fn cut(&self) {
+        self.now.lock().taking = true;
+    }
+
+    /// It holds everything up to where the log had grown to `upto`.
+    pub(super) fn checkpointed(&self, upto: ReplayWork) {
+        let mut now = self.now.lock();
+        now.replayed = ReplayWork::default();
+        now.at_checkpoint = upto;
+        let grown = now.rate.replay(now.tail());
+        now.growth = if grown > now.growth { grown } else { (now.growth + grown) / 2 };
+        now.failures = 0;
+        now.retry_at = None;
+        drop(now);
+        self.ended();
+    }
+
+    /// It came to nothing: the next one waits a while.
+    pub(super) fn failed(&self) {
+        let mut now = self.now.lock();
+        let pause = RETRY_AFTER.saturating_mul(1 << now.failures.min(16)).min(RETRY_AFTER_MAX);
+        now.failures += 1;
+        now.retry_at = Some(Instant::now() + pause);
+        drop(now);
+        self.ended();
+    }
+
+    fn ended(&self) {
+        self.now.lock().taking = false;
+        self.behind.store(false, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn close(&self) {
+        self.now.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether a leader should ask [`hold`](Self::hold).
+    pub(super) fn is_behind(&self) -> bool {
+        self.slow_writers && self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Holds a leader that has taken no group yet: a little where the log nears what the budget
+    /// allows, until the checkpoint ends where it is there. A checkpoint that was cut waits for no
+    /// commit that is not written.
+    pub(super) fn hold(&self) {
+        let began = Instant::now();
+        let mut now = self.now.lock();
+        loop {
+            let replay = now.rate.replay(now.tail());
+            let for_log = self.for_log(&now);
+            let (soft, hard) = (for_log * 3 / 4, for_log * 19 / 20);
+            let elapsed = began.elapsed();
+            if !now.taking || now.closed || replay <= soft || elapsed >= HOLD_MAX {
+                break;
+            }
+            let over = replay.saturating_sub(soft).as_secs_f64();
+            let part = over / hard.saturating_sub(soft).as_secs_f64().max(1e-9);
+            if part >= 1.0 {
+                self.changed.wait_for(&mut now, HOLD_MAX.saturating_sub(elapsed));
+                continue;
+            }
+            self.changed.wait_for(&mut now, BRAKE_MAX.mul_f64(part));
+            break;
+        }
+        now.held += began.elapsed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn work(blocks: u64) -> ReplayWork {
+        ReplayWork { bytes: blocks * 4096, operations: blocks }
+    }
+
+    /// A budget of which a block costs a microsecond and nothing else anything.
+    fn budget(slow_writers: bool) -> BootBudget {
+        let budget = BootBudget::new(40 * MS, slow_writers, ReplayRate::default(), work(0));
+        for _ in 0..200 {
+            budget.learn(work(10_000), 10 * MS);
+            budget.learn_fixed(Duration::ZERO);
+        }
+        budget
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_earlier_when_the_log_grows_meanwhile() {
+        let budget = budget(true);
+        assert!(!budget.log_grew(work(19_000)));
+        assert!(budget.log_grew(work(21_000)));
+        budget.cut();
+        assert!(!budget.log_grew(work(22_000)), "one is being taken");
+        budget.log_grew(work(36_000));
+        budget.checkpointed(work(21_000));
+        // Fifteen came meanwhile, so the next one begins that much earlier.
+        assert!(budget.log_grew(work(21_000 + 17_000)));
+        assert_eq!(budget.slips().0, 0);
+    }
+
+    #[test]
+    fn a_failed_checkpoint_is_not_tried_again_at_once() {
+        let budget = budget(true);
+        assert!(budget.log_grew(work(30_000)));
+        budget.cut();
+        budget.failed();
+        assert!(!budget.log_grew(work(31_000)));
+        std::thread::sleep(RETRY_AFTER + 20 * MS);
+        assert!(budget.log_grew(work(31_000)));
+    }
+
+    #[test]
+    fn writers_are_held_until_the_checkpoint_ends_if_they_may_be() {
+        for slow_writers in [true, false] {
+            let budget = budget(slow_writers);
+            budget.cut();
+            budget.log_grew(work(60_000));
+            assert_eq!(budget.slips().0, 1, "the budget slipped, and that is told");
+            assert_eq!(budget.is_behind(), slow_writers);
+            if slow_writers {
+                let began = Instant::now();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        std::thread::sleep(50 * MS);
+                        budget.checkpointed(work(60_000));
+                    });
+                    budget.hold();
+                });
+                assert!(began.elapsed() >= 50 * MS);
+                assert!(budget.slips().1 >= 50 * MS);
+            }
+            assert!(!budget.is_behind() || !slow_writers);
+        }
+    }
+}
