@@ -4,12 +4,16 @@
 //! SIGKILL. Fresh processes then measure open to first read, memory, and open to everything decoded:
 //! with the page cache as the dead process left it, and with an empty one where that can be had.
 //!
+//! With `--under-load N` the process is killed N times at any moment of full load instead, with one
+//! writer and with sixteen.
+//!
 //! `cargo run --release -p rocstate-bench --bin boot -- [--rounds N] [--updates N] [--only NAME,NAME] [ENTRIES]...`
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
 mod contenders;
 mod data;
+mod load;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -63,6 +67,11 @@ fn main() -> Result<(), Failure> {
             // Nothing is taken down: that is not what is measured.
             std::process::exit(0)
         }
+        ["child", "write", dir, writers] => {
+            load::write_until_killed(Path::new(dir), writers.parse()?)
+        }
+        ["child", "first-read", dir] => load::first_read(Path::new(dir)),
+        ["--under-load", rounds] => load::measure(rounds.parse()?),
         words => compare(&plan(words)?),
     }
 }
