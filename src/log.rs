@@ -8,7 +8,10 @@
 
 pub(crate) mod chain;
 pub(crate) mod cut;
+pub(crate) mod held;
+pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod segment;
 pub(crate) mod tail;
+pub(crate) mod windows;
 pub(crate) mod writer;

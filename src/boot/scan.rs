@@ -14,8 +14,10 @@ use crate::format::segment::SegmentHeader;
 use crate::format::{Lsn, Place, name};
 use crate::log::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use crate::log::cut::broken_link;
+use crate::log::held::Held;
 use crate::log::scan::{SegmentReader, Standing, Unreadable};
-use crate::log::tail::{Held, TailBuilder};
+use crate::log::tail::TailBuilder;
+use crate::log::windows::Windows;
 use crate::options::Options;
 use crate::report::Progress;
 use crate::storage::directory::Directory;
@@ -39,7 +41,7 @@ pub(crate) struct ScannedLog {
 
 impl ScannedLog {
     /// Takes the commits of one frame, which stands at `offset` of a segment.
-    fn take(&mut self, records: Held, commits: u32, segment: &Path, offset: u64) -> Result<()> {
+    fn take(&mut self, records: &Held, commits: u32, segment: &Path, offset: u64) -> Result<()> {
         self.commits += u64::from(commits);
         let taken = self.builder.take(records, commits);
         taken.map_err(|why| Error::damaged(segment, offset, why))
@@ -92,8 +94,9 @@ pub(crate) fn scan(
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     let last = chain.segments.len() - 1;
     let total: u64 = chain.segments.iter().map(|segment| segment.header.len).sum();
-    scanned.builder.reserve(total);
+    let windows = Arc::new(Windows::prepare(total));
     for (at, mut segment) in chain.segments.into_iter().enumerate() {
+        segment.windows = Arc::clone(&windows);
         if at > 0 {
             place = segment.header.begin();
         }
@@ -173,10 +176,10 @@ fn read_sealed(
     scanned: &mut ScannedLog,
 ) -> Result<()> {
     let path = segment.path().to_owned();
-    let ended = read_frames(segment, place, Some(seal), |frame| {
+    let ended = read_frames(segment, place, Some(seal), |frame, window| {
         let commits = frame.header.facts.commits;
-        let records = scanned.builder.hold(frame.records);
-        scanned.take(records, commits, &path, frame.header.begin)
+        let records = scanned.builder.hold(frame.records, Some(window));
+        scanned.take(&records, commits, &path, frame.header.begin)
     })?;
     let stake = seal.lsn.get().saturating_sub(place.lsn.get()).max(1);
     let lost = |offset, what: &str| {
@@ -208,7 +211,7 @@ fn read_newest(
     scanned.claimed = *place;
     loop {
         let path = segment.path().to_owned();
-        let ended = read_frames(segment, place, None, |frame| {
+        let ended = read_frames(segment, place, None, |frame, window| {
             claim = claim.max(frame.header.facts.claim);
             settle(scanned, &mut pending, claim, &path)?;
             let (commits, time_us) = (frame.header.facts.commits, frame.header.facts.time_us);
@@ -218,8 +221,8 @@ fn read_newest(
                 lsn: frame.header.last_lsn(),
                 chain: frame.header.sum,
             };
-            let (records, last_lsn) =
-                (scanned.builder.hold(frame.records), frame.header.last_lsn());
+            let records = scanned.builder.hold(frame.records, Some(window));
+            let last_lsn = frame.header.last_lsn();
             pending.push_back(UnclaimedFrame { records, commits, time_us, last_lsn, end });
             Ok(())
         })?;
@@ -233,7 +236,7 @@ fn read_newest(
         return Ok(());
     }
     for frame in &pending {
-        scanned.take(frame.records.clone(), frame.commits, segment.path(), frame.end.offset)?;
+        scanned.take(&frame.records, frame.commits, segment.path(), frame.end.offset)?;
     }
     scanned.unclaimed = pending.into();
     Ok(())
@@ -248,7 +251,7 @@ fn settle(
 ) -> Result<()> {
     while pending.front().is_some_and(|frame| frame.end.offset <= claim) {
         let Some(frame) = pending.pop_front() else { break };
-        scanned.take(frame.records, frame.commits, path, frame.end.offset)?;
+        scanned.take(&frame.records, frame.commits, path, frame.end.offset)?;
         scanned.claimed = frame.end;
     }
     Ok(())
@@ -276,7 +279,7 @@ fn judge_end(
     }
     segment.forget();
     let (found, offset, what) = match segment.next(place)? {
-        Standing::Continues(_) => (Found::Continuing, place.offset, ""),
+        Standing::Continues(..) => (Found::Continuing, place.offset, ""),
         Standing::Nothing => (Found::Invalid, place.offset, "a frame that was synced is not valid"),
         Standing::BreaksChain(offset) => {
             (Found::ChainBreak, offset, "a frame does not continue the one before it")

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::block::{BLOCK_TARGET_BYTES, Entry};
 use crate::format::catalog::{Catalog, CatalogRegion, SectionRef};
 use crate::format::{CheckpointNo, Lineage, disk_len};
-use crate::log::tail::Run;
+use crate::log::run::Run;
 use crate::storage::directory::Directory;
 
 /// A range of keys whose layers hold less is read at once.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::section::{Section, SectionCursor};
 use crate::error::Result;
 use crate::format::block::Entry;
-use crate::log::tail::Run;
+use crate::log::run::Run;
 
 /// One sorted run.
 #[derive(Debug)]

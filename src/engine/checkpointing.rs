@@ -12,7 +12,7 @@ use crate::error::{ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
 use crate::log::cut::cut;
-use crate::log::tail::Run;
+use crate::log::run::Run;
 
 impl Engine {
     /// Takes a checkpoint of everything that is acknowledged; waits for one that is under way.

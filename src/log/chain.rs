@@ -1,6 +1,7 @@
 //! The segments that a piece of the log lies in, found backwards by their seals, and the walk
 //! forward through them.
 
+use super::held::Window;
 use super::scan::{SegmentReader, Standing, Unreadable};
 use crate::error::Result;
 use crate::format::frame::Frame;
@@ -87,7 +88,7 @@ pub(crate) fn read_frames(
     segment: &mut SegmentReader,
     place: &mut Place,
     until: Option<Place>,
-    mut each: impl FnMut(&Frame<'_>) -> Result<()>,
+    mut each: impl FnMut(&Frame<'_>, &Window) -> Result<()>,
 ) -> Result<Ended> {
     loop {
         if until.is_some_and(|until| place.offset >= until.offset) {
@@ -97,8 +98,8 @@ pub(crate) fn read_frames(
             return Ok(if exact { Ended::AtSeal } else { Ended::BreaksChain(place.offset) });
         }
         match segment.next(place)? {
-            Standing::Continues(frame) => {
-                each(&frame)?;
+            Standing::Continues(frame, window) => {
+                each(&frame, window)?;
                 *place = Place {
                     segment: place.segment,
                     offset: frame.header.end(),

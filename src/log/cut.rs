@@ -30,7 +30,6 @@ pub(crate) fn cut(
     let chain = Chain::back_to(dir, lineage, to.segment, from)
         .map_err(|broken| broken_link(dir, broken))?;
     let mut builder = TailBuilder::default();
-    builder.reserve(chain.segments.iter().map(|segment| segment.header.len).sum());
     let mut place = chain.start;
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     for (at, mut segment) in chain.segments.into_iter().enumerate() {
@@ -40,9 +39,9 @@ pub(crate) fn cut(
         let from_offset = place.offset;
         let until = seals.get(at).copied().unwrap_or(*to);
         let path = segment.path().to_owned();
-        let ended = read_frames(&mut segment, &mut place, Some(until), |frame| {
+        let ended = read_frames(&mut segment, &mut place, Some(until), |frame, window| {
             builder
-                .add(frame.records, frame.header.facts.commits)
+                .add(frame.records, Some(window), frame.header.facts.commits)
                 .map_err(|why| Error::damaged(&path, frame.header.begin, why))
         })?;
         match ended {

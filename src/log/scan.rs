@@ -6,7 +6,10 @@
 //!   longer than the file.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::held::Window;
+use super::windows::{WINDOW_BYTES, Windows};
 use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Verified, next_places};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
@@ -17,14 +20,14 @@ use crate::format::{
 use crate::storage::OpenMode;
 use crate::storage::directory::{Directory, StoreFile};
 
-const WINDOW_BYTES: u64 = 256 << 10;
-
 /// A segment whose header is valid.
 #[derive(Debug)]
 pub(crate) struct SegmentReader {
     pub(crate) header: SegmentHeader,
     file: StoreFile,
-    window: Vec<u8>,
+    /// Where memory for windows comes from.
+    pub(crate) windows: Arc<Windows>,
+    window: Window,
     window_at: u64,
 }
 
@@ -61,8 +64,8 @@ pub(crate) enum Unreadable {
 /// What stands at a place of the log.
 #[derive(Debug)]
 pub(crate) enum Standing<'a> {
-    /// A valid frame that continues the chain.
-    Continues(Frame<'a>),
+    /// A valid frame that continues the chain, and what it was read into.
+    Continues(Frame<'a>, &'a Window),
     /// A valid frame in the right place that names another predecessor; it begins here.
     BreaksChain(u64),
     /// Anything else.
@@ -86,7 +89,8 @@ impl SegmentReader {
         if len < header.len {
             return Err(Unreadable::CutShort(len));
         }
-        Ok(SegmentReader { header, file, window: Vec::new(), window_at: 0 })
+        let (windows, window) = (Arc::default(), Window::default());
+        Ok(SegmentReader { header, file, windows, window, window_at: 0 })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -113,7 +117,9 @@ impl SegmentReader {
         let Some(verified) = found else { return Ok(Standing::Nothing) };
         let (begin, len) = (verified.header().begin, verified.header().len);
         // They are in the window, where they were checked.
-        Ok(Standing::Continues(verified.frame(self.bytes(begin, len)?)))
+        self.bytes(begin, len)?;
+        let frame = verified.frame(part(&self.window, begin - self.window_at, len));
+        Ok(Standing::Continues(frame, &self.window))
     }
 
     /// Looks at every block after `offset`, up to the segment's end.
@@ -143,7 +149,7 @@ impl SegmentReader {
 
     /// Forgets what was read, to look again.
     pub(crate) fn forget(&mut self) {
-        self.window.clear();
+        self.window = Arc::default();
     }
 
     fn header_at(&mut self, offset: u64) -> Result<Option<FrameHeader>> {
@@ -168,15 +174,24 @@ impl SegmentReader {
         if !inside {
             let want = len.max(WINDOW_BYTES).min(self.header.len - offset);
             self.window_at = offset;
-            self.file.read_into(&mut self.window, offset, want)?;
+            // A window that somebody keeps is left to them.
+            let ours = Arc::get_mut(&mut self.window).map(std::mem::take);
+            let mut window =
+                ours.filter(|window| !window.is_empty()).unwrap_or_else(|| self.windows.next());
+            self.file.read_into(&mut window, offset, want)?;
+            self.window = Arc::new(window);
             if disk_len(self.window.len()) < len {
                 let end = offset + disk_len(self.window.len());
                 return Err(Error::damaged(self.file.path(), end, "the file became shorter"));
             }
         }
-        let from = memory_len(offset - self.window_at);
-        Ok(self.window.get(from..from + memory_len(len)).unwrap_or_default())
+        Ok(part(&self.window, offset - self.window_at, len))
     }
+}
+
+fn part(window: &[u8], from: u64, len: u64) -> &[u8] {
+    let from = memory_len(from);
+    window.get(from..from + memory_len(len)).unwrap_or_default()
 }
 
 /// Whether a block, or a part of one, holds nothing; comparing with zeros is the fastest way to see it.

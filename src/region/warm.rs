@@ -1,12 +1,10 @@
 //! Warming a region: its cold ranges are claimed and loaded by as many threads as there are.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use parking_lot::{Condvar, Mutex};
 
 use super::Value;
 use super::key::Key;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::RegionNo;
 use crate::state::State;
 use crate::tree::WarmPosition;
@@ -69,7 +67,7 @@ impl<K, V> Default for TypedWarmer<K, V> {
     }
 }
 
-/// Ends the work of a thread, also when a value's own code panics.
+/// Ends the work of a thread, also when it panics.
 struct AtWork<'a, K, V>(&'a TypedWarmer<K, V>);
 
 impl<K, V> Drop for AtWork<'_, K, V> {
@@ -99,18 +97,12 @@ impl<K: Key, V: Value> Warmer for TypedWarmer<K, V> {
         progress.at_work += 1;
         drop(progress);
         let at_work = AtWork(self);
-        let load = AssertUnwindSafe(|| {
-            claim.load(|done| {
-                if let Err(error) = done {
-                    self.progress.lock().fail(error);
-                }
-                go_on()
-            });
+        claim.load(|done| {
+            if let Err(error) = done {
+                self.progress.lock().fail(error);
+            }
+            go_on()
         });
-        if catch_unwind(load).is_err() {
-            let what = "the code that reads a value panicked while its region was warmed";
-            self.progress.lock().fail(Error::new(ErrorKind::Damaged, what));
-        }
         drop(at_work);
         true
     }

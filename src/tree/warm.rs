@@ -3,11 +3,12 @@
 //! A reader that walks everything begins at the beginning: so the two meet in the middle and do the
 //! work once, together. And where keys ascend with time, the newest ones are warm first.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Tree;
-use super::node::{Ahead, Hot, Node, hot, hot_ahead};
-use crate::error::{Error, Result};
+use super::node::{Ahead, Hot, Node, hot_ahead};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How many ranges are claimed at a time: some milliseconds of work.
 const RANGES_PER_CLAIM: usize = 32;
@@ -53,12 +54,20 @@ impl<K: Clone, V> Claim<K, V> {
     pub(crate) fn load(&self, mut go_on: impl FnMut(Result<()>) -> bool) {
         let mut ahead = Ahead::default();
         for range in &self.0 {
-            let done = hot_ahead(range, &mut ahead).map(|_| ());
+            let done = load(range, &mut ahead).map(|_| ());
             if !go_on(done) {
                 return;
             }
         }
     }
+}
+
+/// Loads a range; a value's own code that panics is as bad as bytes that are wrong.
+fn load<'a, K: Clone, V>(node: &'a Node<K, V>, ahead: &mut Ahead) -> Result<&'a Hot<K, V>> {
+    catch_unwind(AssertUnwindSafe(|| hot_ahead(node, ahead))).unwrap_or_else(|_| {
+        let what = "the code that reads a value panicked while its region was warmed";
+        Err(Error::new(ErrorKind::Damaged, what))
+    })
 }
 
 /// The way from the end of a tree to its beginning, collecting ranges.
@@ -78,7 +87,7 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
             self.lowest = lower.cloned();
             return;
         }
-        let inner = match hot(node) {
+        let inner = match load(node, &mut Ahead::default()) {
             Ok(Hot::Inner(inner)) => inner,
             Ok(Hot::Leaf(_)) => return,
             Err(error) => return (self.failed)(error),

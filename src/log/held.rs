@@ -1,0 +1,121 @@
+//! The memory that records of the log lie in while they are the tail of a state or become a delta.
+//!
+//! What was read in large frames stays in the window that it was read into; of others the records are
+//! copied, so that a log of one small commit a block does not stay in memory with its padding.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::format::bytes::Reader;
+use crate::format::operation::Operation;
+use crate::format::{Malformed, memory_len};
+
+/// What a part of the log was read into.
+pub(crate) type Window = Arc<Vec<u8>>;
+
+/// Records of a frame that are shorter are copied.
+const WORTH_SHARING: usize = 2048;
+
+/// The size that copies are gathered in.
+const COPIES_BYTES: usize = 256 << 10;
+
+/// Where an operation lies; later ones of the log have greater positions.
+pub(crate) type Position = u64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    chunks: Vec<Chunk>,
+    /// Bytes of records, and of all chunks.
+    records: usize,
+    size: usize,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Window(Window),
+    Copies(Vec<u8>),
+}
+
+/// Where the records of one frame lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    chunk: usize,
+    range: Range<usize>,
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Chunk::Window(window) => window,
+            Chunk::Copies(copies) => copies,
+        }
+    }
+}
+
+impl Memory {
+    /// Keeps records that were read into a window.
+    pub(crate) fn hold(&mut self, records: &[u8], window: Option<&Window>) -> Held {
+        self.records += records.len();
+        let shared = window.filter(|_| records.len() >= WORTH_SHARING);
+        match shared.and_then(|window| self.share(records, window)) {
+            Some(held) => held,
+            None => self.copy(records),
+        }
+    }
+
+    /// Keeps the window, unless windows hold much besides records by now.
+    fn share(&mut self, records: &[u8], window: &Window) -> Option<Held> {
+        let begin = records.as_ptr().addr().checked_sub(window.as_ptr().addr())?;
+        let range = begin..begin + records.len();
+        let known =
+            matches!(self.chunks.last(), Some(Chunk::Window(last)) if Arc::ptr_eq(last, window));
+        if !known {
+            if self.size + window.len() > self.records * 2 + (1 << 20) {
+                return None;
+            }
+            self.size += window.len();
+            self.chunks.push(Chunk::Window(Arc::clone(window)));
+        }
+        Some(Held { chunk: self.chunks.len() - 1, range })
+    }
+
+    fn copy(&mut self, records: &[u8]) -> Held {
+        let fits = |chunk: &Chunk| matches!(chunk, Chunk::Copies(copies) if copies.capacity() - copies.len() >= records.len());
+        if !self.chunks.last().is_some_and(fits) {
+            let capacity = COPIES_BYTES.max(records.len());
+            self.size += capacity;
+            self.chunks.push(Chunk::Copies(Vec::with_capacity(capacity)));
+        }
+        let chunk = self.chunks.len() - 1;
+        let Some(Chunk::Copies(copies)) = self.chunks.last_mut() else {
+            return Held { chunk, range: 0..0 };
+        };
+        let begin = copies.len();
+        copies.extend_from_slice(records);
+        Held { chunk, range: begin..copies.len() }
+    }
+
+    pub(crate) fn get(&self, held: &Held) -> &[u8] {
+        let chunk = self.chunks.get(held.chunk);
+        chunk.and_then(|chunk| chunk.bytes().get(held.range.clone())).unwrap_or_default()
+    }
+
+    /// The operation at a position.
+    pub(crate) fn operation(&self, at: Position) -> Result<Operation<'_>, Malformed> {
+        let chunk = self.chunks.get(memory_len(at >> 32)).ok_or(Malformed::Short)?;
+        let from = memory_len(at & u64::from(u32::MAX));
+        Operation::decode(&mut Reader::new(chunk.bytes().get(from..).unwrap_or_default()))
+    }
+}
+
+impl Held {
+    /// The bytes of the records.
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The position of what lies `offset` bytes behind the beginning of the records.
+    pub(crate) fn position(&self, offset: usize) -> Position {
+        (self.chunk as u64) << 32 | (self.range.start + offset) as u64
+    }
+}

@@ -1,0 +1,459 @@
+//! P6, P9: what a boot leaves on disk is read by the block when it is touched, once, and is the same
+//! whenever that is: after checkpoints, merges and the removal of the files that it came from.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use common::{FaultyDisk, eventually, files};
+use proptest::prelude::*;
+use rocstate::{Durability, DurableMap, ErrorKind, Store, View, Warming};
+
+type Map = DurableMap<u32, String>;
+type Model = BTreeMap<u32, String>;
+
+const ENTRIES: u32 = 20_000;
+
+fn text(key: u32, version: u32) -> String {
+    format!("{version} of {key} {}", "x".repeat((key % 90) as usize))
+}
+
+fn open(path: &Path, warming: Warming) -> (Store, Map) {
+    let options = Store::options().warming(warming).durability(Durability::Process);
+    let store = options.segment_bytes(256 << 10).open(path).unwrap();
+    let map = store.durable_map("map").unwrap();
+    (store, map)
+}
+
+fn insert(store: &Store, map: &Map, keys: impl IntoIterator<Item = u32>, version: u32) {
+    store
+        .transact(|tx| {
+            for key in keys {
+                map.insert(tx, key, text(key, version))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A store of so many entries in a checkpoint, with a delta over them and a tail.
+fn filled(path: &Path, entries: u32) {
+    let (store, map) = open(path, Warming::OnDemand);
+    insert(&store, &map, 0..entries, 0);
+    store.checkpoint().unwrap();
+    insert(&store, &map, (0..entries).step_by(97), 1);
+    store.checkpoint().unwrap();
+    insert(&store, &map, (0..entries).step_by(entries as usize / 50), 2);
+    store.sync().unwrap();
+}
+
+fn expected(entries: u32) -> Model {
+    let version = |key: u32| match (key % (entries / 50), key % 97) {
+        (0, _) => 2,
+        (_, 0) => 1,
+        _ => 0,
+    };
+    (0..entries).map(|key| (key, text(key, version(key)))).collect()
+}
+
+fn same(view: &View, map: &Map, model: &Model) {
+    assert_eq!(map.len(view), model.len());
+    let mut expected = model.iter();
+    for entry in map.iter(view) {
+        assert_eq!(Some(entry.unwrap()), expected.next());
+    }
+    assert_eq!(expected.next(), None);
+}
+
+#[test]
+fn opening_and_a_first_read_read_as_much_of_a_large_store_as_of_a_small_one() {
+    let reads = |entries: u32| {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), entries);
+        let disk = FaultyDisk::default();
+        let options = Store::options().warming(Warming::OnDemand).storage(disk.clone());
+        let store = options.open(dir.path()).unwrap();
+        let map: Map = store.durable_map("map").unwrap();
+        let view = store.view();
+        assert_eq!(map.len(&view), entries as usize);
+        assert_eq!(map.get(&view, &(entries / 2)).unwrap(), expected(entries).get(&(entries / 2)));
+        assert!(store.stats().cold_entries > entries as usize / 2);
+        let first = disk.0.reads.load(Ordering::SeqCst);
+        // A block in another piece: its index in two levels, its block, and at most the delta's.
+        map.get(&view, &(entries / 2 + 200)).unwrap().unwrap();
+        let second = disk.0.reads.load(Ordering::SeqCst) - first;
+        assert!(second <= 5, "{second} reads for one block");
+        first
+    };
+    let (small, large) = (reads(10_000), reads(100_000));
+    // A tail that is ten times as long has a few windows more.
+    assert!(large <= small + 6, "{large} reads against {small}");
+}
+
+#[test]
+fn readers_that_touch_the_same_range_at_once_read_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 20_000);
+    let count = |readers: usize| {
+        let disk = FaultyDisk::default();
+        let options = Store::options().warming(Warming::OnDemand).storage(disk.clone());
+        let store = options.open(dir.path()).unwrap();
+        let map: Map = store.durable_map("map").unwrap();
+        let before = disk.0.reads.load(Ordering::SeqCst);
+        let barrier = std::sync::Barrier::new(readers);
+        std::thread::scope(|scope| {
+            for _ in 0..readers {
+                scope.spawn(|| {
+                    let view = store.view();
+                    barrier.wait();
+                    for key in (0..20_000).step_by(1_000) {
+                        assert!(map.get(&view, &key).unwrap().is_some());
+                    }
+                });
+            }
+        });
+        disk.0.reads.load(Ordering::SeqCst) - before
+    };
+    assert_eq!(count(1), count(8));
+}
+
+#[test]
+fn a_view_reads_the_same_after_checkpoints_merges_and_a_clear() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), ENTRIES);
+    let first_files = files(dir.path(), "checkpoint-");
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    let at_boot = store.view();
+    let mut model = expected(ENTRIES);
+    // Half of it is touched now, the rest only when everything is over.
+    assert_eq!(map.range(&at_boot, ..ENTRIES / 2).count(), ENTRIES as usize / 2);
+    let mut later = Vec::new();
+    for round in 3..43 {
+        let keys = (round..ENTRIES).step_by(40);
+        model.extend(keys.clone().map(|key| (key, text(key, round))));
+        insert(&store, &map, keys, round);
+        store.checkpoint().unwrap();
+        if round % 10 == 0 {
+            later.push((store.view(), model.clone()));
+        }
+    }
+    assert!(first_files.iter().all(|file| !file.exists()), "the files of boot are superseded");
+    assert_eq!(store.stats().pinned_bytes, 0, "a view needs no file that is superseded");
+    let before_clear = (store.view(), model.clone());
+    store.transact(|tx| map.clear(tx)).unwrap();
+    insert(&store, &map, 0..10, 9);
+    for _ in 0..3 {
+        insert(&store, &map, 0..1, 9);
+        store.checkpoint().unwrap();
+    }
+    for (view, model) in later.iter().chain([&before_clear]) {
+        same(view, &map, model);
+    }
+    same(&at_boot, &map, &expected(ENTRIES));
+    same(&store.view(), &map, &(0..10).map(|key| (key, text(key, 9))).collect());
+}
+
+#[test]
+fn what_is_cleared_stays_on_disk_for_as_long_as_a_view_sees_it() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 20_000);
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    let view = store.view();
+    store.transact(|tx| map.clear(tx)).unwrap();
+    for n in 0..3 {
+        insert(&store, &map, 0..10, n);
+        store.checkpoint().unwrap();
+    }
+    assert!(store.stats().pinned_bytes > 1_000_000, "{}", store.stats().pinned_bytes);
+    same(&view, &map, &expected(20_000));
+    drop(view);
+    assert_eq!(store.stats().pinned_bytes, 0);
+}
+
+#[test]
+fn a_bad_block_costs_its_own_keys_and_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    insert(&store, &map, 0..ENTRIES, 0);
+    store.checkpoint().unwrap();
+    insert(&store, &map, [0], 0);
+    store.checkpoint().unwrap();
+    drop((store, map));
+    // The first checkpoint holds the base; without the log from the beginning nothing heals it.
+    let base = files(dir.path(), "checkpoint-").remove(0);
+    let mut bytes = std::fs::read(&base).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&base, bytes).unwrap();
+    for log in files(dir.path(), "log-") {
+        if std::fs::read(&log).unwrap().len() > 1 << 20 {
+            std::fs::remove_file(log).unwrap();
+        }
+    }
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    let view = store.view();
+    let bad: Vec<u32> = (0..ENTRIES).filter(|key| map.get(&view, key).is_err()).collect();
+    assert!((50..600).contains(&bad.len()), "{} keys are lost", bad.len());
+    let error = map.get(&view, &bad[0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    assert_eq!((error.path(), error.region()), (Some(base.as_path()), Some("map")));
+    assert!(
+        error.offset().is_some_and(|offset| offset <= at as u64 && offset + 20_000 > at as u64)
+    );
+    let (from, to) = error.keys().unwrap();
+    assert_eq!(from, bad[0].to_be_bytes());
+    assert_eq!(to, Some(&(bad[bad.len() - 1] + 1).to_be_bytes()[..]));
+    // Warming finds the same, and reads all the rest.
+    assert_eq!(map.warm().unwrap_err().keys(), error.keys());
+    assert_eq!(store.stats().unreadable.len(), 1);
+    assert_eq!(store.stats().cold_entries, bad.len());
+    // A transaction that needs one of these keys fails and stays as it was; others go on.
+    let mut tx = store.begin();
+    assert!(map.insert(&mut tx, bad[0], String::new()).is_err());
+    map.insert(&mut tx, bad[0] - 1, "good".into()).unwrap();
+    tx.commit().unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(map.get(&store.view(), &(bad[0] - 1)).unwrap().unwrap(), "good");
+}
+
+#[test]
+fn warming_reads_everything_in_the_background_on_demand_or_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), ENTRIES);
+    let cold = |store: &Store| store.regions().iter().map(|region| region.cold).sum::<usize>();
+
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    assert_eq!(cold(&store), ENTRIES as usize);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(cold(&store), ENTRIES as usize, "nobody asked");
+    map.warm().unwrap();
+    assert_eq!((cold(&store), store.stats().cold_entries), (0, 0));
+    same(&store.view(), &map, &expected(ENTRIES));
+    drop((store, map));
+
+    let (store, map) = open(dir.path(), Warming::Eager);
+    assert_eq!(cold(&store), 0);
+    same(&store.view(), &map, &expected(ENTRIES));
+    drop((store, map));
+
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let to = std::sync::Arc::clone(&seen);
+    let options = Store::options().on_warming(move |now| {
+        assert_eq!((now.region, now.entries), ("map", ENTRIES as usize));
+        to.lock().unwrap().push(now.warm);
+    });
+    let store = options.open(dir.path()).unwrap();
+    assert_eq!(cold(&store), ENTRIES as usize, "nothing is read before the region is declared");
+    let map: Map = store.durable_map("map").unwrap();
+    eventually("all of it is warm", || cold(&store) == 0);
+    eventually("that is told", || seen.lock().unwrap().last() == Some(&(ENTRIES as usize)));
+    assert!(seen.lock().unwrap().len() > 1);
+    same(&store.view(), &map, &expected(ENTRIES));
+}
+
+#[test]
+fn warming_ends_with_its_region_and_with_its_store() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 100_000);
+    for end in ["remove", "clear", "close"] {
+        let disk = FaultyDisk::default();
+        let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+        let map: Map = store.durable_map("map").unwrap();
+        let reads = || disk.0.reads.load(Ordering::SeqCst);
+        if end == "close" {
+            drop(store);
+            let before = reads();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert_eq!(reads(), before, "{end}");
+            assert_eq!(map.warm().unwrap_err().kind(), ErrorKind::Closed);
+            continue;
+        }
+        let mut tx = store.begin();
+        match end {
+            "remove" => assert!(tx.remove_region("map").unwrap()),
+            _ => map.clear(&mut tx).unwrap(),
+        }
+        tx.commit().unwrap();
+        // What was claimed is read to its end at most.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let before = reads();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(reads(), before, "{end}");
+        assert_eq!(map.warm().is_ok(), end == "clear");
+        drop((store, map));
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        filled(dir.path(), 100_000);
+    }
+}
+
+#[test]
+fn a_value_whose_code_panics_does_not_stop_warming() {
+    #[derive(Clone, serde::Serialize)]
+    struct Explosive(u32);
+    impl<'de> serde::Deserialize<'de> for Explosive {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u32::deserialize(from)?;
+            assert_ne!(number, 777_777, "it explodes");
+            Ok(Explosive(number))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
+    store
+        .transact(|tx| {
+            for key in 0..20_000 {
+                let number = if key == 10_000 { 777_777 } else { key };
+                map.insert(tx, key, Explosive(number))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    store.checkpoint().unwrap();
+    drop((store, map));
+    let store = Store::options().warming(Warming::OnDemand).open(dir.path()).unwrap();
+    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = map.warm();
+    std::panic::set_hook(hook);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(map.get(&store.view(), &1).unwrap().unwrap().0, 1);
+    assert_eq!(map.get(&store.view(), &19_999).unwrap().unwrap().0, 19_999);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert { from: u32, step: u32, count: u32, version: u32 },
+    Remove { from: u32, count: u32 },
+    Get(u32),
+    Scan { from: u32, to: u32, backward: bool },
+    View,
+    Clear,
+    Checkpoint,
+    Warm,
+    Reopen(u8),
+}
+
+const KEYS: u32 = 6_000;
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..KEYS, 1u32..40, 1u32..300, 0u32..1000)
+            .prop_map(|(from, step, count, version)| Step::Insert { from, step, count, version }),
+        2 => (0..KEYS, 1u32..700).prop_map(|(from, count)| Step::Remove { from, count }),
+        4 => (0..KEYS).prop_map(Step::Get),
+        2 => (0..KEYS, 0..KEYS, any::<bool>())
+            .prop_map(|(from, to, backward)| Step::Scan { from, to, backward }),
+        2 => Just(Step::View),
+        1 => prop::bool::weighted(0.3).prop_map(|clear| if clear { Step::Clear } else { Step::View }),
+        4 => Just(Step::Checkpoint),
+        1 => Just(Step::Warm),
+        3 => (0u8..6).prop_map(Step::Reopen),
+    ]
+}
+
+fn scan(at: &View, map: &Map, model: &Model, from: u32, to: u32, backward: bool) {
+    let expected: Vec<_> = if from <= to { model.range(from..to).collect() } else { Vec::new() };
+    let mut found: Vec<_> = if backward {
+        map.range(at, from..to).rev().map(Result::unwrap).collect()
+    } else {
+        map.range(at, from..to).map(Result::unwrap).collect()
+    };
+    if backward {
+        found.reverse();
+    }
+    assert_eq!(found, expected);
+}
+
+fn run(steps: &[Step]) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, mut map) = open(dir.path(), Warming::OnDemand);
+    let mut model = Model::new();
+    let fill = (0..KEYS).step_by(3);
+    model.extend(fill.clone().map(|key| (key, text(key, 0))));
+    insert(&store, &map, fill, 0);
+    store.checkpoint().unwrap();
+    let mut views: Vec<(View, Model)> = Vec::new();
+    for step in steps {
+        match step.clone() {
+            Step::Insert { from, step, count, version } => {
+                let keys = (from..KEYS).step_by(step as usize).take(count as usize);
+                model.extend(keys.clone().map(|key| (key, text(key, version))));
+                insert(&store, &map, keys, version);
+            }
+            Step::Remove { from, count } => {
+                let removed =
+                    store.transact(|tx| map.retain(tx, from..from + count, |_, _| false)).unwrap();
+                let before = model.len();
+                model.retain(|key, _| !(from..from + count).contains(key));
+                assert_eq!(removed, before - model.len());
+            }
+            Step::Get(key) => {
+                assert_eq!(map.get(&store.view(), &key).unwrap(), model.get(&key));
+                if let Some((view, model)) = views.last() {
+                    assert_eq!(map.get(view, &key).unwrap(), model.get(&key));
+                }
+            }
+            Step::Scan { from, to, backward } => {
+                scan(&store.view(), &map, &model, from, to, backward);
+                if let Some((view, model)) = views.first() {
+                    scan(view, &map, model, to, from, backward);
+                }
+            }
+            Step::View => views.push((store.view(), model.clone())),
+            Step::Clear => {
+                store.transact(|tx| map.clear(tx)).unwrap();
+                model.clear();
+            }
+            Step::Checkpoint => {
+                store.checkpoint().unwrap();
+            }
+            Step::Warm => map.warm().unwrap(),
+            Step::Reopen(kind) => {
+                for (view, model) in views.drain(..).step_by(2) {
+                    same(&view, &map, &model);
+                }
+                drop((store, map));
+                let warming = match kind {
+                    0 => Warming::Background,
+                    1 => Warming::Eager,
+                    _ => Warming::OnDemand,
+                };
+                (store, map) = open(dir.path(), warming);
+                assert_eq!(map.len(&store.view()), model.len());
+            }
+        }
+    }
+    for (view, model) in &views {
+        same(view, &map, model);
+    }
+    same(&store.view(), &map, &model);
+    assert!(store.stats().healed.is_empty());
+    drop((store, map));
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    same(&store.view(), &map, &model);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn cold_is_hot_is_the_model(steps in prop::collection::vec(step(), 1..40)) {
+        run(&steps);
+    }
+}
+
+/// `ROCSTATE_CASES` makes a longer campaign of it.
+fn cases() -> u32 {
+    std::env::var("ROCSTATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
+}
