@@ -221,3 +221,75 @@ fn overwriting_one_key_and_clearing_leave_no_garbage() {
     }
     assert!(bytes_of(dir.path(), "checkpoint-") < 10_000);
 }
+
+#[test]
+fn a_million_overwrites_of_one_key_leave_one_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().durability(Durability::Process).open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    let mut most = 0;
+    for batch in 0..1_000u64 {
+        store
+            .transact(|tx| {
+                for n in 0..1_000 {
+                    map.insert(tx, 7, (batch * 1_000 + n).to_le_bytes().to_vec())?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        if batch % 50 == 0 {
+            most = most.max(bytes_of(dir.path(), ""));
+        }
+    }
+    // Checkpoints came by themselves, and the log went with them: 40 MB were written.
+    assert!(store.stats().checkpoints_taken > 0);
+    store.checkpoint().unwrap();
+    store.checkpoint().unwrap();
+    assert!(bytes_of(dir.path(), "checkpoint-") < 5_000);
+    let slack = 5 * (16 << 20);
+    assert!(most < slack, "{most} bytes on disk at one time");
+    drop((store, map));
+    let (store, map) = open(dir.path(), Compression::None);
+    assert_eq!(map.get(&store.view(), &7).unwrap(), Some(&999_999u64.to_le_bytes().to_vec()));
+}
+
+#[test]
+fn idle_regions_hold_back_neither_the_log_nor_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path(), Compression::None);
+    let idle: Vec<Map> =
+        (0..300).map(|n| store.durable_map(&format!("idle {n}")).unwrap()).collect();
+    store
+        .transact(|tx| idle.iter().try_for_each(|map| map.insert(tx, 1, value(1, 50)).map(drop)))
+        .unwrap();
+    store.checkpoint().unwrap();
+    let catalog = bytes_of(dir.path(), "checkpoint-");
+    // Regions that come and go, one that is filled and cleared, one that is overwritten.
+    for round in 0..40u64 {
+        let name = format!("passing {round}");
+        let passing: Map = store.durable_map(&name).unwrap();
+        store
+            .transact(|tx| {
+                (0..200)
+                    .try_for_each(|key| passing.insert(tx, key, value(round, 100)).map(drop))?;
+                map.clear(tx)?;
+                (0..200).try_for_each(|key| map.insert(tx, key, value(round, 100)).map(drop))
+            })
+            .unwrap();
+        if round % 2 == 0 {
+            store.checkpoint().unwrap();
+        }
+        assert!(store.remove_region(&name).unwrap());
+        store.checkpoint().unwrap();
+    }
+    assert!(files(dir.path(), "log-").len() <= 3, "{:?}", files(dir.path(), "log-"));
+    let checkpoints = files(dir.path(), "checkpoint-");
+    assert!(checkpoints.len() <= 4, "{checkpoints:?}");
+    // Each of the kept ones has its catalog; the entries of the idle regions are there once.
+    let bytes = bytes_of(dir.path(), "checkpoint-");
+    assert!(bytes < catalog * 4 + 200_000, "{bytes} bytes, and {catalog} at first");
+    drop((store, map, idle));
+    let (store, map) = open(dir.path(), Compression::None);
+    assert_eq!(map.len(&store.view()), 200);
+    assert_eq!(store.regions().iter().map(|region| region.len).sum::<usize>(), 500);
+}

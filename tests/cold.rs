@@ -163,6 +163,31 @@ fn a_view_reads_the_same_after_checkpoints_merges_and_a_clear() {
 }
 
 #[test]
+fn cold_ranges_follow_when_their_entries_are_copied_to_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    let busy: Map = store.durable_map("busy").unwrap();
+    insert(&store, &map, 0..2_000, 0);
+    insert(&store, &busy, 0..ENTRIES, 0);
+    store.checkpoint().unwrap();
+    drop((store, map, busy));
+    let base = files(dir.path(), "checkpoint-").remove(0);
+    let (store, map) = open(dir.path(), Warming::OnDemand);
+    let busy: Map = store.durable_map("busy").unwrap();
+    let view = store.view();
+    for round in 1..12 {
+        insert(&store, &busy, 0..ENTRIES, round);
+        store.checkpoint().unwrap();
+    }
+    assert!(!base.exists(), "what was live in it lies elsewhere");
+    let stats = store.stats();
+    assert_eq!(stats.cold_entries, 2_000, "nobody has read the idle region");
+    assert_eq!(stats.pinned_bytes, 0, "and yet it needs no old file");
+    same(&view, &map, &(0..2_000).map(|key| (key, text(key, 0))).collect());
+    assert_eq!(busy.get(&view, &7).unwrap(), Some(&text(7, 0)));
+}
+
+#[test]
 fn what_is_cleared_stays_on_disk_for_as_long_as_a_view_sees_it() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path(), 20_000);

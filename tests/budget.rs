@@ -1,0 +1,198 @@
+//! P6: the boot budget when writers outrun checkpoints, on a disk that takes its time for them.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+mod common;
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::within;
+use rocstate::{
+    Backpressure, Disk, Durability, DurableMap, LockGuard, OpenMode, Stats, Storage, StorageFile,
+    Store,
+};
+
+/// A disk on which each sync of a checkpoint takes a while.
+#[derive(Clone, Debug)]
+struct SlowCheckpoints(Duration);
+
+#[derive(Debug)]
+struct SlowFile(Arc<dyn StorageFile>, Duration);
+
+impl Storage for SlowCheckpoints {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.create_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list(dir)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let slow = if name.starts_with("checkpoint-") { self.0 } else { Duration::ZERO };
+        Ok(Arc::new(SlowFile(Disk.open(path, mode)?, slow)))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+    fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
+        Disk.try_lock(&file.as_any().downcast_ref::<SlowFile>().unwrap().0)
+    }
+}
+
+impl StorageFile for SlowFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(to, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        std::thread::sleep(self.1);
+        self.0.sync()
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+const BUDGET: Duration = Duration::from_millis(20);
+
+/// Writes as fast as it goes for a while; returns the highest estimate and the last statistics.
+fn overload(backpressure: Backpressure, time: Duration) -> (Duration, Stats) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options()
+        .boot_budget(BUDGET)
+        .backpressure(backpressure)
+        .durability(Durability::Process)
+        .storage(SlowCheckpoints(Duration::from_millis(900)))
+        .open(dir.path())
+        .unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    let began = Instant::now();
+    let mut highest = Duration::ZERO;
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..2u64 {
+            let (store, map, ended) = (&store, &map, &ended);
+            scope.spawn(move || {
+                let mut next = writer << 32;
+                while !ended.load(Ordering::Relaxed) {
+                    let batch = next..next + 200;
+                    next += 200;
+                    let insert = |tx: &mut rocstate::Transaction| {
+                        batch.clone().try_for_each(|key| map.insert(tx, key, key).map(drop))
+                    };
+                    store.transact(insert).unwrap();
+                }
+            });
+        }
+        while began.elapsed() < time {
+            highest = highest.max(store.stats().next_boot_estimate);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    (highest, store.stats())
+}
+
+#[test]
+fn writers_that_outrun_checkpoints_wait_for_them() {
+    let (highest, stats) = within(Duration::from_secs(60), || {
+        overload(Backpressure::SlowWriters, Duration::from_secs(6))
+    });
+    assert!(stats.checkpoints_taken >= 2, "{stats:?}");
+    assert!(stats.writers_held > Duration::from_millis(300), "{stats:?}");
+    // A group that was let go may be a few milliseconds of replay.
+    assert!(highest < BUDGET * 3 / 2, "{highest:?}");
+}
+
+#[test]
+fn or_the_budget_slips_and_that_is_told() {
+    let (highest, stats) = within(Duration::from_secs(60), || {
+        overload(Backpressure::LetBootSlip, Duration::from_secs(3))
+    });
+    assert_eq!(stats.writers_held, Duration::ZERO);
+    assert!(highest > BUDGET, "{highest:?}");
+    assert!(stats.boot_budget_slips > 0, "{stats:?}");
+}
+
+#[test]
+fn writers_that_wait_do_not_keep_a_store_from_closing() {
+    let time = within(Duration::from_secs(60), || {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options()
+            .boot_budget(Duration::from_millis(4))
+            .durability(Durability::Process)
+            .storage(SlowCheckpoints(Duration::from_millis(1_500)))
+            .open(dir.path())
+            .unwrap();
+        let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+        let mut left = Vec::new();
+        for n in 0..2_000u64 {
+            let insert = |tx: &mut rocstate::Transaction| {
+                (0..20).try_for_each(|key| map.insert(tx, n * 20 + key, n).map(drop))
+            };
+            left.push(store.submit(insert));
+        }
+        let began = Instant::now();
+        drop(store);
+        for submitted in left {
+            let lsn = submitted.lsn();
+            assert!(lsn.is_some());
+            // The truth, or that it was closed.
+            submitted
+                .wait()
+                .map_or_else(|error| assert_eq!(error.kind(), rocstate::ErrorKind::Closed), drop);
+        }
+        began.elapsed()
+    });
+    // Closing waits for the checkpoint that is being written, not for any other.
+    assert!(time < Duration::from_secs(8), "{time:?}");
+}
+
+#[test]
+fn the_report_sets_the_estimate_beside_what_boot_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Store::options().durability(Durability::Process).open(dir.path()).unwrap();
+    let store = open();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    let fill = |store: &Store| {
+        for n in 0..200u64 {
+            let insert = |tx: &mut rocstate::Transaction| {
+                (0..100).try_for_each(|key| map.insert(tx, key, n).map(drop))
+            };
+            store.transact(insert).unwrap();
+        }
+    };
+    fill(&store);
+    store.checkpoint().unwrap();
+    let after_checkpoint = store.stats().next_boot_estimate;
+    fill(&store);
+    let with_tail = store.stats().next_boot_estimate;
+    assert!(with_tail > after_checkpoint);
+    drop(store);
+    let store = open();
+    let report = store.boot_report();
+    assert_eq!(report.operations_replayed, 20_000);
+    // The rates that the checkpoint kept, for the same tail.
+    assert!(report.estimate.abs_diff(with_tail) < with_tail / 2, "{report}, and {with_tail:?}");
+    assert!(report.to_string().contains("estimated"));
+    assert!(report.duration > Duration::ZERO);
+}

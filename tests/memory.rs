@@ -1,0 +1,120 @@
+//! What a store holds in memory, to the byte: little after a boot, and no more than a `BTreeMap` when
+//! all of it is warm. Alone in its process, since it counts what is allocated.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rocstate::{Durability, DurableMap, Store, Warming};
+use serde::{Deserialize, Serialize};
+
+/// The system's allocator, with a count of what is allocated, as an allocator rounds it.
+struct Counting;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+fn rounded(layout: Layout) -> usize {
+    (layout.size() + 8).next_multiple_of(16).max(32)
+}
+
+#[allow(unsafe_code, reason = "an allocator is one")]
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(rounded(layout), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(rounded(layout), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Order {
+    customer: String,
+    note: String,
+    cents: i64,
+}
+
+fn order(key: u64) -> Order {
+    Order {
+        customer: format!("customer {key:012}"),
+        note: format!("order {key:012}: leave it with the neighbour if nobody opens"),
+        cents: 1_000,
+    }
+}
+
+/// What is allocated, once threads in the background have freed what was dropped.
+fn allocated() -> usize {
+    let mut last = usize::MAX;
+    loop {
+        let now = ALLOCATED.load(Ordering::Relaxed);
+        if now == last {
+            return now;
+        }
+        last = now;
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn memory_is_for_the_tail_at_first_and_less_than_a_btree_map_when_all_is_warm() {
+    const ENTRIES: u64 = 100_000;
+    const TAIL: u32 = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().durability(Durability::Process).open(dir.path()).unwrap();
+    let map: DurableMap<u64, Order> = store.durable_map("orders").unwrap();
+    let insert = |keys: std::ops::Range<u64>| {
+        let fill = |tx: &mut rocstate::Transaction| {
+            keys.clone().try_for_each(|key| map.insert(tx, key, order(key)).map(drop))
+        };
+        store.transact(fill).unwrap();
+    };
+    insert(0..ENTRIES);
+    store.checkpoint().unwrap();
+    insert(0..TAIL.into());
+    drop(map);
+    drop(store);
+
+    // Random order, as entries come to a map over time: nodes are two thirds full.
+    let before = allocated();
+    let mut plain = BTreeMap::new();
+    for n in 0..ENTRIES {
+        let key = n * 7_919 % ENTRIES;
+        plain.insert(key, order(key));
+    }
+    let of_btree_map = allocated() - before;
+    drop(plain);
+    // The same in ascending order, which leaves the nodes half full.
+    let before = allocated();
+    let plain: BTreeMap<u64, Order> = (0..ENTRIES).map(|key| (key, order(key))).collect();
+    let of_collected = allocated() - before;
+    drop(plain);
+
+    let before = allocated();
+    let options = Store::options().warming(Warming::OnDemand);
+    let store = options.open(dir.path()).unwrap();
+    let map: DurableMap<u64, Order> = store.durable_map("orders").unwrap();
+    assert_eq!(map.get(&store.view(), &50_000).unwrap(), Some(&order(50_000)));
+    let after_first_read = allocated() - before;
+    let tail = usize::try_from(TAIL).unwrap() * 150;
+    assert!(after_first_read < tail + (1 << 20), "{after_first_read} bytes after one read");
+
+    map.warm().unwrap();
+    assert_eq!(map.iter(&store.view()).count(), 100_000);
+    // What is left of the boot: the tail, until a checkpoint, and some blocks in the cache.
+    let warm = allocated() - before;
+    println!(
+        "a first read {after_first_read}, warm {warm}, BTreeMap {of_btree_map} in random order, {of_collected} collected"
+    );
+    assert!(warm < of_btree_map, "{warm} bytes, and {of_btree_map} in a BTreeMap");
+}
