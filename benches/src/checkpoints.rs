@@ -1,0 +1,250 @@
+//! What checkpoints cost: bytes written for each byte that changed, the disk in use afterwards, and
+//! what commits notice of them.
+//!
+//! `cargo run --release -p rocstate-bench --bin checkpoints -- [ENTRIES] [CHECKPOINTS] [ROUNDS] [SECONDS]`
+
+#![expect(clippy::print_stdout, reason = "it is a program")]
+#![expect(clippy::cast_precision_loss, reason = "ratios are told in three digits")]
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rocstate::{Durability, DurableMap, Store};
+
+type Failure = Box<dyn Error>;
+type Map = DurableMap<u64, Vec<u8>>;
+
+const VALUE_BYTES: u64 = 100;
+const WRITERS: u64 = 4;
+
+fn main() -> Result<(), Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |default: u64| arguments.next().map_or(Ok(default), |text| text.parse());
+    let (entries, checkpoints) = (next(1_000_000)?, next(100)?);
+    let (rounds, seconds) = (next(5)?, next(4)?);
+    println!(
+        "{entries} entries of {VALUE_BYTES} bytes, 1 % changed before each of {checkpoints} checkpoints"
+    );
+    println!(
+        "{:<10} {:>28} {:>22} {:>14}",
+        "", "written per byte changed", "disk, of a fresh copy", "ms each"
+    );
+    for (name, clusters) in [("random", entries / 100), ("clustered", 1), ("appended", 0)] {
+        let cost = cost(entries, checkpoints, clusters)?;
+        println!("{name:<10} {:>28.2} {:>22.2} {:>14.1}", cost.written, cost.disk, cost.ms);
+    }
+    println!("\ncommit latency of {WRITERS} writers on {entries} entries, us; rounds alternate");
+    println!("{:>5} {:>36} {:>36}", "", "without checkpoints", "checkpoints without a pause");
+    latency(entries, rounds, Duration::from_secs(seconds))
+}
+
+struct Cost {
+    written: f64,
+    disk: f64,
+    ms: f64,
+}
+
+struct Dice(u64);
+
+impl Dice {
+    /// xorshift64 (Marsaglia 2003).
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+fn value(key: u64, version: u64) -> Vec<u8> {
+    (0..VALUE_BYTES)
+        .map(|at| (key.wrapping_mul(31) ^ version.wrapping_mul(7) ^ at).to_le_bytes()[0])
+        .collect()
+}
+
+fn open(dir: &Path) -> Result<(Store, Map), Failure> {
+    // Checkpoints come when they are asked for.
+    let options = Store::options().boot_budget(Duration::from_secs(3600));
+    let store = options.durability(Durability::Process).open(dir)?;
+    let map = store.durable_map("map")?;
+    Ok((store, map))
+}
+
+fn put(store: &Store, map: &Map, keys: &[u64], version: u64) -> Result<(), Failure> {
+    for keys in keys.chunks(10_000) {
+        store.transact(|tx| {
+            keys.iter().try_for_each(|key| map.insert(tx, *key, value(*key, version)).map(drop))
+        })?;
+    }
+    Ok(())
+}
+
+/// Bytes of the checkpoint files, and of the newest one.
+fn checkpoint_bytes(dir: &Path) -> Result<(u64, u64), Failure> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("checkpoint-") {
+            files.push((entry.file_name(), entry.metadata()?.len()));
+        }
+    }
+    files.sort();
+    Ok((files.iter().map(|file| file.1).sum(), files.last().map_or(0, |file| file.1)))
+}
+
+fn cost(entries: u64, checkpoints: u64, clusters: u64) -> Result<Cost, Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, map) = open(dir.path())?;
+    let all: Vec<u64> = (0..entries).collect();
+    put(&store, &map, &all, 0)?;
+    store.checkpoint()?;
+    let mut dice = Dice(88_172_645_463_325_252);
+    let (mut written, mut changed, mut took) = (0, 0, Duration::ZERO);
+    let mut end = entries;
+    for round in 1..=checkpoints {
+        let count = entries / 100;
+        let keys: Vec<u64> = match clusters {
+            0 => {
+                end += count;
+                (end - count..end).collect()
+            }
+            1 => {
+                let first = dice.below(entries - count);
+                (first..first + count).collect()
+            }
+            _ => {
+                let mut keys = BTreeSet::new();
+                while (keys.len() as u64) < count {
+                    keys.insert(dice.below(entries));
+                }
+                keys.into_iter().collect()
+            }
+        };
+        changed += keys.len() as u64 * (8 + VALUE_BYTES);
+        put(&store, &map, &keys, round)?;
+        let began = Instant::now();
+        store.checkpoint()?;
+        took += began.elapsed();
+        written += checkpoint_bytes(dir.path())?.1;
+    }
+    let in_use = checkpoint_bytes(dir.path())?.0;
+    // A fresh copy is one checkpoint of the same entries.
+    let copy = tempfile::tempdir_in(".")?;
+    let (other, other_map) = open(copy.path())?;
+    let view = store.view();
+    let mut entries = map.iter(&view).peekable();
+    while entries.peek().is_some() {
+        other.transact(|tx| {
+            entries.by_ref().take(10_000).try_for_each(|entry| {
+                let (key, value) = entry?;
+                other_map.insert(tx, *key, value.clone()).map(drop)
+            })
+        })?;
+    }
+    other.checkpoint()?;
+    let fresh = checkpoint_bytes(copy.path())?.0;
+    Ok(Cost {
+        written: written as f64 / changed as f64,
+        disk: in_use as f64 / fresh as f64,
+        ms: took.as_secs_f64() * 1e3 / checkpoints as f64,
+    })
+}
+
+/// Median, 99.9th percentile and maximum, in microseconds.
+fn quantiles(mut times: Vec<u64>) -> [u64; 3] {
+    times.sort_unstable();
+    let at = |part: f64| {
+        let index = format!("{:.0}", (times.len().saturating_sub(1)) as f64 * part);
+        index.parse().ok().and_then(|at: usize| times.get(at)).copied().unwrap_or_default() / 1_000
+    };
+    [at(0.5), at(0.999), at(1.0)]
+}
+
+fn latency(entries: u64, rounds: u64, time: Duration) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, map) = open(dir.path())?;
+    let all: Vec<u64> = (0..entries).collect();
+    put(&store, &map, &all, 0)?;
+    store.checkpoint()?;
+    let mut sums: [Vec<[u64; 3]>; 2] = [Vec::new(), Vec::new()];
+    let mut taken = 0;
+    for round in 0..rounds {
+        let mut row = String::new();
+        for (at, checkpointing) in [false, true].into_iter().enumerate() {
+            let (times, count) = load(&store, &map, entries, round, time, checkpointing)?;
+            taken += count;
+            let found = quantiles(times);
+            let text = format!("{} p99.9 {} max {}", found[0], found[1], found[2]);
+            write!(row, " {text:>36}")?;
+            sums[at].push(found);
+        }
+        println!("{round:>5}{row}");
+    }
+    let median = |of: &[[u64; 3]], which: usize| {
+        let mut values: Vec<u64> = of.iter().map(|found| found[which]).collect();
+        values.sort_unstable();
+        values.get(values.len() / 2).copied().unwrap_or_default().max(1)
+    };
+    let ratio = |which| median(&sums[1], which) as f64 / median(&sums[0], which) as f64;
+    println!(
+        "with : without, by medians over the rounds: median {:.2}, p99.9 {:.2}, maximum {:.2}; {taken} checkpoints",
+        ratio(0),
+        ratio(1),
+        ratio(2)
+    );
+    Ok(())
+}
+
+/// Synced commits of one replaced entry; what each took, in nanoseconds, and the checkpoints taken.
+fn load(
+    store: &Store,
+    map: &Map,
+    entries: u64,
+    round: u64,
+    time: Duration,
+    checkpointing: bool,
+) -> Result<(Vec<u64>, u64), Failure> {
+    let ended = AtomicBool::new(false);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let ended = &ended;
+        let checkpoints = scope.spawn(move || -> rocstate::Result<u64> {
+            let mut count = 0;
+            while checkpointing && !ended.load(Ordering::Relaxed) {
+                store.checkpoint()?;
+                count += 1;
+            }
+            Ok(count)
+        });
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                scope.spawn(move || -> rocstate::Result<Vec<u64>> {
+                    let mut dice = Dice((round * WRITERS + writer + 1) * 0x9e37_79b9);
+                    let mut times = Vec::new();
+                    while began.elapsed() < time {
+                        let key = dice.below(entries);
+                        let mut tx = store.begin();
+                        map.insert(&mut tx, key, value(key, round))?;
+                        let submitted = Instant::now();
+                        tx.commit_with(Durability::Machine)?;
+                        times.push(
+                            u64::try_from(submitted.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                        );
+                    }
+                    Ok(times)
+                })
+            })
+            .collect();
+        let mut times = Vec::new();
+        for writer in writers {
+            times.extend(writer.join().map_err(|_| "a writer panicked")??);
+        }
+        ended.store(true, Ordering::Relaxed);
+        let count = checkpoints.join().map_err(|_| "the checkpoints panicked")??;
+        Ok((times, count))
+    })
+}
