@@ -54,14 +54,16 @@ pub(crate) struct Merge {
     upper: Option<Vec<u8>>,
     /// The cursor that stands at the lowest key; of equal ones the newest.
     current: Option<usize>,
-    /// The cursor that would be next, if it stands at another key.
+    /// The cursor that stands at the next key, or at the same.
     next: Option<usize>,
+    /// Whether it is the same.
+    tied: bool,
 }
 
 impl Merge {
     /// Begins with the lowest key; keys from `upper` on are left out.
     pub(crate) fn new(cursors: Vec<Cursor>, upper: Option<Vec<u8>>) -> Merge {
-        let mut merge = Merge { cursors, upper, current: None, next: None };
+        let mut merge = Merge { cursors, upper, current: None, next: None, tied: false };
         merge.choose();
         merge
     }
@@ -76,29 +78,25 @@ impl Merge {
     /// Goes to the next key, past what the older layers say of this one.
     pub(crate) fn advance(&mut self) -> Result<()> {
         let Some(current) = self.current else { return Ok(()) };
-        // Others that stand at the same key go on with it; they can only be older.
-        if self.key_of(self.next) == self.key_of(self.current) {
+        if self.tied {
             let key = self.key_of(self.current).map(<[u8]>::to_vec);
+            // Those that stand at the same key are older.
             for cursor in self.cursors.iter_mut().skip(current + 1) {
                 if cursor.entry().map(|entry| entry.key) == key.as_deref() {
                     cursor.advance()?;
                 }
             }
-            if let Some(cursor) = self.cursors.get_mut(current) {
-                cursor.advance()?;
-            }
-            self.choose();
-            return Ok(());
         }
         if let Some(cursor) = self.cursors.get_mut(current) {
             cursor.advance()?;
         }
         // As long as it stays below all others, nothing else moves.
-        let stays = match (self.key_of(self.current), self.key_of(self.next)) {
-            (Some(key), Some(next)) => key < next,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
+        let stays = !self.tied
+            && match (self.key_of(self.current), self.key_of(self.next)) {
+                (Some(key), Some(next)) => key < next,
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
         if !stays {
             self.choose();
         }
@@ -121,6 +119,8 @@ impl Merge {
                 next = Some((at, entry.key));
             }
         }
-        (self.current, self.next) = (best.map(|(at, _)| at), next.map(|(at, _)| at));
+        let tied = next.is_some() && best.map(|(_, key)| key) == next.map(|(_, key)| key);
+        let (current, next) = (best.map(|(at, _)| at), next.map(|(at, _)| at));
+        (self.current, self.next, self.tied) = (current, next, tied);
     }
 }

@@ -1,5 +1,6 @@
 //! Reading one section: its index on demand, its blocks one after the other.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::reader::{CheckpointFile, malformed};
@@ -148,9 +149,11 @@ pub(crate) struct SectionCursor {
     left: u64,
     /// Where the next entry begins in the block.
     next: usize,
-    key: Vec<u8>,
-    value: Option<std::ops::Range<usize>>,
-    started: bool,
+    /// Where the entry that it stands at lies in the block.
+    key: Range<usize>,
+    value: Option<Range<usize>>,
+    /// The last key of the block before.
+    before: Option<Vec<u8>>,
     ended: bool,
 }
 
@@ -169,9 +172,9 @@ impl SectionCursor {
             block_at: 0,
             left: 0,
             next: 0,
-            key: Vec::new(),
+            key: 0..0,
             value: None,
-            started: false,
+            before: None,
             ended: false,
         };
         if let Some(high) = top.get(cursor.top_next) {
@@ -180,7 +183,7 @@ impl SectionCursor {
             cursor.top_next += 1;
         }
         cursor.advance()?;
-        while !cursor.ended && cursor.key.as_slice() < lower {
+        while cursor.entry().is_some_and(|entry| entry.key < lower) {
             cursor.advance()?;
         }
         Ok(cursor)
@@ -189,7 +192,8 @@ impl SectionCursor {
     /// The entry it stands at.
     pub(crate) fn entry(&self) -> Option<Entry<'_>> {
         let value = self.value.clone().and_then(|range| self.block.get(range));
-        (!self.ended).then_some(Entry { key: &self.key, value })
+        let key = self.block.get(self.key.clone()).unwrap_or_default();
+        (!self.ended).then_some(Entry { key, value })
     }
 
     pub(crate) fn advance(&mut self) -> Result<()> {
@@ -206,16 +210,18 @@ impl SectionCursor {
         let mut from = Reader::new(rest);
         let entry = Entry::decode(&mut from).map_err(|why| self.malformed(why))?;
         let end = self.next + (rest.len() - from.rest().len());
-        if self.started && entry.key <= self.key.as_slice() {
+        let before = self.before.as_deref().or_else(|| self.block.get(self.key.clone()));
+        let first = self.before.is_none() && self.key.is_empty() && self.next == 0;
+        if !first && before.is_some_and(|before| entry.key <= before) {
             return Err(self.malformed(Malformed::Field("order of keys")));
         }
         let left = self.left.checked_sub(1);
         self.left = left.ok_or_else(|| self.malformed(Malformed::Field("count of entries")))?;
-        self.value = entry.value.map(|value| end - value.len()..end);
-        self.key.clear();
-        self.key.extend_from_slice(entry.key);
+        let begin = |part: &[u8]| part.as_ptr().addr() - self.block.as_ptr().addr();
+        self.key = begin(entry.key)..begin(entry.key) + entry.key.len();
+        self.value = entry.value.map(|value| begin(value)..begin(value) + value.len());
+        self.before = None;
         self.next = end;
-        self.started = true;
         Ok(())
     }
 
@@ -234,6 +240,9 @@ impl SectionCursor {
             self.top_next += 1;
         };
         self.low.pass(&section)?;
+        if !self.block.is_empty() {
+            self.before = self.block.get(self.key.clone()).map(<[u8]>::to_vec);
+        }
         self.block = if self.shared {
             section.file.recent_block(pointer)?
         } else {

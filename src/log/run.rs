@@ -24,8 +24,9 @@ pub(super) struct Writes {
     /// The first eight bytes of the key, then the position.
     all: Vec<u128>,
     first_key: Vec<u8>,
-    /// How many bytes all keys begin with, and how many the longest one has.
+    /// How many bytes all keys begin with, and how many the shortest and the longest one have.
     common: usize,
+    shortest: usize,
     longest: usize,
 }
 
@@ -34,11 +35,12 @@ impl Writes {
         if self.all.is_empty() {
             self.first_key.clear();
             self.first_key.extend_from_slice(key);
-            (self.common, self.longest) = (key.len(), 0);
+            (self.common, self.shortest, self.longest) = (key.len(), key.len(), 0);
         } else {
             let pairs = key.iter().zip(&self.first_key).take(self.common);
             self.common = pairs.take_while(|(a, b)| a == b).count();
         }
+        self.shortest = self.shortest.min(key.len());
         self.longest = self.longest.max(key.len());
         self.all.push(write(prefix(key, 0), at));
     }
@@ -88,14 +90,18 @@ impl Run {
     /// What is sorted are numbers: eight bytes from where the keys begin to differ, and the order of
     /// the log. That is several times faster than comparing slices, and decides nearly always.
     pub(super) fn sorted(memory: Arc<Memory>, writes: Writes, from_nothing: bool) -> Run {
-        let Writes { all: mut writes, common, longest, .. } = writes;
-        if common >= COMMON_WORTH_SKIPPING && longest > 8 {
+        let Writes { all: mut writes, common, shortest, longest, .. } = writes;
+        let skip = common >= COMMON_WORTH_SKIPPING && longest > 8;
+        if skip {
             for one in &mut writes {
                 *one = write(prefix(key(&memory, *one), common), position(*one));
             }
         }
         writes.sort_unstable();
-        keep_last(&memory, &mut writes);
+        let seen = if skip { common + 8 } else { 8 };
+        // Keys of one length, of which every byte was compared.
+        let whole = shortest == longest && longest <= seen;
+        keep_last(&memory, &mut writes, whole);
         if from_nothing {
             writes.retain(|one| entry(&memory, *one).is_some_and(|entry| entry.value.is_some()));
         }
@@ -128,19 +134,19 @@ impl Run {
 }
 
 /// Keeps the last write of each key; they are sorted by prefix and order in the log.
-fn keep_last(memory: &Memory, writes: &mut Vec<u128>) {
+/// With `whole`, equal prefixes are equal keys.
+fn keep_last(memory: &Memory, writes: &mut Vec<u128>, whole: bool) {
     let (mut from, mut kept) = (0, 0);
     let mut group = Vec::new();
     while let Some(first) = writes.get(from).copied() {
         let rest = writes.get(from..).unwrap_or_default();
         let alike = rest.iter().take_while(|write| **write >> 64 == first >> 64).count();
         group.clear();
-        group.extend_from_slice(rest.get(..alike).unwrap_or_default());
         from += alike;
-        let first_key = if alike > 1 { key(memory, first) } else { &[] };
-        if alike == 1 || group.iter().skip(1).all(|write| key(memory, *write) == first_key) {
-            group.drain(..alike - 1);
+        if alike == 1 || whole || one_key(memory, rest.get(..alike).unwrap_or_default()) {
+            group.extend(rest.get(alike - 1));
         } else {
+            group.extend_from_slice(rest.get(..alike).unwrap_or_default());
             // It is stable: the last write of a key stays behind those before it.
             group.sort_by(|a, b| key(memory, *a).cmp(key(memory, *b)));
             group.reverse();
@@ -155,4 +161,63 @@ fn keep_last(memory: &Memory, writes: &mut Vec<u128>) {
         }
     }
     writes.truncate(kept);
+}
+
+fn one_key(memory: &Memory, writes: &[u128]) -> bool {
+    writes.windows(2).all(|pair| match pair {
+        [a, b] => key(memory, *a) == key(memory, *b),
+        _ => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::held::Memory;
+    use super::*;
+    use crate::format::RegionNo;
+
+    proptest! {
+        #[test]
+        fn a_run_is_the_last_write_of_each_key(
+            common in prop::sample::select(vec!["", "abc", "abcd", "a common beginning"]),
+            keys in prop::collection::vec(
+                (prop::collection::vec(0u8..3, 0..12), any::<bool>()), 1..200),
+            same_length in prop::option::of(0usize..12),
+            from_nothing in any::<bool>(),
+        ) {
+            let region = RegionNo(1);
+            let (mut memory, mut writes) = (Memory::default(), Writes::default());
+            let mut model: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+            for (at, (mut key, remove)) in keys.into_iter().enumerate() {
+                key.resize(same_length.unwrap_or(key.len()), 1);
+                key.splice(..0, common.bytes());
+                let value = (!remove).then(|| at.to_le_bytes().to_vec());
+                let operation = match &value {
+                    Some(value) => Operation::Replace { region, key: &key, value },
+                    None => Operation::Remove { region, key: &key },
+                };
+                let mut bytes = Vec::new();
+                operation.encode(&mut bytes);
+                writes.push(&key, memory.hold(&bytes, None).position(0));
+                model.insert(key, value);
+            }
+            if from_nothing {
+                model.retain(|_, value| value.is_some());
+            }
+            let run = Run::sorted(Arc::new(memory), writes, from_nothing);
+            let found: Vec<_> = (0..run.len()).filter_map(|at| run.get(at)).collect();
+            let expected: Vec<_> = model
+                .iter()
+                .map(|(key, value)| Entry { key, value: value.as_deref() })
+                .collect();
+            prop_assert_eq!(found, expected);
+            for (at, key) in model.keys().enumerate() {
+                prop_assert_eq!(run.seek(key), at);
+            }
+        }
+    }
 }
