@@ -159,6 +159,11 @@ pub(crate) const fn disk_len(bytes: usize) -> u64 {
     bytes as u64
 }
 
+/// A sum of lengths that were read from a file, which may say anything.
+pub(crate) fn total(lengths: impl Iterator<Item = u64>) -> u64 {
+    lengths.fold(0, u64::saturating_add)
+}
+
 /// A length that the format keeps in four bytes; the limits above keep every such length below.
 pub(crate) fn short_len(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)

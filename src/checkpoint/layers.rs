@@ -12,7 +12,7 @@ use super::section::Section;
 use crate::error::{Error, Result};
 use crate::format::block::{BLOCK_TARGET_BYTES, Entry};
 use crate::format::catalog::{Catalog, CatalogRegion, SectionRef};
-use crate::format::{CheckpointNo, Lineage, disk_len};
+use crate::format::{CheckpointNo, Lineage, disk_len, total};
 use crate::log::run::Run;
 use crate::storage::directory::Directory;
 
@@ -197,19 +197,18 @@ impl Layers {
     /// keys of the parts, of which the first is the range's own. Reads indexes and no entries.
     pub(crate) fn divide(&self, range: &KeyRange) -> Result<Vec<Vec<u8>>> {
         let marks = self.marks(range)?;
-        let weight = |layer: &usize| -> u64 {
-            marks.get(*layer).into_iter().flatten().map(|mark| mark.bytes).sum()
-        };
+        let weight =
+            |layer: &usize| total(marks.get(*layer).into_iter().flatten().map(|mark| mark.bytes));
         let guide = (0..marks.len()).max_by_key(weight);
         let mut all: Vec<(&Mark, bool)> = Vec::new();
         for (at, layer) in marks.iter().enumerate() {
             all.extend(layer.iter().map(|mark| (mark, Some(at) == guide)));
         }
         all.sort_by(|a, b| a.0.key.cmp(&b.0.key));
-        let total: u64 = all.iter().map(|(mark, _)| mark.bytes).sum();
+        let bytes = total(all.iter().map(|(mark, _)| mark.bytes));
         let mut parts = vec![range.lower.clone()];
         let mut gathered = 0;
-        for (mark, is_guide) in all.into_iter().filter(|_| total > RANGE_BYTES_MIN) {
+        for (mark, is_guide) in all.into_iter().filter(|_| bytes > RANGE_BYTES_MIN) {
             // The blocks of the largest layer are read whole and once; where others are fat, or all
             // keys are beyond it, their own blocks divide.
             let enough = if is_guide { RANGE_BYTES_MIN / 4 } else { RANGE_BYTES_MIN * 2 };
@@ -218,7 +217,7 @@ impl Layers {
                 parts.push(mark.key.clone());
                 gathered = 0;
             }
-            gathered += mark.bytes;
+            gathered = gathered.saturating_add(mark.bytes);
         }
         Ok(parts)
     }

@@ -54,9 +54,10 @@ pub(crate) struct Merge {
     upper: Option<Vec<u8>>,
     /// The cursor that stands at the lowest key; of equal ones the newest.
     current: Option<usize>,
-    /// The cursor that stands at the next key, or at the same.
-    next: Option<usize>,
-    /// Whether it is the same.
+    /// The lowest key of the others, if there is one: a copy, since finding an entry costs more than
+    /// comparing with one.
+    next: Option<Vec<u8>>,
+    /// Whether it is the same key.
     tied: bool,
 }
 
@@ -92,7 +93,7 @@ impl Merge {
         }
         // As long as it stays below all others, nothing else moves.
         let stays = !self.tied
-            && match (self.key_of(self.current), self.key_of(self.next)) {
+            && match (self.key_of(self.current), self.next.as_deref()) {
                 (Some(key), Some(next)) => key < next,
                 (Some(_), None) => true,
                 (None, _) => false,
@@ -120,7 +121,12 @@ impl Merge {
             }
         }
         let tied = next.is_some() && best.map(|(_, key)| key) == next.map(|(_, key)| key);
-        let (current, next) = (best.map(|(at, _)| at), next.map(|(at, _)| at));
-        (self.current, self.next, self.tied) = (current, next, tied);
+        let mut kept = self.next.take().unwrap_or_default();
+        self.next = next.map(|(_, key)| {
+            kept.clear();
+            kept.extend_from_slice(key);
+            kept
+        });
+        (self.current, self.tied) = (best.map(|(at, _)| at), tied);
     }
 }

@@ -11,7 +11,7 @@ use super::layers::Layers;
 use super::section::Section;
 use crate::error::Result;
 use crate::format::catalog::{Catalog, CatalogRegion, SectionRef};
-use crate::format::{CheckpointNo, disk_len};
+use crate::format::{CheckpointNo, disk_len, total};
 
 /// A piece may be merged when what that gives weighs this part of it. In a steady state of random
 /// updates the budget makes it a third by the time its turn comes, so that each byte that changed is
@@ -70,10 +70,12 @@ impl SparseFiles {
         let mut live: BTreeMap<CheckpointNo, u64> = BTreeMap::new();
         for region in catalog.regions.values() {
             for delta in &region.deltas {
-                *live.entry(delta.file).or_default() += live_part(delta, region);
+                let bytes = live.entry(delta.file).or_default();
+                *bytes = bytes.saturating_add(live_part(delta, region));
             }
             for section in region.pieces.iter().filter_map(|piece| piece.section.as_ref()) {
-                *live.entry(section.file).or_default() += section.bytes;
+                let bytes = live.entry(section.file).or_default();
+                *bytes = bytes.saturating_add(section.bytes);
             }
         }
         let files = catalog.files.iter().map(|(number, len)| {
@@ -81,9 +83,8 @@ impl SparseFiles {
             (*number, (len.saturating_sub(live), live))
         });
         let files: Vec<_> = files.collect();
-        let (dead, live) = files
-            .iter()
-            .fold((0, 0), |sum: (u64, u64), (_, (dead, live))| (sum.0 + dead, sum.1 + live));
+        let dead = total(files.iter().map(|(_, (dead, _))| *dead));
+        let live = total(files.iter().map(|(_, (_, live))| *live));
         // As long as little is dead altogether, writing what is live again would cost more.
         let enough = dead.saturating_mul(DEAD_ONE_IN) > live;
         let sparse = |(dead, live): &(u64, u64)| enough && dead > live;
@@ -110,7 +111,7 @@ fn live_part(delta: &SectionRef, region: &CatalogRegion) -> u64 {
     let needing = region.pieces.iter().filter(|piece| piece.merged < delta.number).count();
     match disk_len(region.pieces.len()) {
         0 => delta.bytes,
-        pieces => delta.bytes * disk_len(needing) / pieces,
+        pieces => delta.bytes.saturating_mul(disk_len(needing)) / pieces,
     }
 }
 
@@ -133,13 +134,12 @@ impl MergeBudget {
         for (number, (piece, over)) in layers.pieces.iter().zip(over).enumerate() {
             let base = piece.bytes();
             let freed = piece.section.as_ref().map_or(0, |section| sparse.freed_with(&section.at));
-            let held: u64 =
-                layers.deltas_over(piece).filter_map(|delta| held.get(&delta.at.number)).sum();
-            let worth = over + freed + held;
+            let held = layers.deltas_over(piece).filter_map(|delta| held.get(&delta.at.number));
+            let worth = total([over, freed, total(held.copied())].into_iter());
             if all || (worth > 0 && worth.saturating_mul(MERGE_WHEN_WORTH_ONE_IN) >= base) {
                 // Worth twice as much, or merged longer ago.
                 let class = (worth.saturating_mul(16) / base.max(1)).checked_ilog2();
-                candidates.push((Reverse(class), piece.merged, base + over, number));
+                candidates.push((Reverse(class), piece.merged, base.saturating_add(over), number));
             }
         }
         candidates.sort_unstable();
@@ -175,7 +175,7 @@ fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [u64]) -> Result<()>
         let share = bytes / (disk_len(last.saturating_sub(first)) + 1);
         for (piece, over) in layers.pieces.iter().zip(over.iter_mut()).take(last + 1).skip(first) {
             if piece.merged < delta.at.number {
-                *over += share;
+                *over = over.saturating_add(share);
             }
         }
     };
@@ -220,7 +220,7 @@ fn fold(layers: &Layers, merged: &BTreeMap<usize, u64>) -> usize {
         if !small(delta.at.bytes, gathered) && fold >= DELTAS_MAX / 2 {
             break;
         }
-        gathered += delta.at.bytes;
+        gathered = gathered.saturating_add(delta.at.bytes);
         fold += 1;
     }
     fold

@@ -42,8 +42,11 @@ impl Section {
         upper: Option<&[u8]>,
         mut each: impl FnMut(&IndexRef<'_>),
     ) -> Result<()> {
+        let mut before = None;
         for high in overlapping(self.top()?, lower, upper) {
             let mut low = LowCursor::read(self, high)?;
+            // Keys ascend from one block of the index to the next, so that none is read twice.
+            low.before = before;
             low.seek(self, lower)?;
             while let Some(entry) = low.peek(self)? {
                 if upper.is_some_and(|upper| entry.first_key >= upper) {
@@ -52,6 +55,7 @@ impl Section {
                 each(&entry);
                 low.pass(self)?;
             }
+            before = low.before;
         }
         Ok(())
     }

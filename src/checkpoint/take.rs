@@ -15,7 +15,7 @@ use super::writer::{CheckpointWriter, SectionWriter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Compression;
 use crate::format::catalog::{BootCost, Catalog, CatalogRegion, Piece, SectionRef};
-use crate::format::{CheckpointNo, Epoch, RegionNo, name};
+use crate::format::{CheckpointNo, Epoch, RegionNo, name, total};
 use crate::log::tail::{RegionTail, Tail};
 use crate::storage::directory::Directory;
 
@@ -92,29 +92,6 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         let len = from.redundancy.files.get(number)?.len();
         catalog.files.insert(number, len);
     }
-    if std::env::var("DIAG").is_ok() {
-        for region in catalog.regions.values() {
-            let base: u64 =
-                region.pieces.iter().filter_map(|p| p.section.as_ref()).map(|s| s.bytes).sum();
-            let d: Vec<_> = region.deltas.iter().map(|d| d.bytes / 1000).collect();
-            let mut m: Vec<_> = region.pieces.iter().map(|p| p.merged.0).collect();
-            m.sort_unstable();
-            let total: u64 = catalog.files.values().sum();
-            eprintln!(
-                "{}: {} pieces base {} K deltas {:?} sum {} files {} total {} merged {} {} {}",
-                from.number.0,
-                region.pieces.len(),
-                base / 1000,
-                d,
-                d.iter().sum::<u64>(),
-                catalog.files.len(),
-                total / 1000,
-                m[0],
-                m[m.len() / 2],
-                m[m.len() - 1]
-            );
-        }
-    }
     let file = to.publish(&catalog)?;
     Ok((catalog, file))
 }
@@ -172,7 +149,7 @@ fn write_region(
     let old: BTreeMap<usize, Piece> =
         std::mem::take(&mut region.pieces).into_iter().enumerate().collect();
     let mut pieces: Vec<Piece> = Vec::new();
-    let aim = piece_bytes(layers.pieces.iter().map(LayerPiece::bytes).sum());
+    let aim = piece_bytes(total(layers.pieces.iter().map(LayerPiece::bytes)));
     let mut at = 0;
     while at < layers.pieces.len() {
         if plan.pieces.contains_key(&at) {
@@ -180,8 +157,8 @@ fn write_region(
             let rest = at..layers.pieces.len();
             let count = rest.take_while(|number| plan.pieces.contains_key(number)).count();
             // As many pieces of equal size as come closest to what they aim at.
-            let bytes: u64 = plan.pieces.range(at..at + count).map(|(_, bytes)| bytes).sum();
-            let aim = bytes / ((bytes + aim / 2) / aim).max(1);
+            let bytes = total(plan.pieces.range(at..at + count).map(|(_, bytes)| *bytes));
+            let aim = bytes / (bytes.saturating_add(aim / 2) / aim).max(1);
             merge_pieces(layers, at..at + count, aim, &mut pieces, to)?;
             at += count;
         } else {
