@@ -254,6 +254,34 @@ fn a_million_overwrites_of_one_key_leave_one_entry() {
 }
 
 #[test]
+fn what_is_removed_goes_from_the_disk_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path(), Compression::None);
+    store
+        .transact(|tx| {
+            (0..20_000).try_for_each(|key| map.insert(tx, key, value(key, 100)).map(drop))
+        })
+        .unwrap();
+    store.checkpoint().unwrap();
+    let full = bytes_of(dir.path(), "checkpoint-");
+    // Nineteen of twenty, here and there: a tombstone is a tenth of what it hides.
+    for part in 0..4 {
+        store
+            .transact(|tx| map.retain(tx, part * 5_000..(part + 1) * 5_000, |key, _| key % 20 == 0))
+            .unwrap();
+        store.checkpoint().unwrap();
+    }
+    for key in 0..4 {
+        store.transact(|tx| map.insert(tx, key, value(key, 100))).unwrap();
+        store.checkpoint().unwrap();
+    }
+    let left = bytes_of(dir.path(), "checkpoint-");
+    println!("{left} of {full} bytes are left");
+    assert!(left < full / 6, "{left} of {full}");
+    assert_eq!(map.len(&store.view()), 1_003);
+}
+
+#[test]
 fn idle_regions_hold_back_neither_the_log_nor_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = open(dir.path(), Compression::None);

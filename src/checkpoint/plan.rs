@@ -121,25 +121,30 @@ impl MergeBudget {
         MergeBudget { bytes, spent: false }
     }
 
-    /// Chooses pieces, and how many deltas to fold.
+    /// Chooses pieces of a region that has so many entries, and how many deltas to fold.
     pub(crate) fn plan(
         &mut self,
         layers: &Layers,
+        entries: u64,
         sparse: &SparseFiles,
         all: bool,
     ) -> Result<MergePlan> {
         let mut candidates = Vec::new();
         let over = weigh(layers)?;
+        let removed = removed(layers, &over, entries);
         let held = held_by(layers);
-        for (number, (piece, over)) in layers.pieces.iter().zip(over).enumerate() {
+        let weighed = layers.pieces.iter().zip(over).zip(removed);
+        for (number, ((piece, over), removed)) in weighed.enumerate() {
             let base = piece.bytes();
+            // What comes out of it.
+            let written = base.saturating_add(over).saturating_sub(removed);
             let freed = piece.section.as_ref().map_or(0, |section| sparse.freed_with(&section.at));
             let held = layers.deltas_over(piece).filter_map(|delta| held.get(&delta.at.number));
-            let worth = total([over, freed, total(held.copied())].into_iter());
+            let worth = total([over, removed, freed, total(held.copied())].into_iter());
             if all || (worth > 0 && worth.saturating_mul(MERGE_WHEN_WORTH_ONE_IN) >= base) {
                 // Worth twice as much, or merged longer ago.
                 let class = (worth.saturating_mul(16) / base.max(1)).checked_ilog2();
-                candidates.push((Reverse(class), piece.merged, base.saturating_add(over), number));
+                candidates.push((Reverse(class), piece.merged, written, number));
             }
         }
         candidates.sort_unstable();
@@ -168,6 +173,22 @@ fn weigh(layers: &Layers) -> Result<Vec<u64>> {
         weigh_delta(layers, delta, &mut over)?;
     }
     Ok(over)
+}
+
+/// What a merge of each piece would leave out, about: a tombstone is small, what it hides is not. How
+/// much is hidden in all is known from the counts of entries; it lies where the changes do.
+fn removed(layers: &Layers, over: &[u64], entries: u64) -> Vec<u64> {
+    let sections = || layers.pieces.iter().filter_map(|piece| piece.section.as_ref());
+    let stored = total(sections().map(|section| section.at.entries));
+    let bytes = total(sections().map(|section| section.at.bytes));
+    let part = |whole: u64, of: u64, all: u64| {
+        let part = u128::from(whole) * u128::from(of) / u128::from(all.max(1));
+        u64::try_from(part).unwrap_or(u64::MAX)
+    };
+    let hidden = part(bytes, stored.saturating_sub(entries), stored);
+    let changes = total(over.iter().copied());
+    let pieces = layers.pieces.iter().zip(over);
+    pieces.map(|(piece, over)| part(hidden, *over, changes).min(piece.bytes())).collect()
 }
 
 fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [u64]) -> Result<()> {

@@ -76,7 +76,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
                 Layers::new(&from.redundancy.files, Some(region), Arc::clone(&change.run))?;
             let mut written = region.clone();
             let outcome = budget
-                .plan(&layers, &sparse, from.merge_all)
+                .plan(&layers, region.entries, &sparse, from.merge_all)
                 .and_then(|plan| write_region(&mut written, &layers, &plan, &mut to));
             match outcome {
                 Ok(()) => *region = written,
