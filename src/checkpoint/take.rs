@@ -156,10 +156,8 @@ fn write_region(
             // Neighbours are merged into one stream, so that small pieces become whole ones.
             let rest = at..layers.pieces.len();
             let count = rest.take_while(|number| plan.pieces.contains_key(number)).count();
-            // As many pieces of equal size as come closest to what they aim at.
             let bytes = total(plan.pieces.range(at..at + count).map(|(_, bytes)| *bytes));
-            let aim = bytes / (bytes.saturating_add(aim / 2) / aim).max(1);
-            merge_pieces(layers, at..at + count, aim, &mut pieces, to)?;
+            merge_pieces(layers, at..at + count, Split::new(bytes, aim), &mut pieces, to)?;
             at += count;
         } else {
             let unmerged = layers.pieces.get(at).map(|piece| Piece {
@@ -179,6 +177,30 @@ fn write_region(
     region.deltas.retain(|delta| oldest_merge.is_none_or(|oldest| delta.number > oldest));
     region.pieces = pieces;
     Ok(())
+}
+
+/// How a stream of about so many bytes is split into pieces.
+#[derive(Clone, Copy, Debug)]
+struct Split {
+    /// As many pieces of equal size as come closest to their aim.
+    pieces: u64,
+    bytes: u64,
+    /// The last one takes what is more than was estimated, up to this size: it must not become a
+    /// tiny piece of its own.
+    bytes_max: u64,
+}
+
+impl Split {
+    fn new(bytes: u64, aim: u64) -> Split {
+        let pieces = (bytes.saturating_add(aim / 2) / aim).max(1);
+        Split { pieces, bytes: (bytes / pieces).max(aim / 3 * 2), bytes_max: aim.saturating_mul(2) }
+    }
+
+    /// Whether a piece of this size is full, after so many others.
+    fn is_full(&self, bytes: u64, before: u64) -> bool {
+        let full = if before + 1 < self.pieces { self.bytes } else { self.bytes_max };
+        bytes > full
+    }
 }
 
 fn write_delta(
@@ -201,20 +223,22 @@ fn write_delta(
 fn merge_pieces(
     layers: &Layers,
     range: std::ops::Range<usize>,
-    aim: u64,
+    split: Split,
     pieces: &mut Vec<Piece>,
     to: &mut CheckpointWriter,
 ) -> Result<()> {
     let merged = to.number();
     let mut lower = layers.pieces.get(range.start).map(|piece| piece.lower.clone());
     let mut section = SectionWriter::default();
+    let mut full = 0;
     for number in range {
         let mut merge: Merge = layers.over_piece(number)?;
         while let Some(entry) = merge.entry() {
-            if section.bytes() > aim {
-                let full = std::mem::take(&mut section).finish(to)?;
+            if split.is_full(section.bytes(), full) {
+                full += 1;
+                let written = std::mem::take(&mut section).finish(to)?;
                 let lower = lower.replace(entry.key.to_vec()).unwrap_or_default();
-                pieces.push(Piece { lower, merged, section: full });
+                pieces.push(Piece { lower, merged, section: written });
             }
             if entry.value.is_some() {
                 section.push(entry, to)?;
@@ -252,4 +276,47 @@ pub(crate) fn remove_unused(dir: &Directory, kept: &[Arc<Catalog>]) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AIM: u64 = 90_000;
+
+    /// The sizes of the pieces that `bytes` become when they were estimated as `estimate`.
+    fn pieces(bytes: u64, estimate: u64) -> Vec<u64> {
+        let split = Split::new(estimate, AIM);
+        let (mut done, mut sizes) = (0, vec![0]);
+        while done < bytes {
+            let before = sizes.len() as u64 - 1;
+            if split.is_full(*sizes.last().unwrap(), before) {
+                sizes.push(0);
+            }
+            *sizes.last_mut().unwrap() += 1_000;
+            done += 1_000;
+        }
+        sizes
+    }
+
+    #[test]
+    fn pieces_have_about_the_size_that_they_aim_at() {
+        for bytes in [60_000, 90_000, 130_000, 140_000, 300_000, 9_000_000] {
+            for size in pieces(bytes, bytes) {
+                assert!((AIM / 2..AIM * 3 / 2 + 2_000).contains(&size), "{size} of {bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_estimate_that_is_off_makes_no_crumbs() {
+        assert_eq!(pieces(95_000, 90_000), [95_000]);
+        assert_eq!(pieces(150_000, 0), [150_000]);
+        // Whatever was estimated, a piece has about half of its aim, except perhaps the last.
+        for estimate in [0, 1, 50_000, u64::MAX] {
+            let sizes = pieces(1_000_000, estimate);
+            assert!(sizes.len() < 20, "{} pieces", sizes.len());
+            assert!(sizes.iter().all(|size| *size < AIM * 3), "{sizes:?}");
+        }
+    }
 }
