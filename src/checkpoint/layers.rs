@@ -1,6 +1,7 @@
 //! A region's entries as they lie on disk and in the tail: immutable layers, newest first.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -29,11 +30,14 @@ pub(crate) struct Files {
     lineage: Lineage,
     recent: Arc<BlockCache>,
     open: Mutex<BTreeMap<CheckpointNo, Weak<CheckpointFile>>>,
+    /// Those of the newest checkpoint, which the next one reads from.
+    kept_open: Mutex<Vec<Arc<CheckpointFile>>>,
 }
 
 impl Files {
     pub(crate) fn new(dir: Directory, lineage: Lineage) -> Files {
-        Files { dir, lineage, recent: Arc::default(), open: Mutex::default() }
+        let (recent, open, kept_open) = (Arc::default(), Mutex::default(), Mutex::default());
+        Files { dir, lineage, recent, open, kept_open }
     }
 
     /// The directory that they lie in.
@@ -44,6 +48,14 @@ impl Files {
     /// Where blocks that were read lately are kept.
     pub(crate) fn recent(&self) -> &Arc<BlockCache> {
         &self.recent
+    }
+
+    /// Keeps the files of a checkpoint open, in place of those of the one before.
+    pub(crate) fn keep_open(&self, newest: &Catalog) {
+        let numbers = newest.files.keys().copied().chain([newest.number]);
+        // One that cannot be opened is for whoever needs it to report.
+        let files = numbers.filter_map(|number| self.get(number).ok()).collect();
+        *self.kept_open.lock() = files;
     }
 
     /// The bytes of files that are still read from although `listed` does not name them.
@@ -178,17 +190,20 @@ impl Layers {
         Ok(Merge::new(cursors, upper))
     }
 
-    /// The run and the newest `deltas` over the range of one piece, with tombstones.
-    pub(crate) fn newest_over_piece(&self, number: usize, deltas: usize) -> Result<Merge> {
-        let upper = self.upper(number).map(<[u8]>::to_vec);
-        let Some(piece) = self.pieces.get(number) else {
-            return Ok(Merge::new(Vec::new(), upper));
-        };
-        let mut cursors = vec![Cursor::over_run(&self.run, &piece.lower)];
+    /// How many of the newest `deltas` apply to a piece; those that do are the newest of them.
+    pub(crate) fn newest_applying(&self, number: usize, deltas: usize) -> usize {
+        let merged = self.pieces.get(number).map(|piece| piece.merged);
+        let newest = self.deltas.iter().take(deltas);
+        newest.take_while(|delta| Some(delta.at.number) > merged).count()
+    }
+
+    /// The run and the newest `deltas` over the range of these pieces, with tombstones.
+    pub(crate) fn newest_over(&self, pieces: Range<usize>, deltas: usize) -> Result<Merge> {
+        let upper = self.upper(pieces.end.saturating_sub(1)).map(<[u8]>::to_vec);
+        let lower = self.pieces.get(pieces.start).map_or(&[][..], |piece| &piece.lower);
+        let mut cursors = vec![Cursor::over_run(&self.run, lower)];
         for delta in self.deltas.iter().take(deltas) {
-            if delta.at.number > piece.merged {
-                cursors.push(Cursor::over_delta(delta, &piece.lower)?);
-            }
+            cursors.push(Cursor::over_delta(delta, lower)?);
         }
         Ok(Merge::new(cursors, upper))
     }

@@ -209,12 +209,24 @@ fn write_delta(
     to: &mut CheckpointWriter,
 ) -> Result<Option<SectionRef>> {
     let mut section = SectionWriter::default();
-    for number in (0..layers.pieces.len()).filter(|number| !plan.pieces.contains_key(number)) {
-        let mut merge = layers.newest_over_piece(number, plan.fold)?;
+    // Neighbours that the same deltas apply to are read in one go.
+    let applying = |number: usize| layers.newest_applying(number, plan.fold);
+    let mut at = 0;
+    while at < layers.pieces.len() {
+        if plan.pieces.contains_key(&at) {
+            at += 1;
+            continue;
+        }
+        let deltas = applying(at);
+        let alike = (at..layers.pieces.len())
+            .take_while(|number| !plan.pieces.contains_key(number) && applying(*number) == deltas)
+            .count();
+        let mut merge = layers.newest_over(at..at + alike, deltas)?;
         while let Some(entry) = merge.entry() {
             section.push(entry, to)?;
             merge.advance()?;
         }
+        at += alike;
     }
     section.finish(to)
 }

@@ -67,6 +67,7 @@ impl Engine {
             if error.kind() == ErrorKind::Io { commits.poison(&error) } else { error }
         })?;
         self.files.add(&file);
+        self.files.keep_open(&catalog);
         let catalog = Arc::new(catalog);
         checkpoints.kept.insert(0, Arc::clone(&catalog));
         checkpoints.kept.truncate(self.options.keep_checkpoints);
