@@ -356,6 +356,83 @@ fn a_value_whose_code_panics_does_not_stop_warming() {
     assert_eq!(map.get(&store.view(), &19_999).unwrap().unwrap().0, 19_999);
 }
 
+#[test]
+fn readers_writers_checkpoints_and_warming_at_once_agree_with_the_model() {
+    const WRITERS: u32 = 3;
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), ENTRIES);
+    let mut models: Vec<Model> = (0..WRITERS)
+        .map(|own| expected(ENTRIES).into_iter().filter(|(key, _)| key % WRITERS == own).collect())
+        .collect();
+    for boot in 0..4u32 {
+        let (store, map) = open(dir.path(), Warming::OnDemand);
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (store, map, ended) = (&store, &map, &ended);
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    store.checkpoint().unwrap();
+                }
+            });
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(u64::from(boot) * 60));
+                map.warm().unwrap();
+            });
+            let writers: Vec<_> = models
+                .iter_mut()
+                .zip(0..)
+                .map(|(model, own): (&mut Model, u32)| {
+                    scope.spawn(move || {
+                        let mut dice = u64::from(own + boot * WRITERS + 1) * 0x9e37_79b9;
+                        let mut roll = move |limit: u32| {
+                            dice ^= dice << 13;
+                            dice ^= dice >> 7;
+                            dice ^= dice << 17;
+                            (dice % u64::from(limit)) as u32
+                        };
+                        let mut held: Option<(View, Model)> = None;
+                        for round in 0..400 {
+                            let key = roll(ENTRIES / WRITERS) * WRITERS + own;
+                            let view = store.view();
+                            assert_eq!(map.get(&view, &key).unwrap(), model.get(&key));
+                            let text = text(key, round);
+                            store
+                                .transact(|tx| match roll(3) {
+                                    0 => map.remove(tx, &key).map(|old| {
+                                        assert_eq!(old, model.remove(&key));
+                                    }),
+                                    _ => map.insert(tx, key, text.clone()).map(|old| {
+                                        assert_eq!(old, model.insert(key, text));
+                                    }),
+                                })
+                                .unwrap();
+                            // A view from a while ago, of which only this writer's keys are known.
+                            if round % 100 == 50 {
+                                held = Some((store.view(), model.clone()));
+                            }
+                            if let Some((view, model)) = &held {
+                                let key = roll(ENTRIES / WRITERS) * WRITERS + own;
+                                assert_eq!(map.get(view, &key).unwrap(), model.get(&key));
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+        let all: Model = models.iter().flatten().map(|(key, text)| (*key, text.clone())).collect();
+        same(&store.view(), &map, &all);
+        drop((store, map));
+        let (store, map) = open(dir.path(), Warming::Background);
+        same(&store.view(), &map, &all);
+        assert!(store.boot_report().healed.is_empty());
+        drop((store, map));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Insert { from: u32, step: u32, count: u32, version: u32 },
