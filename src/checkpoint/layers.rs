@@ -30,7 +30,7 @@ pub(crate) struct Files {
     lineage: Lineage,
     recent: Arc<BlockCache>,
     open: Mutex<BTreeMap<CheckpointNo, Weak<CheckpointFile>>>,
-    /// Those of the newest checkpoint, which the next one reads from.
+    /// Those that the next one reads from: of the newest checkpoint, and of all that a boot found.
     kept_open: Mutex<Vec<Arc<CheckpointFile>>>,
 }
 
@@ -82,18 +82,20 @@ impl Files {
         open.insert(file.number(), Arc::downgrade(file));
     }
 
-    /// Opens every file that a catalog names and checks its length against the catalog.
-    pub(crate) fn open_all(&self, catalog: &Catalog) -> Result<Vec<Arc<CheckpointFile>>> {
-        let listed = catalog.files.iter().map(|(number, len)| {
+    /// Opens every file that a catalog names and checks its length against the catalog; they stay
+    /// open, since who reads from the catalog comes next.
+    pub(crate) fn open_all(&self, catalog: &Catalog) -> Result<()> {
+        let mut files = vec![self.get(catalog.number)?];
+        for (number, len) in &catalog.files {
             let file = self.get(*number)?;
-            if file.len() == *len {
-                Ok(file)
-            } else {
+            if file.len() != *len {
                 let what = format!("the catalog says that this file has {len} bytes");
-                Err(Error::damaged(file.path(), *len, what))
+                return Err(Error::damaged(file.path(), *len, what));
             }
-        });
-        listed.collect()
+            files.push(file);
+        }
+        self.kept_open.lock().extend(files);
+        Ok(())
     }
 
     fn section(&self, at: &SectionRef) -> Result<Arc<Section>> {

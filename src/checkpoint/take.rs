@@ -3,7 +3,7 @@
 //! *cut → write → publish → remove.* The caller has cut the tail; the file has its name before
 //! anything that it replaces is removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::heal::{Healed, Redundancy};
@@ -88,7 +88,8 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         }
     }
     let used = catalog.regions.values().flat_map(CatalogRegion::sections);
-    for number in used.map(|section| section.file).filter(|file| *file != from.number) {
+    let used: BTreeSet<CheckpointNo> = used.map(|section| section.file).collect();
+    for number in used.into_iter().filter(|file| *file != from.number) {
         let len = from.redundancy.files.get(number)?.len();
         catalog.files.insert(number, len);
     }
