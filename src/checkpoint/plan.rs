@@ -101,9 +101,14 @@ impl SparseFiles {
     /// What is freed for a section that leaves such a file, as its part of what is dead there.
     fn freed_with(&self, section: &SectionRef) -> u64 {
         let Some((dead, live)) = self.dead_and_live.get(&section.file) else { return 0 };
-        // A file has less than 2^32 times its live bytes in practice; what is more counts as that.
-        dead.saturating_mul(section.bytes.min(*live).max(1)) / (*live).max(1)
+        part(*dead, section.bytes.min(*live).max(1), *live)
     }
+}
+
+/// The part of a whole that belongs to `of` in `all`.
+fn part(whole: u64, of: u64, all: u64) -> u64 {
+    let part = u128::from(whole) * u128::from(of) / u128::from(all.max(1));
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 /// The bytes of a delta that are over pieces which have not merged it, about.
@@ -111,7 +116,7 @@ fn live_part(delta: &SectionRef, region: &CatalogRegion) -> u64 {
     let needing = region.pieces.iter().filter(|piece| piece.merged < delta.number).count();
     match disk_len(region.pieces.len()) {
         0 => delta.bytes,
-        pieces => delta.bytes.saturating_mul(disk_len(needing)) / pieces,
+        pieces => part(delta.bytes, disk_len(needing), pieces),
     }
 }
 
@@ -130,7 +135,11 @@ impl MergeBudget {
         all: bool,
     ) -> Result<MergePlan> {
         let mut candidates = Vec::new();
-        let over = weigh(layers)?;
+        let mut over = weigh_run(layers);
+        let run_bytes = total(over.iter().copied());
+        for delta in &layers.deltas {
+            weigh_delta(layers, delta, &mut over)?;
+        }
         let removed = removed(layers, &over, entries);
         let held = held_by(layers);
         let weighed = layers.pieces.iter().zip(over).zip(removed);
@@ -157,40 +166,23 @@ impl MergeBudget {
                 plan.pieces.insert(number, bytes);
             }
         }
-        plan.fold = fold(layers, &plan.pieces);
+        plan.fold = fold(layers, &plan.pieces, run_bytes);
         Ok(plan)
     }
 }
 
-/// What lies over each piece, about: a block that spans several pieces counts for each in part.
-fn weigh(layers: &Layers) -> Result<Vec<u64>> {
-    let mut over: Vec<u64> = Vec::with_capacity(layers.pieces.len());
-    for (number, piece) in layers.pieces.iter().enumerate() {
+/// What the run writes over each piece.
+fn weigh_run(layers: &Layers) -> Vec<u64> {
+    let mut from = 0;
+    let pieces = 0..layers.pieces.len();
+    let over = pieces.map(|number| {
         let to = layers.upper(number).map_or(layers.run.len(), |upper| layers.run.seek(upper));
-        over.push(layers.run.encoded_bytes(layers.run.seek(&piece.lower), to));
-    }
-    for delta in &layers.deltas {
-        weigh_delta(layers, delta, &mut over)?;
-    }
-    Ok(over)
+        layers.run.encoded_bytes(std::mem::replace(&mut from, to), to)
+    });
+    over.collect()
 }
 
-/// What a merge of each piece would leave out, about: a tombstone is small, what it hides is not. How
-/// much is hidden in all is known from the counts of entries; it lies where the changes do.
-fn removed(layers: &Layers, over: &[u64], entries: u64) -> Vec<u64> {
-    let sections = || layers.pieces.iter().filter_map(|piece| piece.section.as_ref());
-    let stored = total(sections().map(|section| section.at.entries));
-    let bytes = total(sections().map(|section| section.at.bytes));
-    let part = |whole: u64, of: u64, all: u64| {
-        let part = u128::from(whole) * u128::from(of) / u128::from(all.max(1));
-        u64::try_from(part).unwrap_or(u64::MAX)
-    };
-    let hidden = part(bytes, stored.saturating_sub(entries), stored);
-    let changes = total(over.iter().copied());
-    let pieces = layers.pieces.iter().zip(over);
-    pieces.map(|(piece, over)| part(hidden, *over, changes).min(piece.bytes())).collect()
-}
-
+/// Adds what a delta has over each piece, about: a block that spans several counts for each in part.
 fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [u64]) -> Result<()> {
     let mut add = |first: usize, last: usize, bytes: u64| {
         let share = bytes / (disk_len(last.saturating_sub(first)) + 1);
@@ -213,6 +205,18 @@ fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [u64]) -> Result<()>
     Ok(())
 }
 
+/// What a merge of each piece would leave out, about: a tombstone is small, what it hides is not. How
+/// much is hidden in all is known from the counts of entries; it lies where the changes do.
+fn removed(layers: &Layers, over: &[u64], entries: u64) -> Vec<u64> {
+    let sections = || layers.pieces.iter().filter_map(|piece| piece.section.as_ref());
+    let stored = total(sections().map(|section| section.at.entries));
+    let bytes = total(sections().map(|section| section.at.bytes));
+    let hidden = part(bytes, stored.saturating_sub(entries), stored);
+    let changes = total(over.iter().copied());
+    let pieces = layers.pieces.iter().zip(over);
+    pieces.map(|(piece, over)| part(hidden, *over, changes).min(piece.bytes())).collect()
+}
+
 /// The deltas that most pieces have merged, with what each of the others holds of their bytes.
 fn held_by(layers: &Layers) -> BTreeMap<CheckpointNo, u64> {
     let needing = |number: CheckpointNo| {
@@ -225,7 +229,7 @@ fn held_by(layers: &Layers) -> BTreeMap<CheckpointNo, u64> {
 
 /// Folds the newest deltas into the new one where there are too many, as long as each is not much
 /// larger than all those newer than it: so a byte is folded about once for each doubling.
-fn fold(layers: &Layers, merged: &BTreeMap<usize, u64>) -> usize {
+fn fold(layers: &Layers, merged: &BTreeMap<usize, u64>, run_bytes: u64) -> usize {
     let alive = |number: CheckpointNo| {
         let pieces = layers.pieces.iter().enumerate();
         pieces.into_iter().any(|(at, piece)| !merged.contains_key(&at) && piece.merged < number)
@@ -234,7 +238,7 @@ fn fold(layers: &Layers, merged: &BTreeMap<usize, u64>) -> usize {
     if alive <= DELTAS_MAX {
         return 0;
     }
-    let mut gathered = layers.run.encoded_bytes(0, layers.run.len()).max(1);
+    let mut gathered = run_bytes.max(1);
     let small = |bytes: u64, gathered: u64| bytes <= gathered.saturating_mul(2);
     let mut fold = 0;
     for delta in &layers.deltas {

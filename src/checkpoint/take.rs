@@ -147,8 +147,7 @@ fn write_region(
     plan: &MergePlan,
     to: &mut CheckpointWriter,
 ) -> Result<()> {
-    let old: BTreeMap<usize, Piece> =
-        std::mem::take(&mut region.pieces).into_iter().enumerate().collect();
+    let old = std::mem::take(&mut region.pieces);
     let mut pieces: Vec<Piece> = Vec::new();
     let aim = piece_bytes(total(layers.pieces.iter().map(LayerPiece::bytes)));
     let mut at = 0;
@@ -166,7 +165,7 @@ fn write_region(
                 merged: piece.merged,
                 section: None,
             });
-            pieces.extend(old.get(&at).cloned().or(unmerged));
+            pieces.extend(old.get(at).cloned().or(unmerged));
             at += 1;
         }
     }
