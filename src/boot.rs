@@ -21,7 +21,7 @@ pub(crate) mod verdict;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::Files;
@@ -31,7 +31,7 @@ use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
 use crate::format::{CheckpointNo, Epoch, Lineage, Malformed, Place, SECTOR_BYTES, disk_len, name};
 use crate::log::tail::{ReplayWork, Tail};
-use crate::log::writer::{LogWriter, random_u64, write_lock_sector};
+use crate::log::writer::{LogWriter, write_lock_sector};
 use crate::options::Options;
 use crate::region::Generation;
 use crate::report::{BootReport, LastRun, Phase, Progress};
@@ -111,15 +111,15 @@ impl Listing {
 /// Measures the phases of a boot, one after the other.
 struct Clock<'a> {
     options: &'a Options,
-    began: Instant,
-    phase_began: Instant,
+    began: Duration,
+    phase_began: Duration,
     phases: Vec<Phase>,
 }
 
 impl Clock<'_> {
     fn end(&mut self, name: &'static str, bytes: u64, commits: u64) -> Duration {
-        let now = Instant::now();
-        let duration = now - self.phase_began;
+        let now = self.options.storage.ticks();
+        let duration = now.saturating_sub(self.phase_began);
         self.phases.push(Phase { name, duration, bytes, commits });
         self.phase_began = now;
         self.options.progress(Progress { phase: name, done: bytes, total: bytes });
@@ -133,7 +133,7 @@ pub(crate) fn boot(
     options: &Options,
     instance: u64,
     graveyard: Graveyard,
-    began: Instant,
+    began: Duration,
 ) -> Result<Booted> {
     let mut clock = Clock { options, began, phase_began: began, phases: Vec::new() };
     let dir = Directory::new(Arc::clone(&options.storage), path.to_owned());
@@ -173,7 +173,7 @@ pub(crate) fn boot(
     let ending =
         Ending { identity, scanned: &scanned, claimed, unclaimed: &unclaimed, tail: &tail };
     let (generation, log) = match locked {
-        None => (ending.generation_of_writer(&located.kept)?, None),
+        None => (ending.generation_of_writer(&dir, &located.kept)?, None),
         Some(locked) => {
             let (generation, log) = ending.seal(&dir, locked, &located.kept, &listing, options)?;
             (generation, Some(log))
@@ -202,7 +202,7 @@ pub(crate) fn boot(
     let report = BootReport {
         generation,
         phases: clock.phases,
-        duration: clock.began.elapsed(),
+        duration: clock.phase_began.saturating_sub(clock.began),
         checkpoint_lsn: base.as_ref().map(|catalog| catalog.lsn()),
         lsn: visible,
         commits_replayed: tail.commits,
@@ -253,7 +253,7 @@ impl Ending<'_> {
     ) -> Result<(Generation, (LogWriter, LockGuard))> {
         let lineage = self.identity.lineage;
         let epoch = Epoch(locate::highest_epoch(&self.identity, kept).0.saturating_add(1));
-        let nonce = random_u64()?;
+        let nonce = dir.random()?;
         let plan = seal::Plan {
             dir,
             lineage,
@@ -276,10 +276,10 @@ impl Ending<'_> {
     }
 
     /// The generation that a read-only open looks at.
-    fn generation_of_writer(&self, kept: &[Arc<Catalog>]) -> Result<Generation> {
+    fn generation_of_writer(&self, dir: &Directory, kept: &[Arc<Catalog>]) -> Result<Generation> {
         let (epoch, nonce) = match self.scanned.newest {
             Some(newest) => (newest.epoch, newest.nonce),
-            None => (locate::highest_epoch(&self.identity, kept), random_u64()?),
+            None => (locate::highest_epoch(&self.identity, kept), dir.random()?),
         };
         Ok(Generation::of_boot(self.identity.lineage, epoch, nonce))
     }

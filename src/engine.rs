@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
@@ -122,19 +122,25 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     })
 }
 
+/// Starts the thread that frees large trees; it ends when the last tree is gone, which may be long
+/// after the store is closed.
+fn start_reaper() -> Result<Graveyard> {
+    let (graveyard, buried) = Graveyard::new();
+    spawn("rocstate-reaper", move || {
+        for remains in buried {
+            remains.decay(&mut std::thread::yield_now);
+        }
+    })?;
+    Ok(graveyard)
+}
+
 impl Engine {
     /// Boots a store and starts its threads.
     pub(crate) fn open(path: &std::path::Path, options: &Options) -> Result<Arc<Owner>> {
         static LAST_INSTANCE: AtomicU64 = AtomicU64::new(0);
         let instance = LAST_INSTANCE.fetch_add(1, Ordering::Relaxed) + 1;
-        let began = Instant::now();
-        let (graveyard, buried) = Graveyard::new();
-        // It ends when the last tree is gone, which may be long after the store is closed.
-        spawn("rocstate-reaper", move || {
-            for remains in buried {
-                remains.decay(&mut std::thread::yield_now);
-            }
-        })?;
+        let began = options.storage.ticks();
+        let graveyard = if options.threads { start_reaper()? } else { Graveyard::none() };
         let booted = if options.read_only {
             boot_read_only(path, options, instance, &graveyard, began)?
         } else {
@@ -145,7 +151,7 @@ impl Engine {
         let threads = Mutex::default();
         let engine = Arc::new(engine);
         let owner = Arc::new(Owner { engine: Arc::clone(&engine), threads });
-        if !options.read_only {
+        if options.threads && !options.read_only {
             // From here on dropping the owner ends what was started.
             let background = Arc::clone(&engine);
             let log = spawn("rocstate-log", move || background.run_background())?;
@@ -154,7 +160,7 @@ impl Engine {
             let keeper = spawn("rocstate-keeper", move || keeping.run_keeper())?;
             owner.threads.lock().push(keeper);
         }
-        report.end_with("start", began.elapsed());
+        report.end_with("start", options.storage.ticks().saturating_sub(began));
         let budget = &engine.keeper.budget;
         budget.learn_fixed(report.duration.saturating_sub(replaying));
         report.next_boot_estimate = budget.estimate();
@@ -251,10 +257,12 @@ impl Engine {
 
     /// Waits until a commit is acknowledged.
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
-        match &self.access {
-            Access::Writes(commits) => commits.wait(lsn),
-            Access::Reads(_) => Ok(()),
+        let Access::Writes(commits) = &self.access else { return Ok(()) };
+        let outcome = commits.wait(lsn);
+        if !self.options.threads {
+            self.keep_up();
         }
+        outcome
     }
 
     pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
@@ -264,10 +272,21 @@ impl Engine {
         }
     }
 
-    pub(crate) fn lead_in_background(&self) {
-        if let Access::Writes(commits) = &self.access {
-            commits.lead_in_background();
+    /// Has a commit written that nobody may come to wait for.
+    pub(crate) fn lead_in_background(&self, lsn: Lsn) {
+        match &self.access {
+            Access::Writes(commits) if self.options.threads => commits.lead_in_background(),
+            // Whoever waits for it learns how it ended.
+            Access::Writes(_) => drop(self.wait(lsn)),
+            Access::Reads(_) => {}
         }
+    }
+
+    /// Does what the threads of an idle store do.
+    pub(crate) fn tend(&self) -> Result<()> {
+        self.commits()?.tend()?;
+        self.keep_up();
+        self.commits()?.check()
     }
 
     fn run_background(&self) {
@@ -304,7 +323,7 @@ impl Engine {
                 &self.options,
                 self.instance,
                 &self.graveyard,
-                Instant::now(),
+                self.options.storage.ticks(),
             )?;
             let state = Arc::new(booted.state);
             let mut registry = self.registry.lock();
@@ -374,7 +393,7 @@ fn boot_read_only(
     options: &Options,
     instance: u64,
     graveyard: &Graveyard,
-    began: Instant,
+    began: Duration,
 ) -> Result<Booted> {
     let mut tries = 0;
     loop {

@@ -107,6 +107,7 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) create: bool,
     pub(crate) warming: Warming,
+    pub(crate) threads: bool,
     pub(crate) on_progress: Option<OnProgress>,
     pub(crate) on_warming: Option<OnWarming>,
     pub(crate) storage: Arc<dyn Storage>,
@@ -125,6 +126,7 @@ impl Default for Options {
             read_only: false,
             create: true,
             warming: Warming::Background,
+            threads: true,
             on_progress: None,
             on_warming: None,
             storage: Arc::new(Disk),
@@ -145,6 +147,7 @@ impl fmt::Debug for Options {
             .field("read_only", &self.read_only)
             .field("create", &self.create)
             .field("warming", &self.warming)
+            .field("threads", &self.threads)
             .field("storage", &self.storage)
             .finish_non_exhaustive()
     }
@@ -211,6 +214,18 @@ impl Options {
     /// When entries that a boot left on disk are read. Default [`Warming::Background`].
     pub fn warming(mut self, warming: Warming) -> Options {
         self.warming = warming;
+        self
+    }
+
+    /// Whether the store has threads of its own. Default yes.
+    ///
+    /// Without them whoever commits also makes segments and takes checkpoints that are due, what is
+    /// submitted is written before [`Submitted`](crate::Submitted) is returned, entries are read on
+    /// demand, and what only time brings about (the sync of `Process` commits, the witness of an idle
+    /// log) is left to [`Store::tend`]. One thread that uses such a store over a
+    /// simulated disk makes the same calls in the same order each time.
+    pub fn threads(mut self, threads: bool) -> Options {
+        self.threads = threads;
         self
     }
 

@@ -11,13 +11,15 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use disk::Disk;
 
 /// A place that keeps files: the operating system's file systems ([`Disk`]), or a simulated one.
 ///
 /// Every path is given whole. Errors are the operating system's; the engine decides what they mean.
+/// Randomness and time come from here as well, so that a simulated machine is the same each time.
 ///
 /// ```
 /// use rocstate::{Disk, Storage};
@@ -41,6 +43,19 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Takes the exclusive lock of an open file without waiting; `None` when somebody else has it.
     /// The lock ends when what is returned is dropped, or the process dies.
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>>;
+    /// Random bits, for lineages, nonces and salts; a simulation draws them from its seed.
+    fn random(&self) -> io::Result<u64> {
+        getrandom::u64().map_err(io::Error::other)
+    }
+    /// The time of day, which the log keeps for people.
+    fn time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+    /// Time that never goes back, by which phases of a boot and checkpoints are measured.
+    fn ticks(&self) -> Duration {
+        static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        ORIGIN.elapsed()
+    }
 }
 
 /// What [`Storage::try_lock`] returns: dropping it releases the lock.

@@ -200,6 +200,16 @@ impl Store {
         self.engine().sync()
     }
 
+    /// Does at once what a store's threads do when it falls idle: syncs what is not durable yet, writes
+    /// the witness of the last commit, and makes what is due. Only a store without
+    /// [threads](crate::Options::threads) needs it.
+    ///
+    /// # Errors
+    /// `Poisoned`, `ReadOnly`.
+    pub fn tend(&self) -> Result<()> {
+        self.engine().tend()
+    }
+
     /// Moves a read-only store to what its writer has made durable since; any other store is there
     /// already.
     ///

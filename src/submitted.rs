@@ -52,7 +52,7 @@ impl<T, E: From<Error>> Submitted<T, E> {
         let own = outcome.is_ok();
         let commit = Some(Pending { engine, lsn, own });
         if let Some(commit) = &commit {
-            commit.engine.lead_in_background();
+            commit.engine.lead_in_background(lsn);
         }
         Submitted { commit, outcome: Mutex::new(Some(outcome)), _error: PhantomData }
     }

@@ -10,7 +10,6 @@ use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
 use crate::format::{Epoch, Lineage, SegmentNo, name};
 use crate::log::scan::SegmentReader;
-use crate::log::writer::random_u64;
 use crate::storage::directory::Directory;
 
 /// Which store this is and how far it has come.
@@ -59,7 +58,7 @@ pub(crate) fn identity(
             let path = dir.path_of(&name::checkpoint(*number));
             return Err(Error::damaged(&path, 0, "the store has checkpoints and no log"));
         }
-        let lineage = Lineage(random_u64()?);
+        let lineage = Lineage(dir.random()?);
         return Ok(Identity { lineage, epoch: Epoch(0), newest_segment: SegmentNo(0) });
     };
     let header = SegmentReader::open(dir, newest).map(|segment| segment.header);

@@ -12,7 +12,6 @@ use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Epoch, Lineage, Place, SegmentNo, block_after, disk_len, name};
 use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
 use crate::log::tail::Tail;
-use crate::log::writer::random_u64;
 use crate::storage::directory::{Directory, StoreFile};
 
 /// What the seal is made from; the verdict is final.
@@ -57,7 +56,7 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
         (None, Some(_)) => plan.claimed,
         (None, None) => Place::START,
     };
-    let salt = random_u64()?;
+    let salt = plan.dir.random()?;
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
     let (copies, end) = copy_frames(plan, begin, salt);
     let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);

@@ -10,7 +10,6 @@ use crate::format::catalog::{Catalog, SectionRef};
 use crate::format::checkpoint::{CheckpointFooter, CheckpointHeader, HEADER_BYTES};
 use crate::format::index::{BlockPointer, IndexEntry};
 use crate::format::{CheckpointNo, Lineage, disk_len, name};
-use crate::log::writer::random_u64;
 use crate::storage::directory::{Directory, StoreFile};
 
 const WRITE_BYTES: usize = 1 << 20;
@@ -39,7 +38,7 @@ impl CheckpointWriter {
         Ok(CheckpointWriter {
             dir: dir.clone(),
             file: dir.create_temporary(&name::temporary(&name::checkpoint(number)))?,
-            header: CheckpointHeader { lineage, number, len: 0, salt: random_u64()? },
+            header: CheckpointHeader { lineage, number, len: 0, salt: dir.random()? },
             compression,
             recent: Arc::clone(recent),
             buffer: vec![0; HEADER_BYTES],

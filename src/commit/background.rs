@@ -45,6 +45,15 @@ impl Commits {
         }
     }
 
+    /// Does at once what the background does after a while.
+    pub(crate) fn tend(&self) -> Result<()> {
+        let last = self.queue.lock().last_enqueued();
+        self.wait(last)?;
+        self.sync_appended()?;
+        self.queue.lock().unwitnessed = false;
+        self.witness().map_err(|cause| self.poison(&cause))
+    }
+
     fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
         if let Some(until) = until {
             queue.background = Background::SleepsUntil(until);

@@ -89,7 +89,7 @@ impl Engine {
     /// Which regions were not cleared since boot is asked of a state that is not older than the
     /// checkpoint: what such a region has cold is then the same in both.
     fn move_cold_regions(&self, catalog: &Catalog, redundancy: Redundancy) -> Result<()> {
-        self.wait(catalog.lsn())?;
+        self.commits()?.wait(catalog.lsn())?;
         let redundancy = Arc::new(OnceLock::from(redundancy));
         for (number, root) in self.visible().regions.iter().flatten() {
             if let (Some(cold), Some(region)) = (root.cold_region(), catalog.regions.get(number)) {

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::budget::BootBudget;
 use super::{Access, Engine};
-use crate::commit::Pressure;
+use crate::commit::{Commits, Pressure};
 use crate::error::{Error, ErrorKind};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
@@ -23,6 +23,8 @@ pub(super) struct Keeper {
     wake: Condvar,
     spare_asked: AtomicBool,
     checkpoint_asked: AtomicBool,
+    /// Room for the next boot is held.
+    reserved: AtomicBool,
     pub(super) budget: BootBudget,
     taken: Mutex<Taken>,
 }
@@ -32,6 +34,24 @@ struct Wants {
     spare: bool,
     checkpoint: bool,
     closed: bool,
+}
+
+/// One thing that the keeper does.
+#[derive(Clone, Copy, Debug)]
+enum Chore {
+    Spare,
+    Checkpoint,
+}
+
+impl Wants {
+    /// The next thing that was asked for.
+    fn take(&mut self) -> Option<Chore> {
+        if std::mem::take(&mut self.spare) {
+            Some(Chore::Spare)
+        } else {
+            std::mem::take(&mut self.checkpoint).then_some(Chore::Checkpoint)
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +81,7 @@ impl Keeper {
             wake: Condvar::new(),
             spare_asked: AtomicBool::new(false),
             checkpoint_asked: AtomicBool::new(false),
+            reserved: AtomicBool::new(false),
             budget,
             taken: Mutex::new(taken),
         }
@@ -110,6 +131,20 @@ impl Keeper {
         }
     }
 
+    /// Waits for something to do; `None` once the store is closed.
+    fn next_chore(&self) -> Option<Chore> {
+        let mut wants = self.wants.lock();
+        loop {
+            if wants.closed {
+                return None;
+            }
+            if let Some(chore) = wants.take() {
+                return Some(chore);
+            }
+            self.wake.wait(&mut wants);
+        }
+    }
+
     pub(super) fn close(&self) {
         self.wants.lock().closed = true;
         self.wake.notify_one();
@@ -144,17 +179,33 @@ impl Engine {
     /// Runs until the store is closed.
     pub(super) fn run_keeper(&self) {
         let Access::Writes(commits) = &self.access else { return };
-        let mut reserved = false;
-        let mut wants = self.keeper.wants.lock();
-        while !wants.closed {
-            if std::mem::take(&mut wants.spare) {
-                drop(wants);
+        while let Some(chore) = self.keeper.next_chore() {
+            self.keep(commits, chore);
+        }
+    }
+
+    /// Does what was asked for; without a thread, whoever asks does.
+    pub(super) fn keep_up(&self) {
+        let Access::Writes(commits) = &self.access else { return };
+        loop {
+            // The lock is not held while it is done.
+            let chore = self.keeper.wants.lock().take();
+            let Some(chore) = chore else { break };
+            self.keep(commits, chore);
+        }
+    }
+
+    fn keep(&self, commits: &Commits, chore: Chore) {
+        match chore {
+            Chore::Spare => {
                 // Before the log grows; a disk that is full already has nothing to reserve.
-                reserved = reserved || Spare::reserve(&self.dir).is_ok();
+                let reserved = &self.keeper.reserved;
+                if !reserved.load(Ordering::Relaxed) && Spare::reserve(&self.dir).is_ok() {
+                    reserved.store(true, Ordering::Relaxed);
+                }
                 self.prepare_spare(commits);
-                wants = self.keeper.wants.lock();
-            } else if std::mem::take(&mut wants.checkpoint) {
-                drop(wants);
+            }
+            Chore::Checkpoint => {
                 let outcome = self.checkpoint();
                 self.keeper.checkpoint_asked.store(false, Ordering::Relaxed);
                 // A poisoned store says so wherever it is used.
@@ -162,16 +213,13 @@ impl Engine {
                 if error.is_some() {
                     self.keeper.set_error(error);
                 }
-                wants = self.keeper.wants.lock();
-            } else {
-                self.keeper.wake.wait(&mut wants);
             }
         }
     }
 
     /// Writes a segment's zeros ahead of its use. When that fails, whoever needs a segment makes
     /// one, and learns the cause if there still is one.
-    fn prepare_spare(&self, commits: &crate::commit::Commits) {
+    fn prepare_spare(&self, commits: &Commits) {
         if let Some((slot, len)) = commits.with_log(|log| log.wants_spare()) {
             let spare =
                 Spare::prewritten(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));

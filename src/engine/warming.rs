@@ -103,7 +103,7 @@ impl Engine {
 
     fn warm_in_background(self: &Arc<Engine>, core: &Arc<RegionCore>) -> Result<()> {
         let mut work = self.warming.work.lock();
-        if self.warming.is_closed() {
+        if self.warming.is_closed() || !self.options.threads {
             return Ok(());
         }
         if !work.regions.iter().any(|known| Arc::ptr_eq(known, core)) {

@@ -1,6 +1,6 @@
 //! Cutting a stable piece out of the log of a running store, for a checkpoint.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use super::scan::Unreadable;
@@ -28,7 +28,7 @@ pub(crate) fn cut(
     from: &Place,
     to: &Place,
 ) -> Result<(Tail, CutCost)> {
-    let began = Instant::now();
+    let began = dir.ticks();
     let mut bytes = 0;
     let chain = Chain::back_to(dir, lineage, to.segment, from)
         .map_err(|broken| broken_link(dir, broken))?;
@@ -63,10 +63,11 @@ pub(crate) fn cut(
             }
         }
     }
-    let reading = began.elapsed();
+    let reading = dir.ticks().saturating_sub(began);
     let tail = builder.finish();
     let work = ReplayWork { bytes, operations: tail.operations };
-    Ok((tail, CutCost { work, reading, sorting: began.elapsed().saturating_sub(reading) }))
+    let sorting = dir.ticks().saturating_sub(began + reading);
+    Ok((tail, CutCost { work, reading, sorting }))
 }
 
 /// The error for a segment that is needed and cannot be used.

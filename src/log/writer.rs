@@ -7,7 +7,6 @@
 //! - After an error the writer is not used again; the store is poisoned.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -101,7 +100,7 @@ impl LogWriter {
             claim: self.claim(),
             follows: self.end.offset,
             first_lsn: self.end.lsn.next(),
-            time_us: now_us(),
+            time_us: self.dir.time_us(),
         };
         let chain = seal(frame, &facts, self.header.salt, offset);
         if close {
@@ -206,7 +205,7 @@ impl LogWriter {
         let header = SegmentHeader {
             number,
             len: spare.len,
-            salt: random_u64()?,
+            salt: self.dir.random()?,
             claim: FRAMES_BEGIN,
             before: self.end,
             ..self.header
@@ -228,20 +227,6 @@ pub(crate) fn write_lock_sector(lock_file: &StoreFile, newest: &SegmentHeader) -
         LockSector { lineage: newest.lineage, epoch: newest.epoch, newest_segment: newest.number };
     lock_file.write(&sector.encode(), 0)?;
     lock_file.sync()
-}
-
-/// Eight bytes from the operating system's generator.
-pub(crate) fn random_u64() -> Result<u64> {
-    getrandom::u64().map_err(|cause| {
-        use crate::error::{Error, ErrorKind};
-        Error::new(ErrorKind::Io, "the operating system gave no random bytes")
-            .caused_by(Arc::new(cause))
-    })
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 const _: () = assert!(FRAME_HEADER_BYTES as u64 <= BLOCK_BYTES);

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::memory_len;
 
 /// The directory of one store.
@@ -32,6 +33,25 @@ impl Directory {
 
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Random bits of the machine.
+    pub(crate) fn random(&self) -> Result<u64> {
+        self.storage.random().map_err(|cause| {
+            Error::new(ErrorKind::Io, "the operating system gave no random bytes")
+                .caused_by(Arc::new(cause))
+        })
+    }
+
+    /// The time of day in microseconds since 1970.
+    pub(crate) fn time_us(&self) -> u64 {
+        let since = self.storage.time().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Time that never goes back.
+    pub(crate) fn ticks(&self) -> Duration {
+        self.storage.ticks()
     }
 
     pub(crate) fn create(&self) -> Result<()> {

@@ -30,7 +30,6 @@ impl Graveyard {
     }
 
     /// Frees on the spot.
-    #[cfg(test)]
     pub(crate) fn none() -> Graveyard {
         Graveyard(None)
     }
