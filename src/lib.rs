@@ -46,6 +46,8 @@
 mod boot;
 mod checkpoint;
 mod commit;
+#[cfg(feature = "sim")]
+mod crash_test;
 mod engine;
 mod error;
 mod format;
@@ -60,6 +62,13 @@ mod submitted;
 mod transaction;
 mod tree;
 mod view;
+
+/// A simulated disk, and tests that lose power at every call. Feature `sim`.
+#[cfg(feature = "sim")]
+pub mod sim {
+    pub use crate::crash_test::{Crash, CrashTest, Failure, Notes, Outcome, Summary};
+    pub use crate::storage::sim::{Fault, SECTOR_BYTES, SimDisk};
+}
 
 pub use error::{Error, ErrorKind, Result};
 pub use format::block::Compression;

@@ -6,6 +6,8 @@
 
 pub(crate) mod directory;
 mod disk;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 
 use std::any::Any;
 use std::fmt::Debug;

@@ -1,0 +1,533 @@
+//! Scripts of everything that the engine does, run over a simulated disk beside a model, and what any
+//! boot after a crash must find.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::must_use_candidate,
+    clippy::missing_panics_doc,
+    reason = "each test binary uses a part of it, and a test that fails says where"
+)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rocstate::sim::{Crash, CrashTest, Failure, Notes, Outcome, SimDisk};
+use rocstate::{Durability, DurableMap, Error, Generation, Options, Store, VolatileMap};
+
+pub const DIR: &str = "/store";
+
+/// One step of a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// A commit of one entry, synced, or not.
+    Put,
+    PutProcess,
+    /// One commit in two regions.
+    Both,
+    Remove,
+    Clear,
+    /// The first commit of a region that did not exist.
+    Create,
+    RemoveRegion,
+    /// A volatile region is filled and discarded.
+    Discard,
+    Checkpoint,
+    Sync,
+    /// The store falls idle.
+    Tend,
+    /// The store is dropped and opened again, by the same machine.
+    Reopen,
+    /// A commit so large that two of them change the segment.
+    Big,
+    /// A bit of the newest checkpoint rots, and the store is opened again.
+    Fallback,
+    /// A few hundred entries, so that pieces divide.
+    Fill,
+}
+
+/// Those that short scripts are enumerated over.
+pub const OPS: [Op; 14] = [
+    Op::Put,
+    Op::PutProcess,
+    Op::Both,
+    Op::Remove,
+    Op::Clear,
+    Op::Create,
+    Op::RemoveRegion,
+    Op::Discard,
+    Op::Checkpoint,
+    Op::Sync,
+    Op::Tend,
+    Op::Reopen,
+    Op::Big,
+    Op::Fallback,
+];
+
+/// A long script.
+pub fn random_script(seed: u64, len: usize) -> Vec<Op> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let op = |random: &mut fastrand::Rng| match random.u8(..40) {
+        0 => Op::Fill,
+        1..12 => Op::Put,
+        12..18 => Op::PutProcess,
+        roll => OPS[usize::from(roll) % OPS.len()],
+    };
+    (0..len).map(|_| op(&mut random)).collect()
+}
+
+type Content = BTreeMap<String, BTreeMap<u32, String>>;
+
+/// What the state after each commit is, by its LSN.
+#[derive(Debug, Default)]
+pub struct Model {
+    digests: Vec<u64>,
+    content: Content,
+    created: u32,
+    puts: u32,
+    /// A checkpoint was damaged, so that a boot may have something to heal.
+    damaged: bool,
+}
+
+/// What a script promises on its way.
+#[derive(Clone, Copy, Debug)]
+pub enum Promise {
+    /// This commit survives the loss of power.
+    Kept(u64),
+    /// This generation was seen.
+    Born(Generation),
+}
+
+/// What a boot came to; the generation is told apart on purpose by nobody but the check.
+#[derive(Clone, Copy, Debug)]
+pub struct Booted {
+    pub lsn: u64,
+    digest: u64,
+    generation: Generation,
+}
+
+impl PartialEq for Booted {
+    fn eq(&self, other: &Booted) -> bool {
+        (self.lsn, self.digest) == (other.lsn, other.digest)
+    }
+}
+
+fn digest(content: &Content) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Model {
+    pub fn new() -> Model {
+        Model { digests: vec![digest(&Content::new())], ..Model::default() }
+    }
+
+    fn region(&mut self, name: &str) -> &mut BTreeMap<u32, String> {
+        self.content.entry(name.to_owned()).or_default()
+    }
+
+    /// The commits of the state that was reached.
+    pub fn len(&self) -> usize {
+        self.digests.len() - 1
+    }
+
+    fn committed(&mut self) {
+        self.digests.push(digest(&self.content));
+    }
+
+    /// Whether this is the state after a commit.
+    pub fn is_state(&self, lsn: u64, found: u64) -> bool {
+        usize::try_from(lsn).ok().and_then(|lsn| self.digests.get(lsn)) == Some(&found)
+    }
+
+    /// A program that opens the store again knows no more than the store does.
+    fn fall_back_to(&mut self, lsn: u64, content: Content) {
+        self.digests.truncate(usize::try_from(lsn).unwrap() + 1);
+        self.content = content;
+    }
+}
+
+pub fn options(disk: &SimDisk) -> Options {
+    Store::options()
+        .storage(disk.clone())
+        .threads(false)
+        .segment_bytes(64 << 10)
+        .boot_budget(Duration::from_secs(3600))
+}
+
+/// Everything that a store holds.
+pub fn content(store: &Store) -> Result<Content, Error> {
+    let view = store.view();
+    let mut content = Content::new();
+    for region in store.regions() {
+        if region.durable {
+            let map: DurableMap<u32, String> = store.durable_map(&region.name)?;
+            let entries = map.iter(&view).map(|entry| entry.map(|(k, v)| (*k, v.clone())));
+            content.insert(region.name, entries.collect::<Result<_, _>>()?);
+        }
+    }
+    Ok(content)
+}
+
+/// A program that runs a script.
+pub struct Runner<'a> {
+    disk: &'a SimDisk,
+    store: Option<Store>,
+    pub model: &'a RefCell<Model>,
+    /// Is told what is promised.
+    promise: &'a dyn Fn(Promise),
+}
+
+impl<'a> Runner<'a> {
+    pub fn open(
+        disk: &'a SimDisk,
+        model: &'a RefCell<Model>,
+        promise: &'a dyn Fn(Promise),
+    ) -> Result<Runner<'a>, Error> {
+        let mut runner = Runner { disk, store: None, model, promise };
+        runner.reopen()?;
+        Ok(runner)
+    }
+
+    pub fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn reopen(&mut self) -> Result<(), Error> {
+        self.store = None;
+        let store = options(self.disk).open(DIR)?;
+        (self.promise)(Promise::Born(store.generation()));
+        (self.promise)(Promise::Kept(store.visible_lsn().get()));
+        self.store = Some(store);
+        Ok(())
+    }
+
+    fn map(&self, name: &str) -> Result<DurableMap<u32, String>, Error> {
+        self.store().durable_map(name)
+    }
+
+    /// Commits what `change` stages, and the same in the model.
+    fn commit(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&mut rocstate::Transaction) -> Result<(), Error>,
+        modelled: impl FnOnce(&mut Model),
+    ) -> Result<(), Error> {
+        let mut tx = self.store().begin();
+        change(&mut tx)?;
+        {
+            // What was begun may come to be, acknowledged or not.
+            let mut model = self.model.borrow_mut();
+            modelled(&mut model);
+            model.committed();
+        }
+        let lsn = tx.commit_with(durability)?.get();
+        if durability == Durability::Machine {
+            (self.promise)(Promise::Kept(lsn));
+        }
+        Ok(())
+    }
+
+    fn put(&self, durability: Durability, names: &[&str], len: usize) -> Result<(), Error> {
+        let puts = {
+            let mut model = self.model.borrow_mut();
+            model.puts += 1;
+            model.puts
+        };
+        let (key, value) = (puts % 5, format!("{puts}:{}", "x".repeat(len)));
+        let maps = names.iter().map(|name| self.map(name)).collect::<Result<Vec<_>, _>>()?;
+        self.commit(
+            durability,
+            |tx| maps.iter().try_for_each(|map| map.insert(tx, key, value.clone()).map(drop)),
+            |model| {
+                for name in names {
+                    model.region(name).insert(key, value.clone());
+                }
+            },
+        )
+    }
+
+    pub fn step(&mut self, op: Op) -> Result<(), Error> {
+        let machine = Durability::Machine;
+        match op {
+            Op::Put => self.put(machine, &["a"], 40),
+            Op::PutProcess => self.put(Durability::Process, &["a"], 700),
+            Op::Both => self.put(machine, &["a", "b"], 20),
+            Op::Big => self.put(machine, &["a"], 130 << 10),
+            Op::Fill => self.fill(),
+            Op::Remove => self.remove(),
+            Op::Clear => self.clear(),
+            Op::Create => {
+                let name = {
+                    let mut model = self.model.borrow_mut();
+                    model.created += 1;
+                    format!("new {}", model.created)
+                };
+                self.put(machine, &[&name], 10)
+            }
+            Op::RemoveRegion => self.remove_region(),
+            Op::Discard => self.discard(),
+            Op::Checkpoint => {
+                let lsn = self.store().checkpoint()?;
+                (self.promise)(Promise::Kept(lsn.get()));
+                Ok(())
+            }
+            Op::Sync => {
+                let lsn = self.store().sync()?;
+                (self.promise)(Promise::Kept(lsn.get()));
+                Ok(())
+            }
+            Op::Tend => {
+                self.store().tend()?;
+                (self.promise)(Promise::Kept(self.store().visible_lsn().get()));
+                Ok(())
+            }
+            Op::Reopen => self.reopen(),
+            Op::Fallback => self.fall_back(),
+        }
+    }
+
+    fn fill(&self) -> Result<(), Error> {
+        let map = self.map("a")?;
+        let entries = || (0..300).map(|n| (n * 3 + 1, format!("filled {n} {}", "y".repeat(90))));
+        self.commit(
+            Durability::Machine,
+            |tx| entries().try_for_each(|(k, v)| map.insert(tx, k, v).map(drop)),
+            |model| model.region("a").extend(entries()),
+        )
+    }
+
+    /// Removes the first entry, if there is one; else it puts one.
+    fn remove(&self) -> Result<(), Error> {
+        let first = self.model.borrow().content.get("a").and_then(|a| a.keys().next().copied());
+        let Some(key) = first else { return self.put(Durability::Machine, &["a"], 5) };
+        let map = self.map("a")?;
+        self.commit(
+            Durability::Machine,
+            |tx| map.remove(tx, &key).map(drop),
+            |model| drop(model.region("a").remove(&key)),
+        )
+    }
+
+    fn clear(&self) -> Result<(), Error> {
+        let map = self.map("a")?;
+        self.commit(
+            Durability::Machine,
+            |tx| {
+                map.clear(tx)?;
+                map.insert(tx, 77, "after the clear".to_owned()).map(drop)
+            },
+            |model| {
+                *model.region("a") = BTreeMap::from([(77, "after the clear".to_owned())]);
+            },
+        )
+    }
+
+    /// Removes region `b`, or the first one that there is; else it puts something.
+    fn remove_region(&self) -> Result<(), Error> {
+        let name = {
+            let content = &self.model.borrow().content;
+            let b = content.keys().find(|name| *name == "b");
+            b.or_else(|| content.keys().next()).cloned()
+        };
+        let Some(name) = name else { return self.put(Durability::Machine, &["b"], 5) };
+        self.commit(
+            Durability::Machine,
+            |tx| tx.remove_region(&name).map(|removed| assert!(removed)),
+            |model| drop(model.content.remove(&name)),
+        )
+    }
+
+    fn discard(&self) -> Result<(), Error> {
+        let map: VolatileMap<u32, u32> = self.store().volatile_map("sessions")?;
+        let born = map.generation();
+        (self.promise)(Promise::Born(born));
+        map.insert(1, 1);
+        let next = map.discard();
+        assert!(born < next && map.is_empty() && map.check(born).is_err());
+        (self.promise)(Promise::Born(next));
+        Ok(())
+    }
+
+    fn fall_back(&mut self) -> Result<(), Error> {
+        self.store = None;
+        // The first one has no older one to fall back to.
+        let mut checkpoints = checkpoints(self.disk);
+        if let (Some(newest), false) = (checkpoints.pop(), checkpoints.is_empty()) {
+            // In its footer, behind the catalog.
+            let len = self.disk.contents(&newest).unwrap().len();
+            self.disk.flip_bit(&newest, (len - 40) * 8);
+            self.model.borrow_mut().damaged = true;
+        }
+        self.reopen()
+    }
+}
+
+/// The checkpoint files of a store, oldest first.
+pub fn checkpoints(disk: &SimDisk) -> Vec<PathBuf> {
+    named(disk, "checkpoint-")
+}
+
+/// The segments of a store, oldest first.
+pub fn segments(disk: &SimDisk) -> Vec<PathBuf> {
+    named(disk, "log-")
+}
+
+fn named(disk: &SimDisk, prefix: &str) -> Vec<PathBuf> {
+    let whole = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(prefix) && path.extension().is_some_and(|extension| extension == "roc")
+    };
+    disk.files().into_iter().filter(whole).collect()
+}
+
+/// Runs a script to its end, or to its first error.
+pub fn run(
+    disk: &SimDisk,
+    script: &[Op],
+    model: &RefCell<Model>,
+    promise: &dyn Fn(Promise),
+) -> Result<(), Error> {
+    let mut runner = Runner::open(disk, model, promise)?;
+    script.iter().try_for_each(|op| runner.step(*op))
+}
+
+/// What any boot must find: the state after some prefix of the commits, with all that was promised.
+pub fn check(
+    disk: &SimDisk,
+    model: &RefCell<Model>,
+    promises: &[Promise],
+    before: Option<&Booted>,
+) -> Outcome<Booted> {
+    let store = options(disk).open(DIR)?;
+    let found = Booted {
+        lsn: store.visible_lsn().get(),
+        digest: digest(&content(&store)?),
+        generation: store.generation(),
+    };
+    let model = model.borrow();
+    let kept = before.map(|before| before.lsn).into_iter();
+    let kept = kept.chain(promises.iter().filter_map(|promise| match promise {
+        Promise::Kept(lsn) => Some(*lsn),
+        Promise::Born(_) => None,
+    }));
+    let kept = kept.max().unwrap_or(0);
+    if found.lsn < kept {
+        return Err(format!("commit {kept} was acknowledged, and {} is the last", found.lsn).into());
+    }
+    if !model.is_state(found.lsn, found.digest) {
+        return Err(format!("this is not the state after commit {}", found.lsn).into());
+    }
+    let born = before.map(|before| before.generation).into_iter();
+    let mut born = born.chain(promises.iter().filter_map(|promise| match promise {
+        Promise::Born(generation) => Some(*generation),
+        Promise::Kept(_) => None,
+    }));
+    if let Some(newer) = born.find(|born| *born >= found.generation) {
+        return Err(format!("{newer} was seen before {}", found.generation).into());
+    }
+    let volatile: VolatileMap<u32, u32> = store.volatile_map("sessions")?;
+    if !volatile.is_empty() {
+        return Err("volatile state has survived".into());
+    }
+    // LOCK is written in place, so its sector may be torn; nothing else may need healing.
+    let report = store.boot_report();
+    let healed = report.healed.iter().filter(|what| !what.starts_with("LOCK was"));
+    if let (false, Some(what)) = (model.damaged, healed.into_iter().next()) {
+        return Err(format!("a crash left damage: {what}").into());
+    }
+    drop(store);
+    // Now and then: what was recovered can be built on.
+    if disk.fingerprint().is_multiple_of(8) {
+        go_on(&disk.snapshot(), &found)?;
+    }
+    Ok(found)
+}
+
+/// Commits, takes a checkpoint that merges, and boots again: all is as it was, and more.
+fn go_on(disk: &SimDisk, found: &Booted) -> Outcome<()> {
+    let store = options(disk).open(DIR)?;
+    let before = content(&store)?;
+    let map: DurableMap<u32, String> = store.durable_map("more")?;
+    let lsn = store.transact(|tx| map.insert(tx, 1, "more".into()));
+    lsn?;
+    store.checkpoint()?;
+    drop((map, store));
+    let store = options(disk).open(DIR)?;
+    let mut after = content(&store)?;
+    let more = after.remove("more");
+    if digest(&before) != found.digest || after != before || more.is_none_or(|more| more.len() != 1)
+    {
+        return Err("what was recovered is not what is there after a checkpoint".into());
+    }
+    Ok(())
+}
+
+/// What a script was run with, and the shortest part of it that still fails.
+pub struct Broken {
+    pub script: Vec<Op>,
+    pub failure: Failure,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the shortest script that was found to fail is {:?}\n{}",
+            self.script, self.failure
+        )
+    }
+}
+
+/// Loses power at every change of a script; with `last_only`, at those of its last step.
+pub fn crash(test: &mut CrashTest, script: &[Op], last_only: bool) -> Result<(), Failure> {
+    let model = RefCell::new(Model::new());
+    let workload = |disk: &SimDisk, notes: &Notes<Promise>| -> Outcome<()> {
+        let promise = |promise| notes.note(promise);
+        let mut runner = Runner::open(disk, &model, &promise)?;
+        for (at, op) in script.iter().enumerate() {
+            if last_only && at + 1 == script.len() {
+                notes.begin();
+            }
+            runner.step(*op)?;
+        }
+        Ok(())
+    };
+    let check = |disk: &SimDisk, crash: &Crash<'_, Promise, Booted>| {
+        check(disk, &model, crash.noted(), crash.before())
+    };
+    test.run(workload, check).map(drop)
+}
+
+/// The same, and a failure as short as dropping steps makes it.
+pub fn crash_or_shorten(
+    test: &mut CrashTest,
+    script: &[Op],
+    last_only: bool,
+    again: impl Fn() -> CrashTest,
+) -> Result<(), Broken> {
+    let Err(mut failure) = crash(test, script, last_only) else { return Ok(()) };
+    let mut script = script.to_vec();
+    'shorter: loop {
+        for at in (0..script.len()).rev() {
+            let mut shorter = script.clone();
+            shorter.remove(at);
+            if let Err(still) = crash(&mut again(), &shorter, false) {
+                (script, failure) = (shorter, still);
+                continue 'shorter;
+            }
+        }
+        return Err(Broken { script, failure });
+    }
+}
+
+/// Whether a path is that of a file that is still being made.
+pub fn is_temporary(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tmp")
+}
