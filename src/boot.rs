@@ -135,6 +135,16 @@ pub(crate) fn boot(
     graveyard: Graveyard,
     began: Duration,
 ) -> Result<Booted> {
+    recover(path, options, instance, graveyard, began).map_err(Error::stopping_boot)
+}
+
+fn recover(
+    path: &Path,
+    options: &Options,
+    instance: u64,
+    graveyard: Graveyard,
+    began: Duration,
+) -> Result<Booted> {
     let mut clock = Clock { options, began, phase_began: began, phases: Vec::new() };
     let dir = Directory::new(Arc::clone(&options.storage), path.to_owned());
     // Lock.

@@ -313,11 +313,10 @@ impl<D: PartialEq + Debug, C> Explorer<'_, D, C> {
         C: Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>,
     {
         let changes = replay.changes();
-        let wanted = self.test.recoveries.min(changes);
-        let mut moments: Vec<usize> = (1..=changes).collect();
-        if wanted < changes {
+        let mut moments = replay.moments();
+        if self.test.recoveries < moments.len() {
             self.test.random.shuffle(&mut moments);
-            moments.truncate(wanted);
+            moments.truncate(self.test.recoveries);
             moments.sort_unstable();
         }
         for moment in moments {

@@ -152,7 +152,8 @@ impl Error {
         self.0.lsn
     }
 
-    /// How many commits are known to be at stake, from [`lsn`](Self::lsn) on; at least this many.
+    /// How many commits are known to be at stake, from [`lsn`](Self::lsn) on: at least this many, and 0
+    /// where what is left does not tell. Damage to a region's entries has [`keys`](Self::keys) instead.
     pub fn commits_at_stake(&self) -> Option<u64> {
         self.0.at_stake
     }
@@ -245,6 +246,14 @@ impl Error {
         self.with(|facts| facts.at_stake = Some(commits))
     }
 
+    /// Damage that stops a boot and does not say what is at stake: that cannot be told.
+    pub(crate) fn stopping_boot(self) -> Error {
+        match (self.0.kind, self.0.at_stake) {
+            (ErrorKind::Damaged, None) => self.with_commits_at_stake(0),
+            _ => self,
+        }
+    }
+
     pub(crate) fn in_region(self, region: &str) -> Error {
         self.with(|facts| facts.region = Some(region.to_owned()))
     }
@@ -285,10 +294,13 @@ impl fmt::Display for Error {
         }
         if let Some(lsn) = facts.lsn {
             match facts.at_stake {
+                Some(0) => write!(f, " [commits from {lsn} on may be at stake]"),
                 Some(1) => write!(f, " [commit {lsn} is at stake]"),
                 Some(n) => write!(f, " [at least {n} commits from {lsn} on are at stake]"),
                 None => write!(f, " [commit {lsn}]"),
             }?;
+        } else if facts.at_stake.is_some() {
+            f.write_str(" [how many commits are at stake cannot be told]")?;
         }
         match &facts.source {
             Some(Source::Own(cause)) => write!(f, ": {cause}"),

@@ -60,17 +60,25 @@ fn all_scripts(len: usize) -> Vec<Vec<Op>> {
     scripts
 }
 
-/// `ROCSTATE_STEPS=4` makes the whole campaign of it: with a disk's every way while at most twelve
-/// things are unstable, and a second crash after every change of each recovery.
+/// `ROCSTATE_STEPS=4` makes the whole campaign of it, with a disk's every way while at most twelve
+/// things are unstable.
 #[test]
 fn every_short_script_survives_every_crash() {
     let steps = setting("ROCSTATE_STEPS", 2);
     for len in 0..=steps {
-        explore(&all_scripts(len), len > 0, |seed| {
-            let test = CrashTest::new(seed);
-            if steps > 2 { test.ways(4096).recoveries(usize::MAX) } else { test }
-        });
+        let ways = if steps > 2 { 4096 } else { 256 };
+        explore(&all_scripts(len), len > 0, |seed| CrashTest::new(seed).ways(ways));
     }
+}
+
+/// The power goes a second time after every change that each recovery makes.
+#[test]
+fn every_recovery_survives_a_crash_at_every_call() {
+    let count = setting("ROCSTATE_WORKLOADS", 8) as u64;
+    let mut scripts: Vec<Vec<Op>> =
+        (100..100 + count).map(|seed| random_script(seed, 12)).collect();
+    scripts.extend(all_scripts(1));
+    explore(&scripts, false, |seed| CrashTest::new(seed).ways(8).recoveries(usize::MAX));
 }
 
 /// `ROCSTATE_WORKLOADS` and `ROCSTATE_LENGTH` make a campaign of it.

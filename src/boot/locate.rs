@@ -65,6 +65,7 @@ pub(crate) fn identity(
     let header = header.map_err(|why| {
         let broken = crate::log::chain::Broken {
             segment: newest,
+            upto: crate::format::Lsn::ZERO,
             why: crate::log::chain::BrokenLink::Unreadable(why),
         };
         crate::log::cut::broken_link(dir, broken)

@@ -87,8 +87,13 @@ pub(crate) fn scan(
         let error = Error::damaged(&path, 0, what).at_lsn(from.lsn.next());
         needed(Found::EndsBeforeCheckpoint, error)?;
     }
-    let chain = Chain::back_to(dir, identity.lineage, identity.newest_segment, &from)
-        .map_err(|broken| judge_link(dir, broken, false).unwrap_or_else(Error::closed))?;
+    let chain = Chain::back_to(dir, identity.lineage, identity.newest_segment, &from).map_err(
+        |broken| {
+            let stake = broken.upto.get().saturating_sub(from.lsn.get());
+            let error = judge_link(dir, broken, false).unwrap_or_else(Error::closed);
+            error.at_lsn(from.lsn.next()).with_commits_at_stake(stake)
+        },
+    )?;
     look_further_back(dir, identity, kept, &chain, &mut scanned)?;
     let mut place = chain.start;
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();

@@ -5,7 +5,7 @@ use super::held::Window;
 use super::scan::{SegmentReader, Standing, Unreadable};
 use crate::error::Result;
 use crate::format::frame::Frame;
-use crate::format::{Lineage, Place, SegmentNo};
+use crate::format::{Lineage, Lsn, Place, SegmentNo};
 use crate::storage::directory::Directory;
 
 /// Segments that continue each other, oldest first.
@@ -20,6 +20,8 @@ pub(crate) struct Chain {
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) segment: SegmentNo,
+    /// The last commit that is known to have been in it or before it; zero where nothing tells.
+    pub(crate) upto: Lsn,
     pub(crate) why: BrokenLink,
 }
 
@@ -52,9 +54,9 @@ impl Chain {
         from: &Place,
     ) -> Result<Chain, Broken> {
         let mut segments = Vec::new();
-        let mut number = newest;
+        let (mut number, mut upto) = (newest, Lsn::ZERO);
         loop {
-            let broken = |why| Broken { segment: number, why };
+            let broken = |why| Broken { segment: number, upto, why };
             let segment = SegmentReader::open(dir, number)
                 .map_err(|why| broken(BrokenLink::Unreadable(why)))?;
             if segment.header.lineage != lineage {
@@ -78,7 +80,7 @@ impl Chain {
             if before.segment.0 == 0 || before.segment < from.segment {
                 return Err(broken(BrokenLink::BeginsLate));
             }
-            number = before.segment;
+            (number, upto) = (before.segment, before.lsn);
         }
     }
 }

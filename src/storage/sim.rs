@@ -260,7 +260,7 @@ impl SimDisk {
 }
 
 /// Goes through the history of a disk, and stops after every change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Replay {
     world: World,
     history: Vec<Effect>,
@@ -283,6 +283,13 @@ impl Replay {
         let matters = self.world.apply(self.history.get(self.next)?);
         self.next += 1;
         Some(matters)
+    }
+
+    /// After which of the changes to come a crash may leave something else than before it.
+    pub(crate) fn moments(&self) -> Vec<usize> {
+        let mut ahead = self.clone();
+        let step = || ahead.step().map(|matters| matters.then_some(ahead.at()));
+        std::iter::from_fn(step).flatten().collect()
     }
 
     /// A crash at this moment.

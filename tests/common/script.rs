@@ -199,6 +199,10 @@ impl<'a> Runner<'a> {
         self.store.as_ref().unwrap()
     }
 
+    pub fn is_open(&self) -> bool {
+        self.store.is_some()
+    }
+
     fn reopen(&mut self) -> Result<(), Error> {
         self.store = None;
         let store = options(self.disk).open(DIR)?;
