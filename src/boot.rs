@@ -26,6 +26,7 @@ use std::time::Duration;
 use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::Files;
 use crate::checkpoint::policy::ReplayRate;
+use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
@@ -169,7 +170,14 @@ fn recover(
         .map_err(|error| blame(error, located.damage.as_ref()))?;
     healed.extend(scanned.healed.iter().cloned());
     let reading = clock.end("scan", scanned.bytes, scanned.commits);
-    let (claimed, unclaimed) = (scanned.claimed, std::mem::take(&mut scanned.unclaimed));
+    let (mut claimed, mut unclaimed) = (scanned.claimed, std::mem::take(&mut scanned.unclaimed));
+    if left_out(Step::UnclaimedAreCopied)
+        && let Some(last) = unclaimed.pop()
+    {
+        dir.open(&name::segment(last.end.segment), OpenMode::Write)?.sync()?;
+        claimed = last.end;
+        unclaimed.clear();
+    }
     let tail = std::mem::take(&mut scanned.builder).finish();
     let sorting = clock.end("sort", tail.bytes, tail.commits);
     let replayed = ReplayWork { bytes: scanned.bytes, operations: tail.operations };
@@ -262,8 +270,12 @@ impl Ending<'_> {
         options: &Options,
     ) -> Result<(Generation, (LogWriter, LockGuard))> {
         let lineage = self.identity.lineage;
-        let epoch = Epoch(locate::highest_epoch(&self.identity, kept).0.saturating_add(1));
-        let nonce = dir.random()?;
+        let epoch = Epoch(
+            locate::highest_epoch(&self.identity, kept)
+                .0
+                .saturating_add(u64::from(!left_out(Step::EpochGrows))),
+        );
+        let nonce = if left_out(Step::FreshNonce) { 0 } else { dir.random()? };
         let plan = seal::Plan {
             dir,
             lineage,
@@ -274,9 +286,11 @@ impl Ending<'_> {
             claimed: self.claimed,
             unclaimed: self.unclaimed,
             tail: self.tail,
-            needed: kept.iter().map(|catalog| catalog.place.segment).collect(),
         };
         seal::remove_temporary(dir, listing)?;
+        if left_out(Step::SupersededAfterSeal) {
+            seal::remove_superseded(&plan)?;
+        }
         let seal::Sealed { header, file, end } = seal::seal(&plan)?;
         write_lock_sector(&lock_file, &header)?;
         seal::remove_superseded(&plan)?;

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Lsn;
 use crate::log::writer::LogWriter;
@@ -196,11 +197,20 @@ impl Commits {
         let now = Instant::now();
         // Append.
         let mut log = self.log.lock();
-        log.append(&mut frame, commits, sync)?;
-        log.count_operations(operations);
-        if sync {
-            // Sync.
+        if left_out(Step::AcknowledgeAfterSync) {
             log = self.sync_log(log)?;
+        }
+        let appended = log.append(&mut frame, commits, sync);
+        if !left_out(Step::FailedAppendPoisons) {
+            appended?;
+        }
+        log.count_operations(operations);
+        if sync && !left_out(Step::AcknowledgeAfterSync) {
+            // Sync.
+            log = match self.sync_log(log) {
+                Err(_) if left_out(Step::FailedSyncPoisons) => self.log.lock(),
+                outcome => outcome?,
+            };
         }
         // A segment that ended was synced in any case.
         self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
@@ -216,7 +226,11 @@ impl Commits {
     ) -> Result<MutexGuard<'a, LogWriter>> {
         let ticket = log.begin_sync();
         drop(log);
-        ticket.run()?;
+        if !left_out(Step::GroupSync) {
+            let outcome = ticket.run();
+            let again = outcome.is_err() && left_out(Step::FailedSyncIsFinal);
+            if again { ticket.run() } else { outcome }?;
+        }
         let mut log = self.log.lock();
         log.end_sync(&ticket);
         self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
@@ -259,7 +273,7 @@ impl Commits {
     fn sync_appended(&self) -> Result<()> {
         self.check()?;
         let log = self.log.lock();
-        if log.is_synced() {
+        if log.is_synced() || left_out(Step::RequestedSync) {
             return Ok(());
         }
         let began = Instant::now();

@@ -46,6 +46,11 @@
 mod boot;
 mod checkpoint;
 mod commit;
+#[cfg(feature = "controls")]
+#[doc(hidden)]
+pub mod control;
+#[cfg(not(feature = "controls"))]
+mod control;
 #[cfg(feature = "sim")]
 mod crash_test;
 mod engine;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::locate::Identity;
 use super::verdict::{Circumstances, Found, Verdict, verdict};
+use crate::control::{Step, left_out};
 use crate::error::{Error, Result};
 use crate::format::catalog::Catalog;
 use crate::format::segment::SegmentHeader;
@@ -56,7 +57,7 @@ pub(crate) struct UnclaimedFrame {
     pub(crate) commits: u32,
     pub(crate) time_us: u64,
     pub(crate) last_lsn: Lsn,
-    end: Place,
+    pub(crate) end: Place,
 }
 
 /// Reads the log and decides its end; writes nothing.
@@ -278,6 +279,8 @@ fn judge_end(
     };
     let behind = segment.look_behind(place.offset)?;
     let claimed = claim_seen.max(behind.claim.offset) > place.offset;
+    let claimed = (claimed && !left_out(Step::ClaimedIsDamaged))
+        || (behind.not_zero > 0 && left_out(Step::UnclaimedIsTorn));
     let at = Circumstances { claimed, below_checkpoint: false };
     if verdict(found, at) == Verdict::End {
         return Ok(Some(behind.not_zero));

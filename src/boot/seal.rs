@@ -12,7 +12,7 @@ use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Epoch, Lineage, Place, SegmentNo, block_after, disk_len, name};
 use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
 use crate::log::tail::Tail;
-use crate::storage::directory::{Directory, StoreFile};
+use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 /// What the seal is made from; the verdict is final.
 pub(super) struct Plan<'a> {
@@ -27,8 +27,6 @@ pub(super) struct Plan<'a> {
     pub(super) unclaimed: &'a [UnclaimedFrame],
     /// What their records lie in.
     pub(super) tail: &'a Tail,
-    /// Segments that a kept checkpoint continues in.
-    pub(super) needed: Vec<SegmentNo>,
 }
 
 /// The segment that this boot appends to.
@@ -39,12 +37,10 @@ pub(super) struct Sealed {
 }
 
 impl Plan<'_> {
-    /// A predecessor that holds no commit and that nothing refers to, so that boots which write
-    /// nothing do not lengthen the log.
+    /// A predecessor that holds no commit, so that boots which write nothing do not lengthen the log.
+    /// Nothing in it is needed: a checkpoint that continues there continues at the end of what it seals.
     fn superseded(&self) -> Option<SegmentHeader> {
-        self.newest.filter(|newest| {
-            self.claimed.lsn == newest.before.lsn && !self.needed.contains(&newest.number)
-        })
+        self.newest.filter(|newest| self.claimed.lsn == newest.before.lsn)
     }
 }
 
@@ -76,7 +72,7 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
         claim: end.offset,
         before,
     };
-    let file = spare.publish(plan.dir, &header)?;
+    let file = spare.publish(plan.dir, &header, PublishSteps::OF_BOOT_SEGMENT)?;
     Ok(Sealed { header, file, end })
 }
 

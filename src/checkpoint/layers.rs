@@ -10,6 +10,7 @@ use super::cache::BlockCache;
 use super::merge::{Cursor, Merge};
 use super::reader::CheckpointFile;
 use super::section::Section;
+use crate::control::{Step, left_out};
 use crate::error::{Error, Result};
 use crate::format::block::{BLOCK_TARGET_BYTES, Entry};
 use crate::format::catalog::{Catalog, CatalogRegion, SectionRef};
@@ -167,7 +168,9 @@ impl Layers {
     /// The deltas that apply to a piece, newest first.
     pub(crate) fn deltas_over(&self, piece: &LayerPiece) -> impl Iterator<Item = &Arc<Section>> {
         let merged = piece.merged;
-        self.deltas.iter().filter(move |delta| delta.at.number > merged)
+        self.deltas
+            .iter()
+            .filter(move |delta| delta.at.number > merged || left_out(Step::DeltasAreNumbered))
     }
 
     /// Everything over the range of one piece, as one run with tombstones.

@@ -12,6 +12,7 @@ use super::merge::Merge;
 use super::plan::{MergeBudget, MergePlan, SparseFiles, piece_bytes};
 use super::reader::CheckpointFile;
 use super::writer::{CheckpointWriter, SectionWriter};
+use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Compression;
 use crate::format::catalog::{BootCost, Catalog, CatalogRegion, Piece, SectionRef};
@@ -52,7 +53,11 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         number: from.number,
         place: from.redundancy.at,
         epoch: from.epoch,
-        next_region: RegionNo(from.previous.next_region.0.max(tail.next_region)),
+        next_region: if left_out(Step::RegionNumbersGrow) {
+            RegionNo(1)
+        } else {
+            RegionNo(from.previous.next_region.0.max(tail.next_region))
+        },
         kept: from.kept.clone(),
         files: BTreeMap::new(),
         regions: from.previous.regions.clone(),
@@ -64,7 +69,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
     let nothing = RegionTail::default();
     for (number, region) in &mut catalog.regions {
         let change = tail.regions.get(number).unwrap_or(&nothing);
-        if change.cleared {
+        if change.cleared && !left_out(Step::ClearReachesCheckpoint) {
             region.deltas.clear();
             region.pieces.clear();
             region.entries = 0;
@@ -100,7 +105,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
 /// Regions that the tail creates and removes.
 fn apply_directory(catalog: &mut Catalog, tail: &Tail) {
     for (number, change) in &tail.regions {
-        if change.removed {
+        if change.removed && !left_out(Step::RemovalReachesCheckpoint) {
             catalog.regions.remove(number);
         } else if let Some((name, schema)) = &change.created {
             let region = CatalogRegion {
@@ -223,7 +228,9 @@ fn write_delta(
             .count();
         let mut merge = layers.newest_over(at..at + alike, deltas)?;
         while let Some(entry) = merge.entry() {
-            section.push(entry, to)?;
+            if entry.value.is_some() || !left_out(Step::TombstonesInDeltas) {
+                section.push(entry, to)?;
+            }
             merge.advance()?;
         }
         at += alike;
@@ -266,10 +273,11 @@ fn merge_pieces(
 /// Removes what no kept checkpoint needs any more: files that none of their catalogs lists, and
 /// the log before the oldest one.
 pub(crate) fn remove_unused(dir: &Directory, kept: &[Arc<Catalog>]) -> Result<()> {
-    let Some(oldest) = kept.iter().map(|catalog| catalog.place.segment).min() else {
-        return Ok(());
-    };
+    let oldest = if left_out(Step::KeptLogStays) { kept.get(..1) } else { Some(kept) };
+    let oldest = oldest.unwrap_or(kept).iter().map(|catalog| catalog.place.segment).min();
+    let Some(oldest) = oldest else { return Ok(()) };
     let newest = kept.iter().map(|catalog| catalog.number).max();
+    let kept = if left_out(Step::KeptFilesStay) { kept.get(..1).unwrap_or(kept) } else { kept };
     let needed = |number: CheckpointNo| {
         Some(number) > newest
             || kept

@@ -10,7 +10,7 @@ use crate::format::catalog::{Catalog, SectionRef};
 use crate::format::checkpoint::{CheckpointFooter, CheckpointHeader, HEADER_BYTES};
 use crate::format::index::{BlockPointer, IndexEntry};
 use crate::format::{CheckpointNo, Lineage, disk_len, name};
-use crate::storage::directory::{Directory, StoreFile};
+use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -84,8 +84,8 @@ impl CheckpointWriter {
         self.flush()?;
         self.header.len = self.written;
         self.file.write(&self.header.encode(), 0)?;
-        self.file.sync()?;
-        let file = self.dir.publish(&name::checkpoint(self.header.number), self.file)?;
+        let (name, steps) = (name::checkpoint(self.header.number), PublishSteps::OF_CHECKPOINT);
+        let file = self.dir.publish(&name, self.file, steps)?;
         Ok(Arc::new(CheckpointFile::new(file, self.header, self.recent)))
     }
 }

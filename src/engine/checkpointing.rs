@@ -8,6 +8,7 @@ use crate::checkpoint::heal::Redundancy;
 use crate::checkpoint::layers::Layers;
 use crate::checkpoint::take::{Ingredients, remove_unused, take};
 use crate::commit::Commits;
+use crate::control::{Step, left_out};
 use crate::error::{ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
@@ -57,14 +58,19 @@ impl Engine {
                 .map(|catalog| catalog.number)
                 .collect(),
             boot_cost: self.keeper.budget.rate().to_cost(),
-            merge_all: checkpoints.renew,
+            merge_all: checkpoints.renew && !left_out(Step::HealedIsRenewed),
             redundancy: &redundancy,
             healed: &self.healed,
         };
+        if left_out(Step::RemovalAfterCheckpoint) {
+            let soon = Catalog { place, ..Catalog::clone(&previous) };
+            remove_unused(&self.dir, &[Arc::new(soon)])?;
+        }
         // A number is used once, also where its file came to nothing.
         checkpoints.next = CheckpointNo(ingredients.number.0 + 1);
         let (catalog, file) = take(&ingredients, &tail).map_err(|error| {
-            if error.kind() == ErrorKind::Io { commits.poison(&error) } else { error }
+            let poisons = error.kind() == ErrorKind::Io && !left_out(Step::FailedCheckpointPoisons);
+            if poisons { commits.poison(&error) } else { error }
         })?;
         self.files.add(&file);
         self.files.keep_open(&catalog);

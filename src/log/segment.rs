@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{BLOCK_BYTES, block_after, name};
+pub(crate) use crate::storage::directory::PublishSteps;
 use crate::storage::directory::{Directory, StoreFile};
 
 /// The length of the segment that a boot begins with: short, so that boot is.
@@ -69,10 +70,14 @@ impl Spare {
     }
 
     /// Gives it its header and its name; it exists whole from here on, also after a power loss.
-    pub(crate) fn publish(self, dir: &Directory, header: &SegmentHeader) -> Result<StoreFile> {
+    pub(crate) fn publish(
+        self,
+        dir: &Directory,
+        header: &SegmentHeader,
+        steps: PublishSteps,
+    ) -> Result<StoreFile> {
         self.file.write(&header.encode(), 0)?;
-        self.file.sync()?;
-        dir.publish(&name::segment(header.number), self.file)
+        dir.publish(&name::segment(header.number), self.file, steps)
     }
 }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::segment::{Spare, next_len};
+use super::segment::{PublishSteps, Spare, next_len};
 use super::tail::ReplayWork;
+use crate::control::{Step, left_out};
 use crate::error::Result;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal};
 use crate::format::lock::LockSector;
@@ -128,12 +129,15 @@ impl LogWriter {
 
     /// Whether the last acknowledged commit has no witness yet.
     pub(crate) fn lacks_witness(&self) -> bool {
-        self.synced.lsn == self.end.lsn && self.synced.lsn > self.witnessed
+        let acknowledged = self.synced.lsn == self.end.lsn;
+        acknowledged && self.synced.lsn > self.witnessed && !left_out(Step::Witness)
     }
 
     /// Closes the block and says what to sync.
     pub(crate) fn begin_sync(&mut self) -> Sync {
-        self.next = block_after(self.end.offset);
+        if !left_out(Step::BlockIsClosed) {
+            self.next = block_after(self.end.offset);
+        }
         Sync { file: self.file.clone(), place: self.end }
     }
 
@@ -182,18 +186,29 @@ impl LogWriter {
 
     fn claim(&self) -> u64 {
         let here = self.synced.segment == self.header.number;
-        if here { self.synced.offset.max(self.header.claim) } else { self.header.claim }
+        if left_out(Step::ClaimsAreSynced) {
+            return self.end.offset.max(self.header.claim);
+        }
+        if here && !left_out(Step::FramesClaim) {
+            self.synced.offset.max(self.header.claim)
+        } else {
+            self.header.claim
+        }
     }
 
     fn place_for_frame(&self) -> u64 {
-        if self.claim() > self.stated_claim { block_after(self.next) } else { self.next }
+        let closed = self.claim() > self.stated_claim && !left_out(Step::BlockIsClosed);
+        if closed { block_after(self.next) } else { self.next }
     }
 
     /// Closes this segment and begins the next: sync the old one, then give the new one a header
     /// that seals it, sync, rename, sync the directory, and name it in LOCK.
     fn begin_segment(&mut self, frame: u64) -> Result<()> {
         let sync = self.begin_sync();
-        sync.run()?;
+        let late = left_out(Step::SealAfterClosing);
+        if !late && !left_out(Step::ClosingSync) {
+            sync.run()?;
+        }
         self.end_sync(&sync);
         let number = SegmentNo(self.header.number.0 + 1);
         let len = next_len(self.header.len, frame, self.segment_bytes);
@@ -210,7 +225,13 @@ impl LogWriter {
             before: self.end,
             ..self.header
         };
-        self.file = spare.publish(&self.dir, &header)?;
+        if left_out(Step::LockAfterSegment) {
+            write_lock_sector(&self.lock_file, &header)?;
+        }
+        self.file = spare.publish(&self.dir, &header, PublishSteps::OF_SEGMENT)?;
+        if late {
+            sync.run()?;
+        }
         self.header = header;
         self.end = header.begin();
         self.synced = self.end;
@@ -225,8 +246,10 @@ impl LogWriter {
 pub(crate) fn write_lock_sector(lock_file: &StoreFile, newest: &SegmentHeader) -> Result<()> {
     let sector =
         LockSector { lineage: newest.lineage, epoch: newest.epoch, newest_segment: newest.number };
-    lock_file.write(&sector.encode(), 0)?;
-    lock_file.sync()
+    if !left_out(Step::LockWrite) {
+        lock_file.write(&sector.encode(), 0)?;
+    }
+    if left_out(Step::LockSync) { Ok(()) } else { lock_file.sync() }
 }
 
 const _: () = assert!(FRAME_HEADER_BYTES as u64 <= BLOCK_BYTES);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
+use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::memory_len;
 
@@ -13,6 +14,32 @@ use crate::format::memory_len;
 pub(crate) struct Directory {
     storage: Arc<dyn Storage>,
     path: PathBuf,
+}
+
+/// The steps of giving a file its name, as the tests know them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PublishSteps {
+    sync: Step,
+    dir_sync: Step,
+    name_after_sync: Step,
+}
+
+impl PublishSteps {
+    pub(crate) const OF_SEGMENT: PublishSteps = PublishSteps {
+        sync: Step::SegmentSync,
+        dir_sync: Step::SegmentDirSync,
+        name_after_sync: Step::SegmentNameAfterSync,
+    };
+    pub(crate) const OF_BOOT_SEGMENT: PublishSteps = PublishSteps {
+        sync: Step::BootSegmentSync,
+        dir_sync: Step::BootSegmentDirSync,
+        name_after_sync: Step::BootSegmentNameAfterSync,
+    };
+    pub(crate) const OF_CHECKPOINT: PublishSteps = PublishSteps {
+        sync: Step::CheckpointSync,
+        dir_sync: Step::CheckpointDirSync,
+        name_after_sync: Step::CheckpointNameAfterSync,
+    };
 }
 
 /// An open file of the store, with the path that errors name.
@@ -79,13 +106,27 @@ impl Directory {
         self.open(temporary, OpenMode::CreateNew)
     }
 
-    /// Gives a whole and synced temporary file its name, for good.
-    pub(crate) fn publish(&self, name: &str, file: StoreFile) -> Result<StoreFile> {
+    /// Makes a whole temporary file stable, and gives it its name, for good.
+    pub(crate) fn publish(
+        &self,
+        name: &str,
+        file: StoreFile,
+        steps: PublishSteps,
+    ) -> Result<StoreFile> {
+        let early = left_out(steps.name_after_sync);
+        if !early && !left_out(steps.sync) {
+            file.sync()?;
+        }
         let path = self.path_of(name);
         self.storage
             .rename(&file.path, &path)
             .map_err(|cause| Error::io("give the file its name", &path, cause))?;
-        self.sync()?;
+        if early {
+            file.sync()?;
+        }
+        if !left_out(steps.dir_sync) {
+            self.sync()?;
+        }
         Ok(StoreFile { path: path.into(), file: file.file })
     }
 

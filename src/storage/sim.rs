@@ -81,6 +81,8 @@ struct Machine {
     history: Vec<Effect>,
     calls: u64,
     faults: Vec<(u64, Fault)>,
+    /// What the last call was about to do that a fault has struck.
+    struck: Option<&'static str>,
     lying: bool,
     full: bool,
     /// After the power went nothing happens any more.
@@ -103,6 +105,7 @@ impl Machine {
             history: Vec::new(),
             calls: 0,
             faults: Vec::new(),
+            struck: None,
             lying: false,
             full: false,
             dead: false,
@@ -112,13 +115,16 @@ impl Machine {
     }
 
     /// Counts a call, and says what is wrong with it.
-    fn call(&mut self) -> io::Result<Outcome> {
+    fn call(&mut self, what: &'static str) -> io::Result<Outcome> {
         self.calls += 1;
         if self.dead {
             return Err(fault::power_is_gone());
         }
         let due = self.faults.iter().find(|(call, _)| *call == self.calls);
         let outcome = due.map_or(Outcome::Works, |(_, fault)| Outcome::from(*fault));
+        if outcome != Outcome::Works {
+            self.struck = Some(what);
+        }
         if outcome == Outcome::Dies {
             self.dead = true;
         }
@@ -126,8 +132,8 @@ impl Machine {
     }
 
     /// Counts a call that works or fails as a whole.
-    fn plain_call(&mut self) -> io::Result<()> {
-        self.call()?.check()
+    fn plain_call(&mut self, what: &'static str) -> io::Result<()> {
+        self.call(what)?.check()
     }
 
     fn apply(&mut self, effect: Effect) {
@@ -159,6 +165,11 @@ impl SimDisk {
     /// Has the call with this number, counted from 1 as [`calls`](Self::calls) does, go wrong.
     pub fn inject(&self, call: u64, fault: Fault) {
         self.0.lock().faults.push((call, fault));
+    }
+
+    /// What the last call was that a fault has struck: `"write"`, `"sync"`, the name of a method.
+    pub fn struck(&self) -> Option<&'static str> {
+        self.0.lock().struck
     }
 
     /// While set, syncs of files and directories do nothing and say that they did.
@@ -337,19 +348,19 @@ fn not_found(path: &Path) -> io::Error {
 
 impl Storage for SimDisk {
     fn create_dir(&self, _: &Path) -> io::Result<()> {
-        self.0.lock().plain_call()
+        self.0.lock().plain_call("create_dir")
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let mut machine = self.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("list")?;
         let inside = machine.world.names.keys().filter(|path| path.parent() == Some(dir));
         Ok(inside.filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect())
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
         let mut machine = self.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("open")?;
         let known = machine.world.names.get(path).copied();
         let inode = match (known, mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
@@ -366,7 +377,7 @@ impl Storage for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut machine = self.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("rename")?;
         if !machine.world.names.contains_key(from) {
             return Err(not_found(from));
         }
@@ -376,7 +387,7 @@ impl Storage for SimDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut machine = self.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("remove")?;
         if !machine.world.names.contains_key(path) {
             return Err(not_found(path));
         }
@@ -386,7 +397,7 @@ impl Storage for SimDisk {
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let mut machine = self.0.lock();
-        let outcome = machine.call()?;
+        let outcome = machine.call("sync_dir")?;
         outcome.check()?;
         if !machine.lying && outcome != Outcome::Lies {
             machine.apply(Effect::SyncDir);
@@ -397,7 +408,7 @@ impl Storage for SimDisk {
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
         let file = file.as_any().downcast_ref::<SimFile>().ok_or(io::ErrorKind::InvalidInput)?;
         let mut machine = self.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("try_lock")?;
         let free = machine.locked.insert(file.inode);
         Ok(free.then(|| Box::new(SimLock(self.clone(), file.inode)) as LockGuard))
     }
@@ -430,19 +441,19 @@ fn in_memory(offset: u64) -> io::Result<usize> {
 impl StorageFile for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut machine = self.disk.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("len")?;
         Ok(machine.world.inodes[self.inode.0].now.len() as u64)
     }
 
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut machine = self.disk.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("read")?;
         Ok(machine.world.inodes[self.inode.0].now.read(in_memory(offset)?, to))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut machine = self.disk.0.lock();
-        let outcome = machine.call()?;
+        let outcome = machine.call("write")?;
         let mut at = in_memory(offset)?;
         let grows = at + bytes.len() > machine.world.inodes[self.inode.0].now.len();
         if machine.full && grows {
@@ -466,7 +477,7 @@ impl StorageFile for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut machine = self.disk.0.lock();
-        machine.plain_call()?;
+        machine.plain_call("set_len")?;
         let len = in_memory(len)?;
         machine.apply(Effect::SetLen { file: self.inode, len });
         Ok(())
@@ -474,7 +485,7 @@ impl StorageFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut machine = self.disk.0.lock();
-        let outcome = machine.call()?;
+        let outcome = machine.call("sync")?;
         match outcome {
             Outcome::Works if !machine.lying => machine.apply(Effect::Sync(self.inode)),
             Outcome::Fails(_) | Outcome::Short => machine.apply(Effect::FailedSync(self.inode)),

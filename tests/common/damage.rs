@@ -191,7 +191,7 @@ impl Subject {
                 }
             }
         });
-        Subject::of(name, disk, stale, written(12, script, &mut |_| {}))
+        Subject::of(name, disk, stale, foreign(script))
     }
 
     /// The power went while a checkpoint was written.
@@ -205,7 +205,7 @@ impl Subject {
         drop(store);
         let disk = next.kill();
         assert!(disk.files().iter().any(|path| script::is_temporary(path)));
-        Subject::of("mid-checkpoint", disk, Vec::new(), written(12, &script, &mut |_| {}))
+        Subject::of("mid-checkpoint", disk, Vec::new(), foreign(&script))
     }
 
     fn of(
@@ -416,6 +416,11 @@ fn written(seed: u64, script: &[Op], each: &mut dyn FnMut(&SimDisk)) -> SimDisk 
     runner.step(Op::Tend).unwrap();
     drop(runner);
     disk.snapshot()
+}
+
+/// Another store that has come about the same way, and holds something else.
+fn foreign(script: &[Op]) -> SimDisk {
+    written(12, &[&[Op::Both], script].concat(), &mut |_| {})
 }
 
 /// The names beside this one: the numbers before and after.

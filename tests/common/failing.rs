@@ -57,7 +57,7 @@ fn one(seed: u64, script: &[Op], call: u64, fault: Fault) -> Result<(), String> 
             let failed = script.iter().find_map(|op| runner.step(*op).err());
             if let Some(error) = failed {
                 typed(&error)?;
-                go_on_or_refuse(&mut runner, &error)?;
+                go_on_or_refuse(&mut runner, &error, disk.struck())?;
             }
         }
         // The cure is to open again.
@@ -82,8 +82,13 @@ fn typed(error: &Error) -> Result<(), String> {
     if known { Ok(()) } else { Err(format!("an I/O error became {error}")) }
 }
 
-/// After a failed operation a store either goes on, or says the same of everything that writes.
-fn go_on_or_refuse(runner: &mut Runner<'_>, failed: &Error) -> Result<(), String> {
+/// After a failed read a store goes on; after a failed write or sync that an operation has reported,
+/// everything that writes is refused.
+fn go_on_or_refuse(
+    runner: &mut Runner<'_>,
+    failed: &Error,
+    struck: Option<&'static str>,
+) -> Result<(), String> {
     if !runner.is_open() {
         // Nothing was changed, so the next try succeeds.
         return runner.step(Op::Reopen).map_err(|error| format!("{failed}, and then {error}"));
@@ -92,9 +97,14 @@ fn go_on_or_refuse(runner: &mut Runner<'_>, failed: &Error) -> Result<(), String
         .into_iter()
         .filter_map(|op| runner.step(op).err())
         .collect();
-    let poisoned = refused.iter().all(|error| error.kind() == ErrorKind::Poisoned);
-    if refused.is_empty() || (poisoned && refused.len() == 4) {
+    let poisoned =
+        refused.len() == 4 && refused.iter().all(|error| error.kind() == ErrorKind::Poisoned);
+    let read = matches!(struck, Some("read" | "open" | "list" | "len"));
+    if poisoned || (refused.is_empty() && read) {
         return Ok(());
     }
-    Err(format!("neither poisoned nor refused for once: {failed}, and then {refused:?}"))
+    Err(format!(
+        "a failed {} left it neither poisoned nor whole: {failed}, and then {refused:?}",
+        struck.unwrap_or("call")
+    ))
 }

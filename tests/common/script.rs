@@ -11,6 +11,7 @@
 )]
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -47,8 +48,13 @@ pub enum Op {
     Big,
     /// A bit of the newest checkpoint rots, and the store is opened again.
     Fallback,
-    /// A few hundred entries, so that pieces divide.
+    /// A thousand entries, so that the base has several pieces; and one in twelve of them replaced.
     Fill,
+    Scatter,
+    /// An entry of a region that no other step touches.
+    Beside,
+    /// A bit of the first block of the newest checkpoint rots, and the store is opened again and read.
+    Rot,
 }
 
 /// Those that short scripts are enumerated over.
@@ -73,7 +79,7 @@ pub const OPS: [Op; 14] = [
 pub fn random_script(seed: u64, len: usize) -> Vec<Op> {
     let mut random = fastrand::Rng::with_seed(seed);
     let op = |random: &mut fastrand::Rng| match random.u8(..40) {
-        0 => Op::Fill,
+        0 => [Op::Fill, Op::Scatter, Op::Beside][random.usize(..3)],
         1..12 => Op::Put,
         12..18 => Op::PutProcess,
         roll => OPS[usize::from(roll) % OPS.len()],
@@ -239,12 +245,23 @@ impl<'a> Runner<'a> {
     }
 
     fn put(&self, durability: Durability, names: &[&str], len: usize) -> Result<(), Error> {
+        self.put_text(durability, names, &"x".repeat(len))
+    }
+
+    /// A value that spans blocks and looks like the headers of frames that claim something.
+    fn put_big(&self) -> Result<(), Error> {
+        let shift = self.model.borrow().puts as usize % 4;
+        let words = "\0 \0\0".repeat((130 << 10) / 4);
+        self.put_text(Durability::Machine, &["a"], &["x".repeat(shift), words].concat())
+    }
+
+    fn put_text(&self, durability: Durability, names: &[&str], text: &str) -> Result<(), Error> {
         let puts = {
             let mut model = self.model.borrow_mut();
             model.puts += 1;
             model.puts
         };
-        let (key, value) = (puts % 5, format!("{puts}:{}", "x".repeat(len)));
+        let (key, value) = (puts % 5, format!("{puts}:{text}"));
         let maps = names.iter().map(|name| self.map(name)).collect::<Result<Vec<_>, _>>()?;
         self.commit(
             durability,
@@ -263,8 +280,10 @@ impl<'a> Runner<'a> {
             Op::Put => self.put(machine, &["a"], 40),
             Op::PutProcess => self.put(Durability::Process, &["a"], 700),
             Op::Both => self.put(machine, &["a", "b"], 20),
-            Op::Big => self.put(machine, &["a"], 130 << 10),
-            Op::Fill => self.fill(),
+            Op::Big => self.put_big(),
+            Op::Fill => self.fill(1),
+            Op::Scatter => self.fill(12),
+            Op::Beside => self.put(machine, &["beside"], 9),
             Op::Remove => self.remove(),
             Op::Clear => self.clear(),
             Op::Create => {
@@ -293,13 +312,20 @@ impl<'a> Runner<'a> {
                 Ok(())
             }
             Op::Reopen => self.reopen(),
-            Op::Fallback => self.fall_back(),
+            Op::Fallback => self.rot_and_reopen(|len| len - 40),
+            Op::Rot => {
+                self.rot_and_reopen(|_| 64 + 40)?;
+                content(self.store()).map(drop)
+            }
         }
     }
 
-    fn fill(&self) -> Result<(), Error> {
+    fn fill(&self, step: usize) -> Result<(), Error> {
         let map = self.map("a")?;
-        let entries = || (0..300).map(|n| (n * 3 + 1, format!("filled {n} {}", "y".repeat(90))));
+        let round = self.model.borrow().len();
+        let text = "y".repeat(90);
+        let entry = |n: u32| (n * 3 + 1, format!("filled {n} in {round} {text}"));
+        let entries = || (0..1_000).step_by(step).map(entry);
         self.commit(
             Durability::Machine,
             |tx| entries().try_for_each(|(k, v)| map.insert(tx, k, v).map(drop)),
@@ -359,14 +385,14 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn fall_back(&mut self) -> Result<(), Error> {
+    /// Rots a byte of the newest checkpoint, where it has an older one to be healed from.
+    fn rot_and_reopen(&mut self, byte: impl Fn(usize) -> usize) -> Result<(), Error> {
         self.store = None;
         // The first one has no older one to fall back to.
         let mut checkpoints = checkpoints(self.disk);
         if let (Some(newest), false) = (checkpoints.pop(), checkpoints.is_empty()) {
-            // In its footer, behind the catalog.
             let len = self.disk.contents(&newest).unwrap().len();
-            self.disk.flip_bit(&newest, (len - 40) * 8);
+            self.disk.flip_bit(&newest, byte(len) * 8);
             self.model.borrow_mut().damaged = true;
         }
         self.reopen()
@@ -433,8 +459,10 @@ pub fn check(
         Promise::Born(generation) => Some(*generation),
         Promise::Kept(_) => None,
     }));
-    if let Some(newer) = born.find(|born| *born >= found.generation) {
-        return Err(format!("{newer} was seen before {}", found.generation).into());
+    if let Some(seen) =
+        born.find(|born| born.partial_cmp(&found.generation) != Some(Ordering::Less))
+    {
+        return Err(format!("{seen} was seen before {}", found.generation).into());
     }
     let volatile: VolatileMap<u32, u32> = store.volatile_map("sessions")?;
     if !volatile.is_empty() {

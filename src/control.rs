@@ -1,0 +1,193 @@
+//! Negative controls: the steps that keep the promises, by name, each of which a test build can leave
+//! out to prove that the tests see it.
+//!
+//! Without the feature `controls` nothing can be left out, and the question costs nothing.
+
+/// A step that some promise rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "controls"), allow(unreachable_pub, reason = "tests name them"))]
+pub enum Step {
+    /// A group is synced before it is acknowledged.
+    GroupSync,
+    /// It is synced before, not soon after.
+    AcknowledgeAfterSync,
+    /// `Store::sync` syncs.
+    RequestedSync,
+    /// A sync closes its block.
+    BlockIsClosed,
+    /// A segment is synced before the next one seals it.
+    ClosingSync,
+    /// That comes before the next one has its name.
+    SealAfterClosing,
+    /// A new segment is synced before it has its name.
+    SegmentSync,
+    /// Its name is made stable before it is used.
+    SegmentDirSync,
+    /// It is named after it was synced, not before.
+    SegmentNameAfterSync,
+    /// The same three for the segment that a boot begins with.
+    BootSegmentSync,
+    BootSegmentDirSync,
+    BootSegmentNameAfterSync,
+    /// LOCK names each new segment, and that is synced.
+    LockWrite,
+    LockSync,
+    /// LOCK names a segment only once that is durable.
+    LockAfterSegment,
+    /// A predecessor without commits is removed after the segment that supersedes it is durable.
+    SupersededAfterSeal,
+    /// A boot writes frames again that nobody claims to be synced.
+    UnclaimedAreCopied,
+    /// A boot begins a new epoch.
+    EpochGrows,
+    /// Each boot has a nonce of its own.
+    FreshNonce,
+    /// Frames claim what is synced.
+    FramesClaim,
+    /// They claim no more than that.
+    ClaimsAreSynced,
+    /// An idle log gets a witness of its last commit.
+    Witness,
+    /// What is claimed and invalid is damage.
+    ClaimedIsDamaged,
+    /// What is not claimed and invalid is a torn tail.
+    UnclaimedIsTorn,
+    /// A failed read is not the end of the log.
+    FailedReadRefuses,
+    FrameHeaderSum,
+    FrameBodySum,
+    /// Of LOCK, and of the headers of segments and checkpoints.
+    FirstBytesSum,
+    BlockSum,
+    /// A segment is of this store.
+    SegmentLineage,
+    /// A checkpoint is of this store, and has the number of its name.
+    CheckpointIdentity,
+    /// A segment has the number of its name.
+    SegmentNumber,
+    /// LOCK names the newest segment, so that its loss is seen.
+    NewestIsThere,
+    /// A checkpoint is synced before it has its name.
+    CheckpointSync,
+    CheckpointDirSync,
+    CheckpointNameAfterSync,
+    /// What a checkpoint replaces is removed after it is durable.
+    RemovalAfterCheckpoint,
+    /// Files that an older kept checkpoint lists stay.
+    KeptFilesStay,
+    /// The log since the oldest kept checkpoint stays.
+    KeptLogStays,
+    /// Deltas keep tombstones.
+    TombstonesInDeltas,
+    /// A clear in the tail hides what is below it.
+    ClearReachesCheckpoint,
+    /// Regions that the tail removes are gone from the catalog.
+    RemovalReachesCheckpoint,
+    /// A delta applies to pieces that were merged before it only.
+    DeltasAreNumbered,
+    /// What was healed is written anew before its redundancy goes.
+    HealedIsRenewed,
+    /// Region numbers are not used again.
+    RegionNumbersGrow,
+    /// A failed append, or sync, poisons the store.
+    FailedAppendPoisons,
+    FailedSyncPoisons,
+    /// A failed sync is not repeated.
+    FailedSyncIsFinal,
+    /// A checkpoint whose write or sync failed poisons the store.
+    FailedCheckpointPoisons,
+}
+
+/// All of them.
+#[cfg(feature = "controls")]
+pub const ALL: [Step; 49] = [
+    Step::GroupSync,
+    Step::AcknowledgeAfterSync,
+    Step::RequestedSync,
+    Step::BlockIsClosed,
+    Step::ClosingSync,
+    Step::SealAfterClosing,
+    Step::SegmentSync,
+    Step::SegmentDirSync,
+    Step::SegmentNameAfterSync,
+    Step::BootSegmentSync,
+    Step::BootSegmentDirSync,
+    Step::BootSegmentNameAfterSync,
+    Step::LockWrite,
+    Step::LockSync,
+    Step::LockAfterSegment,
+    Step::SupersededAfterSeal,
+    Step::UnclaimedAreCopied,
+    Step::EpochGrows,
+    Step::FreshNonce,
+    Step::FramesClaim,
+    Step::ClaimsAreSynced,
+    Step::Witness,
+    Step::ClaimedIsDamaged,
+    Step::UnclaimedIsTorn,
+    Step::FailedReadRefuses,
+    Step::FrameHeaderSum,
+    Step::FrameBodySum,
+    Step::FirstBytesSum,
+    Step::BlockSum,
+    Step::SegmentLineage,
+    Step::CheckpointIdentity,
+    Step::SegmentNumber,
+    Step::NewestIsThere,
+    Step::CheckpointSync,
+    Step::CheckpointDirSync,
+    Step::CheckpointNameAfterSync,
+    Step::RemovalAfterCheckpoint,
+    Step::KeptFilesStay,
+    Step::KeptLogStays,
+    Step::TombstonesInDeltas,
+    Step::ClearReachesCheckpoint,
+    Step::RemovalReachesCheckpoint,
+    Step::DeltasAreNumbered,
+    Step::HealedIsRenewed,
+    Step::RegionNumbersGrow,
+    Step::FailedAppendPoisons,
+    Step::FailedSyncPoisons,
+    Step::FailedSyncIsFinal,
+    Step::FailedCheckpointPoisons,
+];
+
+#[cfg(feature = "controls")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Step;
+
+    thread_local! {
+        static LEFT_OUT: Cell<Option<Step>> = const { Cell::new(None) };
+    }
+
+    /// Runs something on this thread without a step.
+    pub fn without<T>(step: Step, run: impl FnOnce() -> T) -> T {
+        struct Restore;
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                LEFT_OUT.set(None);
+            }
+        }
+        LEFT_OUT.set(Some(step));
+        let _restore = Restore;
+        run()
+    }
+
+    pub(crate) fn left_out(step: Step) -> bool {
+        LEFT_OUT.get() == Some(step)
+    }
+}
+
+#[cfg(feature = "controls")]
+pub(crate) use switch::left_out;
+#[cfg(feature = "controls")]
+pub use switch::without;
+
+/// Whether a test has this step left out.
+#[cfg(not(feature = "controls"))]
+#[inline(always)]
+pub(crate) const fn left_out(_: Step) -> bool {
+    false
+}
