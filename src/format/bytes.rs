@@ -130,7 +130,7 @@ pub(crate) fn first_bytes<'a>(
     }
     let version = from.u32()?;
     let fits = Reader::new(sum).u32()? == checksum(0, 0, checked);
-    if !fits && !left_out(Step::FirstBytesSum) {
+    if !fits && !left_out(Step::EndsSum) {
         return Err(Malformed::Checksum);
     }
     if version > FORMAT_VERSION {

@@ -259,6 +259,12 @@ impl Shape {
     }
 }
 
+/// What is kept in order is written in order, each once: a schema has one form.
+fn ascends<K: Ord, V>(before: &BTreeMap<K, V>, next: &K) -> Result<(), Malformed> {
+    let in_order = before.last_key_value().is_none_or(|(last, _)| last < next);
+    if in_order { Ok(()) } else { Err(Malformed::Field("order of types")) }
+}
+
 fn decode_parts(from: &mut Reader<'_>, depth: usize) -> Result<Vec<Shape>, Malformed> {
     let mut parts = Vec::new();
     for _ in 0..from.varint()? {
@@ -338,6 +344,7 @@ impl Container {
                     let number = u32::try_from(from.varint()?)
                         .map_err(|_| Malformed::Field("variant number"))?;
                     let name = from.str()?.to_owned();
+                    ascends(&variants, &number)?;
                     variants.insert(number, (name, Self::decode(from, below)?));
                 }
                 Self::Enum(variants)
@@ -427,6 +434,7 @@ impl Schema {
                 let mut types = BTreeMap::new();
                 for _ in 0..from.varint()? {
                     let name = from.str()?.to_owned();
+                    ascends(&types, &name)?;
                     types.insert(name, Container::decode(&mut from, DEPTH_MAX)?);
                 }
                 Some(ValueShape { root, types })
@@ -488,6 +496,23 @@ mod tests {
         let mut bytes = vec![0, 0, 1];
         bytes.resize(100_000, OPTION);
         assert_eq!(Schema::decode(&bytes), Err(Malformed::Field("depth of a shape")));
+    }
+
+    #[test]
+    fn types_and_variants_that_are_out_of_order_or_there_twice_are_refused() {
+        let named = |name: &str| [&[1], name.as_bytes(), &[0]].concat();
+        let schema = |types: [Vec<u8>; 2]| [&[0, 0, 1, 0, 2][..], &types.concat()].concat();
+        assert!(Schema::decode(&schema([named("a"), named("b")])).is_ok());
+        for types in [[named("b"), named("a")], [named("a"), named("a")]] {
+            assert_eq!(Schema::decode(&schema(types)), Err(Malformed::Field("order of types")));
+        }
+        let variants =
+            |first, second| vec![0, 0, 1, 0, 1, 1, b'E', 4, 2, first, 0, 0, second, 0, 0];
+        assert!(Schema::decode(&variants(1, 2)).is_ok());
+        for (first, second) in [(2, 1), (1, 1)] {
+            let refused = Schema::decode(&variants(first, second));
+            assert_eq!(refused, Err(Malformed::Field("order of types")));
+        }
     }
 
     #[test]

@@ -96,8 +96,10 @@ pub struct Model {
     content: Content,
     created: u32,
     puts: u32,
-    /// A checkpoint was damaged, so that a boot may have something to heal.
+    /// A checkpoint was damaged, so that a boot may have something to heal; in its blocks, so that more
+    /// damage might leave nothing to heal it from.
     damaged: bool,
+    rotten: bool,
 }
 
 /// What a script promises on its way.
@@ -312,8 +314,12 @@ impl<'a> Runner<'a> {
                 Ok(())
             }
             Op::Reopen => self.reopen(),
+            Op::Fallback | Op::Rot if self.model.borrow().rotten => self.reopen(),
+            // A footer that is damaged still leaves no room for a damaged block.
+            Op::Rot if self.model.borrow().damaged => self.reopen(),
             Op::Fallback => self.rot_and_reopen(|len| len - 40),
             Op::Rot => {
+                self.model.borrow_mut().rotten = true;
                 self.rot_and_reopen(|_| 64 + 40)?;
                 content(self.store()).map(drop)
             }
@@ -562,4 +568,44 @@ pub fn crash_or_shorten(
 /// Whether a path is that of a file that is still being made.
 pub fn is_temporary(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "tmp")
+}
+
+/// A script out of bytes, with power losses between its steps: what the fuzzer runs.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn run_bytes(bytes: &[u8]) {
+    const LOSS: usize = OPS.len() + 3;
+    let disk = RefCell::new(SimDisk::new(1));
+    let model = RefCell::new(Model::new());
+    let promises = RefCell::new(Vec::new());
+    let promise = |promise| promises.borrow_mut().push(promise);
+    let mut bytes = bytes.iter().take(48);
+    'boot: loop {
+        let machine = disk.borrow().clone();
+        let mut runner = Runner::open(&machine, &model, &promise).unwrap();
+        for byte in bytes.by_ref() {
+            match usize::from(*byte) % (LOSS + 4) {
+                choice if choice < OPS.len() => runner.step(OPS[choice]).unwrap(),
+                choice if choice == OPS.len() => runner.step(Op::Scatter).unwrap(),
+                choice if choice == OPS.len() + 1 => runner.step(Op::Beside).unwrap(),
+                choice if choice == OPS.len() + 2 => runner.step(Op::Rot).unwrap(),
+                _ => {
+                    drop(runner);
+                    let after = machine.power_loss(u64::from(*byte));
+                    let found = check(&after, &model, &promises.borrow(), None);
+                    let found = found.unwrap_or_else(|why| panic!("{why}"));
+                    // The program goes on from what it finds.
+                    let held = content(&options(&after).open(DIR).unwrap()).unwrap();
+                    model.borrow_mut().fall_back_to(found.lsn, held);
+                    disk.replace(after);
+                    continue 'boot;
+                }
+            }
+        }
+        drop(runner);
+        let found = check(&machine.power_loss(7), &model, &promises.borrow(), None);
+        found.unwrap_or_else(|why| panic!("{why}"));
+        return;
+    }
 }

@@ -1,0 +1,329 @@
+//! What fuzzers run: each body takes any bytes, and nothing that they say may make the engine panic,
+//! loop, or allocate without bound; what decodes must encode to the same.
+//!
+//! For the fuzz targets and the test that runs these over their corpora, not for users.
+
+use std::cmp::Reverse;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::checkpoint::layers::{Files, KeyRange, LayerWalk, Layers};
+use crate::control::{CHECKSUMS, without};
+use crate::format::block::{self, Entry};
+use crate::format::bytes::Reader;
+use crate::format::catalog::Catalog;
+use crate::format::index;
+use crate::format::lock::LockSector;
+use crate::format::operation::{Operation, Record};
+use crate::format::segment::SegmentHeader;
+use crate::format::shape::Schema;
+use crate::format::{CheckpointNo, SegmentNo, name};
+use crate::log::chain::read_frames;
+use crate::log::run::Run;
+use crate::log::scan::SegmentReader;
+use crate::log::tail::TailBuilder;
+use crate::options::Options;
+use crate::region::{Key, KeyReader, KeyWriter};
+use crate::storage::directory::Directory;
+use crate::storage::sim::SimDisk;
+use crate::{DurableMap, Store};
+
+/// A body by its name, which is that of its corpus.
+pub type Body = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const BODIES: [Body; 7] = [
+    ("segment", segment),
+    ("checkpoint", checkpoint),
+    ("catalog", catalog),
+    ("block", block),
+    ("key", key),
+    ("schema", schema),
+    ("directory", directory),
+];
+
+const DIR: &str = "/fuzz";
+
+/// Runs something as it is, and then with every checksum taken for right.
+fn with_and_without_checksums(run: impl Fn()) {
+    run();
+    without(&CHECKSUMS, run);
+}
+
+fn one_file(name: &str, bytes: &[u8]) -> Directory {
+    let disk = SimDisk::new(0);
+    disk.put(Path::new(DIR).join(name), bytes);
+    Directory::new(std::sync::Arc::new(disk), DIR.into())
+}
+
+/// A segment: its frames, their commits, and the claims behind their end.
+pub fn segment(bytes: &[u8]) {
+    with_and_without_checksums(|| {
+        // What is read as a header counts as the whole length that it names.
+        let dir = one_file(&name::segment(SegmentNo(1)), bytes);
+        let Ok(mut segment) = SegmentReader::open(&dir, SegmentNo(1)) else { return };
+        let mut place = segment.header.begin();
+        let mut tail = TailBuilder::default();
+        let ended = read_frames(&mut segment, &mut place, None, |frame, window| {
+            // Records that are none end the reading as damage does.
+            tail.add(frame.records, Some(window), frame.header.facts.commits)
+                .map_err(|why| crate::Error::damaged(Path::new(DIR), frame.header.begin, why))
+        });
+        drop(ended);
+        drop(tail.finish());
+        drop(segment.look_behind(place.offset));
+    });
+}
+
+/// A checkpoint file: its catalog, and every entry of every region.
+pub fn checkpoint(bytes: &[u8]) {
+    with_and_without_checksums(|| {
+        let number = CheckpointNo(1);
+        let Ok(header) = crate::format::checkpoint::CheckpointHeader::decode(
+            bytes.get(..crate::format::checkpoint::HEADER_BYTES).unwrap_or_default(),
+        ) else {
+            return;
+        };
+        let dir = one_file(&name::checkpoint(number), bytes);
+        let files = Files::new(dir, header.lineage);
+        let Ok(catalog) = files.get(number).and_then(|file| file.catalog()) else { return };
+        for region in catalog.regions.values() {
+            let Ok(layers) = Layers::new(&files, Some(region), std::sync::Arc::new(Run::default()))
+            else {
+                continue;
+            };
+            drop(layers.divide(&KeyRange::everything()));
+            let layers = std::sync::Arc::new(layers);
+            let Ok(mut walk) = LayerWalk::from(&layers, &[]) else { continue };
+            let mut last: Option<Vec<u8>> = None;
+            // It ends where it meets damage.
+            let outcome = walk.walk_to(None, |key, _| {
+                let ascends = last.as_deref().is_none_or(|last| last < key);
+                assert!(ascends || layers.pieces.len() > 1, "keys ascend");
+                last = Some(key.to_vec());
+                Ok(())
+            });
+            drop(outcome);
+        }
+    });
+}
+
+/// A catalog, and the other small structures of the format.
+pub fn catalog(bytes: &[u8]) {
+    with_and_without_checksums(|| {
+        if let Ok(catalog) = Catalog::decode(bytes) {
+            let again = Catalog::decode(&catalog.encode());
+            assert_eq!(again.as_ref(), Ok(&catalog));
+        }
+        LockSector::decode(bytes).ok();
+        SegmentHeader::decode(bytes).ok();
+    });
+    let mut from = Reader::new(bytes);
+    while let Ok(record) = Record::decode(&mut from) {
+        let mut operations = Reader::new(record.operations);
+        while let Ok(operation) = Operation::decode(&mut operations) {
+            let mut encoded = Vec::new();
+            operation.encode(&mut encoded);
+            assert_eq!(Operation::decode(&mut Reader::new(&encoded)), Ok(operation));
+            if operations.is_empty() {
+                break;
+            }
+        }
+        if from.is_empty() {
+            break;
+        }
+    }
+}
+
+/// A block's envelope and what is in it, as entries and as an index.
+pub fn block(bytes: &[u8]) {
+    with_and_without_checksums(|| {
+        let content = block::unwrap(bytes.to_vec(), 0, 0);
+        for content in [content.as_deref().unwrap_or_default(), bytes] {
+            let mut from = Reader::new(content);
+            while let Ok(entry) = Entry::decode(&mut from) {
+                let mut encoded = Vec::new();
+                entry.encode(&mut encoded);
+                assert_eq!(encoded.len(), entry.encoded_len());
+                assert_eq!(Entry::decode(&mut Reader::new(&encoded)), Ok(entry));
+                if from.is_empty() {
+                    break;
+                }
+            }
+            drop(index::decode(content));
+        }
+    });
+}
+
+/// Keys of every kind: what decodes encodes to the same bytes, and two of them are in the order of
+/// their bytes.
+pub fn key(bytes: &[u8]) {
+    let (one, other) = bytes.split_at(bytes.len() / 2);
+    keys_of::<u8>(one, other);
+    keys_of::<u64>(one, other);
+    keys_of::<i16>(one, other);
+    keys_of::<i128>(one, other);
+    keys_of::<bool>(one, other);
+    keys_of::<char>(one, other);
+    keys_of::<String>(one, other);
+    keys_of::<Vec<u8>>(one, other);
+    keys_of::<[u8; 3]>(one, other);
+    keys_of::<Option<String>>(one, other);
+    keys_of::<Reverse<Vec<u8>>>(one, other);
+    keys_of::<(String, Reverse<(u8, Option<Vec<u8>>)>, i32)>(one, other);
+    keys_of::<((), Option<Option<()>>, Reverse<Reverse<String>>)>(one, other);
+}
+
+fn keys_of<K: Key>(one: &[u8], other: &[u8]) {
+    let read = |bytes: &[u8]| {
+        let mut from = KeyReader::new(bytes);
+        let key = K::decode(&mut from).ok()?;
+        let mut to = KeyWriter::new();
+        key.encode(&mut to);
+        assert!(bytes.starts_with(to.as_bytes()), "a key has one form");
+        let behind = std::iter::from_fn(|| from.take_fixed::<1>().ok()).count();
+        assert_eq!(to.as_bytes().len() + behind, bytes.len(), "and is read to its end");
+        Some((key, to.as_bytes().to_vec()))
+    };
+    if let (Some((one, one_bytes)), Some((other, other_bytes))) = (read(one), read(other)) {
+        assert_eq!(one.cmp(&other), one_bytes.cmp(&other_bytes), "bytes sort as keys do");
+        assert_eq!(one.compare(&other), one.cmp(&other));
+    }
+}
+
+/// A schema: what decodes encodes to the same bytes and can be shown.
+pub fn schema(bytes: &[u8]) {
+    if let Ok(schema) = Schema::decode(bytes) {
+        assert_eq!(schema.encode(), bytes, "a schema has one form");
+        drop(schema.to_string());
+    }
+}
+
+/// A directory of whatever files: it boots, is read, gets a checkpoint, and boots again; or it is
+/// refused.
+///
+/// The first byte says what the rest is: files by number and length, or places in the files of a real
+/// store and what to put there.
+pub fn directory(bytes: &[u8]) {
+    let Some((mode, rest)) = bytes.split_first() else { return };
+    let disk = if mode & 1 == 0 { arbitrary_files(rest) } else { patched_files(rest) };
+    let boot = |disk: &SimDisk| {
+        let options = options(disk);
+        drop(options.clone().read_only(true).open(DIR).map(|store| read(&store)));
+        let Ok(store) = options.open(DIR) else { return };
+        read(&store);
+        // What cannot be merged is an error.
+        drop(store.checkpoint());
+        read(&store);
+        drop(store);
+        drop(options.open(DIR).map(|store| read(&store)));
+    };
+    boot(&disk.snapshot());
+    without(&CHECKSUMS, || boot(&disk));
+}
+
+fn options(disk: &SimDisk) -> Options {
+    Store::options().storage(disk.clone()).threads(false).boot_budget(Duration::from_secs(3600))
+}
+
+/// Reads whatever can be read.
+fn read(store: &Store) {
+    let view = store.view();
+    for region in store.regions() {
+        let map: Result<DurableMap<u32, String>, _> = store.durable_map(&region.name);
+        if let Ok(map) = map {
+            let read = map.iter(&view).take_while(Result::is_ok).count();
+            drop(map.get(&view, &7));
+            drop(map.last(&view));
+            assert!(read <= map.len(&view).max(1 << 24), "an iteration ends");
+        }
+    }
+}
+
+const NAMES: [&str; 6] = [
+    "LOCK",
+    "log-0000000001.roc",
+    "log-0000000002.roc",
+    "checkpoint-0000000001.roc",
+    "checkpoint-0000000002.roc",
+    "log-spare.tmp",
+];
+
+/// Files, each behind its number and three bytes of length.
+fn arbitrary_files(mut rest: &[u8]) -> SimDisk {
+    let disk = SimDisk::new(0);
+    while let Some((head, more)) = rest.split_first_chunk::<4>() {
+        let [number, len @ ..] = *head;
+        let len = u32::from_le_bytes([len[0], len[1], len[2], 0]);
+        let (file, more) = more.split_at(more.len().min(crate::format::memory_len(u64::from(len))));
+        let name = NAMES.get(usize::from(number) % NAMES.len()).unwrap_or(&"LOCK");
+        disk.put(Path::new(DIR).join(name), file);
+        rest = more;
+    }
+    disk
+}
+
+/// A real store with bytes replaced: the file's number, three bytes of place, how many, and they.
+fn patched_files(mut rest: &[u8]) -> SimDisk {
+    thread_local! {
+        static REAL: SimDisk = real_store();
+    }
+    let disk = REAL.with(SimDisk::snapshot);
+    let files = disk.files();
+    while let Some((head, more)) = rest.split_first_chunk::<5>() {
+        let [number, place @ .., count] = *head;
+        let (written, more) = more.split_at(more.len().min(usize::from(count)));
+        let path = files.get(usize::from(number) % files.len());
+        if let Some((path, mut bytes)) = path.and_then(|path| Some((path, disk.contents(path)?))) {
+            let at = u32::from_le_bytes([place[0], place[1], place[2], 0]);
+            let at = crate::format::memory_len(u64::from(at)) % bytes.len().max(1);
+            for (to, from) in bytes.iter_mut().skip(at).zip(written) {
+                *to = *from;
+            }
+            if written.is_empty() {
+                bytes.truncate(at);
+            }
+            disk.put(path, &bytes);
+        }
+        rest = more;
+    }
+    disk
+}
+
+/// A store with two segments and two checkpoints.
+pub fn real_store() -> SimDisk {
+    let disk = SimDisk::new(5);
+    let write = |from: u32| -> Result<(), crate::Error> {
+        let store = options(&disk).open(DIR)?;
+        let map: DurableMap<u32, String> = store.durable_map("a")?;
+        let other: DurableMap<String, Option<u64>> = store.durable_map("b")?;
+        for n in from..from + 40 {
+            store.transact(|tx| {
+                map.insert(tx, n, format!("value {n}"))?;
+                other.insert(tx, format!("{}", n % 7), Some(u64::from(n)))
+            })?;
+            if n % 16 == 9 {
+                store.checkpoint()?;
+            }
+        }
+        store.transact(|tx| map.remove(tx, &from))?;
+        store.tend()
+    };
+    write(0).and_then(|()| write(30)).expect("a simulated disk does not fail");
+    disk
+}
+
+/// Encoded schemas of a map and of a cell of types with everything in them.
+pub fn real_schemas() -> [Vec<u8>; 2] {
+    use serde::{Deserialize, Serialize};
+    #[derive(Clone, Serialize, Deserialize)]
+    enum Node {
+        Leaf,
+        Pair(Box<Node>, Box<Node>),
+        Named { name: Option<String>, bytes: Vec<u8>, at: (f32, i128, char) },
+    }
+    let map = crate::region::declare_map::<(String, Reverse<u64>), Node>();
+    let cell = crate::region::declare_cell::<std::collections::BTreeMap<String, [Node; 2]>>();
+    [map, cell]
+        .map(|declared| declared.map(|declared| declared.encoded.clone()).unwrap_or_default())
+}
