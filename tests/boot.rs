@@ -445,7 +445,15 @@ fn a_store_killed_while_it_writes_keeps_what_it_acknowledged() {
             for key in &acknowledged {
                 assert!(map.contains_key(&view, key).unwrap(), "{key} was acknowledged");
             }
+            // A prefix has no gaps: of each thread, everything before its last commit.
+            for thread in 0..4u32 {
+                let keys = map.range(&view, thread * 10_000_000..(thread + 1) * 10_000_000);
+                let keys: Vec<u32> = keys.map(|entry| *entry.unwrap().0).collect();
+                let all = (0..keys.len() as u32).map(|n| thread * 10_000_000 + n);
+                assert!(keys.iter().copied().eq(all), "thread {thread} has a gap");
+            }
         }
+        println!("{kills} kills, {} commits acknowledged", acknowledged.len());
         assert!(acknowledged.len() > kills as usize, "too few commits to mean anything");
     }
 }

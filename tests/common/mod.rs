@@ -2,6 +2,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::case_sensitive_file_extension_comparisons,
@@ -9,12 +10,15 @@
     reason = "each test binary uses a part of it, and a test that fails says where"
 )]
 
+mod waiting;
+
 use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+
+pub use waiting::{eventually, within};
 
 use rocstate::{Disk, LockGuard, OpenMode, Storage, StorageFile};
 
@@ -118,28 +122,6 @@ impl StorageFile for FaultyFile {
     }
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// Fails the test if `f` takes longer than any machine should need: nobody may wait forever.
-pub fn within<T: Send + 'static>(limit: Duration, f: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, outcome) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || done.send(f()).ok());
-    match outcome.recv_timeout(limit) {
-        Ok(value) => value,
-        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("still waiting after {limit:?}"),
-        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-            std::panic::resume_unwind(thread.join().unwrap_err())
-        }
-    }
-}
-
-/// Waits until something holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(20), "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
