@@ -400,7 +400,7 @@ fn boot_read_only(
         tries += 1;
         match boot(path, options, instance, graveyard.clone(), began) {
             Err(error) if tries < READ_ONLY_TRIES && may_be_a_race(&error) => {
-                std::thread::sleep(Duration::from_millis(tries as u64));
+                options.storage.pause(Duration::from_millis(tries as u64));
             }
             outcome => return outcome,
         }

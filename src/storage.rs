@@ -58,6 +58,10 @@ pub trait Storage: Debug + Send + Sync + 'static {
         static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
         ORIGIN.elapsed()
     }
+    /// Waits for somebody else's work to be done.
+    fn pause(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
 }
 
 /// What [`Storage::try_lock`] returns: dropping it releases the lock.

@@ -80,6 +80,7 @@ struct Machine {
     before: World,
     history: Vec<Effect>,
     calls: u64,
+    paused: Duration,
     faults: Vec<(u64, Fault)>,
     /// What the last call was about to do that a fault has struck.
     struck: Option<&'static str>,
@@ -104,6 +105,7 @@ impl Machine {
             world,
             history: Vec::new(),
             calls: 0,
+            paused: Duration::ZERO,
             faults: Vec::new(),
             struck: None,
             lying: false,
@@ -422,7 +424,12 @@ impl Storage for SimDisk {
     }
 
     fn ticks(&self) -> Duration {
-        Duration::from_micros(self.calls())
+        let machine = self.0.lock();
+        Duration::from_micros(machine.calls) + machine.paused
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.0.lock().paused += duration;
     }
 }
 
