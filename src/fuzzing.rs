@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::checkpoint::layers::{Files, KeyRange, LayerWalk, Layers};
 use crate::control::{CHECKSUMS, without};
-use crate::format::block::{self, Entry};
+use crate::format::block::{self, Entry, Holds};
 use crate::format::bytes::Reader;
 use crate::format::catalog::Catalog;
 use crate::format::index;
@@ -138,7 +138,7 @@ pub fn catalog(bytes: &[u8]) {
 /// A block's envelope and what is in it, as entries and as an index.
 pub fn block(bytes: &[u8]) {
     with_and_without_checksums(|| {
-        let content = block::unwrap(bytes.to_vec(), 0, 0);
+        let content = block::unwrap(bytes.to_vec(), Holds::Entries, 0, 0);
         for content in [content.as_deref().unwrap_or_default(), bytes] {
             let mut from = Reader::new(content);
             while let Ok(entry) = Entry::decode(&mut from) {

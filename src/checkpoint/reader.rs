@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cache::BlockCache;
 use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::block::{self, ENVELOPE_BYTES};
+use crate::format::block::{self, ENVELOPE_BYTES, Holds};
 use crate::format::catalog::Catalog;
 use crate::format::checkpoint::{CheckpointFooter, CheckpointHeader, FOOTER_BYTES, HEADER_BYTES};
 use crate::format::index::BlockPointer;
@@ -75,7 +75,7 @@ impl CheckpointFile {
 
     /// Reads a block. Bytes that do not fit are read once more before they are judged: a page may
     /// have been torn between a reader and the disk.
-    pub(crate) fn block(&self, at: BlockPointer) -> Result<Vec<u8>> {
+    pub(crate) fn block(&self, at: BlockPointer, holds: Holds) -> Result<Vec<u8>> {
         let end = at.offset.checked_add(at.len);
         let inside =
             end.is_some_and(|end| end <= self.header.len) && at.len >= disk_len(ENVELOPE_BYTES);
@@ -84,7 +84,7 @@ impl CheckpointFile {
         }
         let read = || -> Result<Result<Vec<u8>, Malformed>> {
             let bytes = self.file.read(at.offset, at.len)?;
-            Ok(block::unwrap(bytes, self.header.salt, at.offset))
+            Ok(block::unwrap(bytes, holds, self.header.salt, at.offset))
         };
         if let Ok(content) = read()? {
             return Ok(content);
@@ -93,11 +93,11 @@ impl CheckpointFile {
     }
 
     /// The same through the cache, for a block that others will read soon.
-    pub(crate) fn recent_block(&self, at: BlockPointer) -> Result<Arc<Vec<u8>>> {
+    pub(crate) fn recent_block(&self, at: BlockPointer, holds: Holds) -> Result<Arc<Vec<u8>>> {
         if let Some(content) = self.recent.get(self.number(), at.offset) {
             return Ok(content);
         }
-        let content = Arc::new(self.block(at)?);
+        let content = Arc::new(self.block(at, holds)?);
         self.recent.keep(self.number(), at.offset, &content);
         Ok(content)
     }
@@ -108,7 +108,7 @@ impl CheckpointFile {
         let end = self.file.read(offset, disk_len(FOOTER_BYTES))?;
         let footer = CheckpointFooter::decode(&end, self.header.salt, offset)
             .map_err(|why| malformed(self.path(), offset, why))?;
-        let content = self.block(footer.catalog)?;
+        let content = self.block(footer.catalog, Holds::Structure)?;
         let catalog = Catalog::decode(&content)
             .map_err(|why| malformed(self.path(), footer.catalog.offset, why))?;
         if catalog.number == self.number() || left_out(Step::CheckpointIdentity) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::reader::{CheckpointFile, malformed};
 use crate::error::Result;
 use crate::format::Malformed;
-use crate::format::block::Entry;
+use crate::format::block::{Entry, Holds};
 use crate::format::bytes::Reader;
 use crate::format::catalog::SectionRef;
 use crate::format::index::{self, IndexEntry, IndexRef};
@@ -29,7 +29,7 @@ impl Section {
         if let Some(top) = self.top.get() {
             return Ok(top);
         }
-        let content = self.file.block(self.at.top)?;
+        let content = self.file.block(self.at.top, Holds::Structure)?;
         let top = index::decode(&content)
             .map_err(|why| malformed(self.file.path(), self.at.top.offset, why))?;
         Ok(self.top.get_or_init(|| top))
@@ -87,7 +87,7 @@ struct LowCursor {
 
 impl LowCursor {
     fn read(section: &Section, high: &IndexEntry) -> Result<LowCursor> {
-        let content = section.file.recent_block(high.block)?;
+        let content = section.file.recent_block(high.block, Holds::Structure)?;
         Ok(LowCursor { content, offset: high.block.offset, next: 0, before: None })
     }
 
@@ -248,9 +248,9 @@ impl SectionCursor {
             self.before = self.block.get(self.key.clone()).map(<[u8]>::to_vec);
         }
         self.block = if self.shared {
-            section.file.recent_block(pointer)?
+            section.file.recent_block(pointer, Holds::Entries)?
         } else {
-            Arc::new(section.file.block(pointer)?)
+            Arc::new(section.file.block(pointer, Holds::Entries)?)
         };
         self.block_at = pointer.offset;
         self.left = entries;

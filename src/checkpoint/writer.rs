@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cache::BlockCache;
 use super::reader::CheckpointFile;
 use crate::error::Result;
-use crate::format::block::{self, BLOCK_TARGET_BYTES, Compression, Entry};
+use crate::format::block::{self, BLOCK_TARGET_BYTES, Compression, Entry, Holds};
 use crate::format::catalog::{Catalog, SectionRef};
 use crate::format::checkpoint::{CheckpointFooter, CheckpointHeader, HEADER_BYTES};
 use crate::format::index::{BlockPointer, IndexEntry};
@@ -55,9 +55,13 @@ impl CheckpointWriter {
         self.written + disk_len(self.buffer.len())
     }
 
-    fn block(&mut self, content: &[u8]) -> Result<BlockPointer> {
+    fn block(&mut self, content: &[u8], holds: Holds) -> Result<BlockPointer> {
         let offset = self.len();
-        let block = block::wrap(content, self.compression, self.header.salt, offset);
+        let compression = match holds {
+            Holds::Entries => self.compression,
+            Holds::Structure => Compression::None,
+        };
+        let block = block::wrap(content, compression, self.header.salt, offset);
         self.put(&block)?;
         // Whoever commits goes first.
         std::thread::yield_now();
@@ -78,7 +82,7 @@ impl CheckpointWriter {
 
     /// Writes catalog, footer and header; syncs; gives the file its name; syncs the directory.
     pub(crate) fn publish(mut self, catalog: &Catalog) -> Result<Arc<CheckpointFile>> {
-        let catalog = self.block(&catalog.encode())?;
+        let catalog = self.block(&catalog.encode(), Holds::Structure)?;
         let footer = CheckpointFooter { catalog }.encode(self.header.salt, self.len());
         self.put(&footer)?;
         self.flush()?;
@@ -124,7 +128,7 @@ impl IndexLevel {
     /// Writes what was gathered as one block and says what it holds.
     fn finish(&mut self, to: &mut CheckpointWriter) -> Result<IndexEntry> {
         let level = std::mem::take(self);
-        let block = to.block(&level.content)?;
+        let block = to.block(&level.content, Holds::Structure)?;
         let IndexLevel { first_key, entries, bytes, .. } = level;
         Ok(IndexEntry { first_key, block, entries, bytes })
     }
@@ -166,7 +170,7 @@ impl SectionWriter {
     }
 
     fn finish_block(&mut self, to: &mut CheckpointWriter) -> Result<()> {
-        let block = to.block(&self.content)?;
+        let block = to.block(&self.content, Holds::Entries)?;
         let entry = IndexEntry {
             first_key: std::mem::take(&mut self.first_key),
             block,

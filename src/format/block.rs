@@ -13,6 +13,16 @@ pub(crate) const BLOCK_TARGET_BYTES: usize = 16 << 10;
 /// A block that would compress further is stored raw, so that no block unpacks to more.
 const EXPANSION_MAX: u64 = 64;
 
+/// What a block holds, which says whether it may be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Entries, which are read where they lie.
+    Entries,
+    /// An index or a catalog, which takes more room in memory than on disk: if it could be compressed as
+    /// well, a small file would take a thousand times its size.
+    Structure,
+}
+
 const RAW: u32 = 0;
 const ZSTD: u32 = 1;
 
@@ -60,7 +70,12 @@ pub(crate) fn wrap(content: &[u8], compression: Compression, salt: u64, offset: 
 }
 
 /// Takes the content out of an envelope.
-pub(crate) fn unwrap(block: Vec<u8>, salt: u64, offset: u64) -> Result<Vec<u8>, Malformed> {
+pub(crate) fn unwrap(
+    block: Vec<u8>,
+    holds: Holds,
+    salt: u64,
+    offset: u64,
+) -> Result<Vec<u8>, Malformed> {
     let mut from = Reader::new(&block);
     let sum = from.u32()?;
     let stored = from.u32()?;
@@ -80,7 +95,7 @@ pub(crate) fn unwrap(block: Vec<u8>, salt: u64, offset: u64) -> Result<Vec<u8>, 
             block.drain(..ENVELOPE_BYTES);
             Ok(block)
         }
-        ZSTD if u64::from(raw) <= u64::from(stored) * EXPANSION_MAX => {
+        ZSTD if holds == Holds::Entries && u64::from(raw) <= u64::from(stored) * EXPANSION_MAX => {
             let raw = memory_len(u64::from(raw));
             let content = zstd::bulk::decompress(content, raw)
                 .map_err(|_| Malformed::Field("compressed content"))?;
@@ -135,13 +150,13 @@ mod tests {
         let text = b"the same words, the same words, the same words, the same words";
         for compression in [Compression::None, Compression::Zstd(1)] {
             let block = wrap(text, compression, 7, 64);
-            assert_eq!(unwrap(block.clone(), 7, 64).unwrap(), text);
-            assert!(unwrap(block.clone(), 7, 65).is_err());
-            assert!(unwrap(block.clone(), 8, 64).is_err());
+            assert_eq!(unwrap(block.clone(), Holds::Entries, 7, 64).unwrap(), text);
+            assert!(unwrap(block.clone(), Holds::Entries, 7, 65).is_err());
+            assert!(unwrap(block.clone(), Holds::Entries, 8, 64).is_err());
             for bit in 0..block.len() * 8 {
                 let mut bad = block.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                assert!(unwrap(bad, 7, 64).is_err(), "bit {bit}");
+                assert!(unwrap(bad, Holds::Entries, 7, 64).is_err(), "bit {bit}");
             }
         }
     }
