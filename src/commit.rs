@@ -18,6 +18,8 @@
 //! - No user code (wakers, destructors of values) runs under the lock of the queue.
 
 mod background;
+#[cfg(all(test, shuttle))]
+mod explored;
 mod queue;
 
 use std::sync::Arc;
@@ -26,7 +28,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,7 @@ use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
+use crate::sync::{Condvar, Mutex, MutexGuard, yield_now};
 use queue::{Group, Queue};
 
 /// How often a leader looks in vain for more commits before it writes its group.
@@ -183,7 +185,7 @@ impl Commits {
         queue.gathering = true;
         let (mut seen, mut patience) = (0, GATHER_PATIENCE);
         while patience > 0 && seen < expected && queue.accepts() {
-            MutexGuard::unlocked(queue, std::thread::yield_now);
+            MutexGuard::unlocked(queue, yield_now);
             let commits = queue.first_commits();
             patience = if commits > seen { GATHER_PATIENCE } else { patience - 1 };
             seen = commits;

@@ -67,6 +67,7 @@ mod state;
 mod storage;
 mod store;
 mod submitted;
+mod sync;
 mod transaction;
 mod tree;
 mod view;

@@ -3,11 +3,10 @@
 
 use std::time::Instant;
 
-use parking_lot::MutexGuard;
-
 use super::Commits;
 use super::queue::{Background, Queue};
 use crate::error::Result;
+use crate::sync::MutexGuard;
 
 /// What there is to do now, or when to look again.
 enum Chore {

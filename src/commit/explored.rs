@@ -1,0 +1,289 @@
+//! The group commit under every kind of schedule: no lost wake-up, no acknowledgement before its sync,
+//! and an end for everybody also when the leader fails or panics.
+//!
+//! `RUSTFLAGS="--cfg shuttle" cargo test --release --lib explored`; a failure prints a schedule that
+//! [`shuttle::replay`] repeats. `ROCSTATE_SCHEDULES` makes a campaign of it.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shuttle::thread;
+
+use super::*;
+use crate::boot::boot;
+use crate::options::Options;
+use crate::storage::sim::SimDisk;
+use crate::storage::{LockGuard, OpenMode, Storage, StorageFile};
+use crate::tree::Graveyard;
+
+/// What the disk has been told, by commits.
+#[derive(Debug, Default)]
+struct Told {
+    appended: AtomicU64,
+    stable: AtomicU64,
+    /// Syncs until one goes wrong, once armed.
+    fails_in: AtomicU64,
+    panics: bool,
+}
+
+/// A disk at every call of which somebody else may run.
+#[derive(Clone, Debug)]
+struct Yielding(SimDisk, Arc<Told>);
+
+#[derive(Debug)]
+struct YieldingFile(Arc<dyn StorageFile>, Arc<Told>);
+
+impl Storage for Yielding {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(YieldingFile(self.0.open(path, mode)?, Arc::clone(&self.1))))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+    fn try_lock(&self, _: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
+        Ok(Some(Box::new(())))
+    }
+}
+
+impl StorageFile for YieldingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(to, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        yield_now();
+        self.0.write_at(bytes, offset)?;
+        let word = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+        let (commits, first) = (word(16).unwrap_or(0) & 0xffff_ffff, word(32).unwrap_or(0));
+        if offset >= 4096 && commits > 0 {
+            self.1.appended.fetch_max(first + commits - 1, Ordering::SeqCst);
+        }
+        yield_now();
+        Ok(())
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        let appended = self.1.appended.load(Ordering::SeqCst);
+        yield_now();
+        let left = self.1.fails_in.load(Ordering::SeqCst);
+        if left > 0 {
+            self.1.fails_in.store(left - 1, Ordering::SeqCst);
+            if left == 1 {
+                assert!(!self.1.panics, "the disk panics");
+                return Err(io::Error::other("a sync failed"));
+            }
+        }
+        self.0.sync()?;
+        yield_now();
+        self.1.stable.fetch_max(appended, Ordering::SeqCst);
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[derive(Debug)]
+struct NoPressure;
+
+impl Pressure for NoPressure {
+    fn log_grew(&self, _: &LogWriter) {}
+    fn is_behind(&self) -> bool {
+        false
+    }
+    fn hold(&self) {}
+}
+
+/// Commits over a disk, with the writer lock that gives out LSNs.
+struct Subject {
+    commits: Commits,
+    head: Mutex<Arc<State>>,
+    told: Arc<Told>,
+}
+
+impl Subject {
+    fn new(fails_in: u64, panics: bool) -> Arc<Subject> {
+        let told = Arc::new(Told { panics, ..Told::default() });
+        let options = Options::default().storage(Yielding(SimDisk::new(1), Arc::clone(&told)));
+        let booted = boot(Path::new("/s"), &options, 1, Graveyard::none(), Duration::ZERO);
+        let booted = booted.expect("a simulated disk does not fail");
+        let (log, _) = booted.log.expect("it writes");
+        let head = Arc::new(booted.state);
+        // What is not synced yet is synced at once.
+        let commits =
+            Commits::new(log, Arc::clone(&head), Duration::from_nanos(1), Arc::new(NoPressure));
+        told.fails_in.store(fails_in, Ordering::SeqCst);
+        Arc::new(Subject { commits, head: Mutex::new(head), told })
+    }
+
+    fn enqueue(&self, durability: Durability) -> Result<Lsn> {
+        let mut head = self.head.lock();
+        let mut state = State::clone(&head);
+        state.lsn = state.lsn.next();
+        let state = Arc::new(state);
+        self.commits.enqueue(&Staged {
+            label: "",
+            operations: &[2, 1],
+            operation_count: 1,
+            durability,
+            state: Arc::clone(&state),
+        })?;
+        *head = state;
+        Ok(head.lsn)
+    }
+
+    /// What must hold when a commit is acknowledged.
+    fn acknowledged(&self, lsn: Lsn, durability: Durability) {
+        assert!(self.commits.visible().lsn >= lsn, "{lsn} is acknowledged and not visible");
+        let told = match durability {
+            Durability::Machine => &self.told.stable,
+            Durability::Process => &self.told.appended,
+        };
+        assert!(told.load(Ordering::SeqCst) >= lsn.get(), "{lsn} is acknowledged too early");
+        let durable = self.commits.durable_lsn().get();
+        assert!(self.told.stable.load(Ordering::SeqCst) >= durable, "{durable} is not stable");
+    }
+
+    /// Commits and waits, `count` times or until something fails.
+    fn write(&self, durability: Durability, count: usize) {
+        for _ in 0..count {
+            let Ok(lsn) = self.enqueue(durability) else { return };
+            match self.commits.wait(lsn) {
+                Ok(()) => self.acknowledged(lsn, durability),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The same by polling, as a task does.
+    fn submit(&self, durability: Durability) {
+        let Ok(lsn) = self.enqueue(durability) else { return };
+        self.commits.lead_in_background();
+        let outcome = shuttle::future::block_on(std::future::poll_fn(|context| {
+            self.commits.poll(lsn, context)
+        }));
+        if outcome.is_ok() {
+            self.acknowledged(lsn, durability);
+        }
+    }
+}
+
+fn schedules() -> usize {
+    std::env::var("ROCSTATE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_500)
+}
+
+/// Explores at random, and with few changes of thread at bad moments.
+fn explore(run: impl Fn() + Clone + Send + Sync + 'static) {
+    shuttle::check_random(run.clone(), schedules());
+    shuttle::check_pct(run, schedules(), 3);
+}
+
+const BOTH: [Durability; 2] = [Durability::Machine, Durability::Process];
+
+#[test]
+fn every_writer_is_woken_and_none_before_its_sync() {
+    explore(|| {
+        let subject = Subject::new(0, false);
+        let threads: Vec<_> = (0..3)
+            .map(|at| {
+                let subject = Arc::clone(&subject);
+                thread::spawn(move || subject.write(BOTH[at % 2], 2))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+        assert_eq!(subject.commits.visible().lsn.get(), 6);
+    });
+}
+
+#[test]
+fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
+    explore(|| {
+        let subject = Subject::new(0, false);
+        let spawn = |run: fn(&Subject)| {
+            let subject = Arc::clone(&subject);
+            thread::spawn(move || run(&subject))
+        };
+        let background = spawn(|subject| subject.commits.run_background());
+        let task = spawn(|subject| subject.submit(Durability::Machine));
+        let other = spawn(|subject| subject.submit(Durability::Process));
+        let writer = spawn(|subject| subject.write(Durability::Machine, 1));
+        for thread in [task, other, writer] {
+            thread.join().expect("it ends");
+        }
+        assert_eq!(subject.commits.visible().lsn.get(), 3);
+        subject.commits.close();
+        background.join().expect("it ends");
+    });
+}
+
+#[test]
+fn a_store_that_is_closed_leaves_nobody_waiting() {
+    explore(|| {
+        let subject = Subject::new(0, false);
+        let spawn = |run: fn(&Subject)| {
+            let subject = Arc::clone(&subject);
+            thread::spawn(move || run(&subject))
+        };
+        let background = spawn(|subject| subject.commits.run_background());
+        let threads = [
+            spawn(|subject| subject.write(Durability::Process, 2)),
+            spawn(|subject| subject.submit(Durability::Machine)),
+            spawn(|subject| subject.commits.close()),
+        ];
+        for thread in threads {
+            thread.join().expect("it ends");
+        }
+        background.join().expect("it ends");
+    });
+}
+
+#[test]
+fn a_leader_that_fails_or_panics_leaves_nobody_waiting() {
+    for (fails_in, panics) in [(1, false), (2, false), (1, true), (2, true)] {
+        explore(move || {
+            let subject = Subject::new(fails_in, panics);
+            let background = {
+                let subject = Arc::clone(&subject);
+                thread::spawn(move || {
+                    catch_unwind(AssertUnwindSafe(|| subject.commits.run_background())).ok();
+                })
+            };
+            let threads: Vec<_> = (0..3)
+                .map(|at| {
+                    let subject = Arc::clone(&subject);
+                    thread::spawn(move || {
+                        // The panic is the disk's, and ends this thread alone.
+                        catch_unwind(AssertUnwindSafe(|| match at {
+                            0 => subject.submit(Durability::Machine),
+                            at => subject.write(BOTH[at % 2], 2),
+                        }))
+                        .ok();
+                    })
+                })
+                .collect();
+            threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+            subject.commits.close();
+            background.join().expect("it ends");
+        });
+    }
+}

@@ -1,0 +1,95 @@
+//! The locks of the group commit. Under `--cfg shuttle` they are ones whose schedules a test explores:
+//! a wait that may time out then ends at any moment.
+
+#[cfg(not(shuttle))]
+pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(not(shuttle))]
+pub(crate) use std::thread::yield_now;
+
+#[cfg(shuttle)]
+pub(crate) use explored::{Condvar, Mutex, MutexGuard};
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread::yield_now;
+
+#[cfg(shuttle)]
+mod explored {
+    use std::ops::{Deref, DerefMut};
+    use std::time::Instant;
+
+    use shuttle::sync;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(sync::Mutex<T>);
+
+    #[derive(Debug)]
+    pub(crate) struct MutexGuard<'a, T> {
+        lock: &'a Mutex<T>,
+        /// Absent only while it is unlocked.
+        guard: Option<sync::MutexGuard<'a, T>>,
+    }
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Condvar(sync::Condvar);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Mutex<T> {
+            Mutex(sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard { lock: self, guard: Some(self.raw()) }
+        }
+
+        /// Whoever panics under such a lock poisons nothing.
+        fn raw(&self) -> sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    impl<T> MutexGuard<'_, T> {
+        pub(crate) fn unlocked<U>(this: &mut Self, f: impl FnOnce() -> U) -> U {
+            this.guard = None;
+            let done = f();
+            this.guard = Some(this.lock.raw());
+            done
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.guard.as_ref().expect("it is locked")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.guard.as_mut().expect("it is locked")
+        }
+    }
+
+    impl Condvar {
+        pub(crate) fn new() -> Condvar {
+            Condvar::default()
+        }
+
+        pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            let held = guard.guard.take().expect("it is locked");
+            let again = self.0.wait(held).unwrap_or_else(std::sync::PoisonError::into_inner);
+            guard.guard = Some(again);
+        }
+
+        pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) {
+            MutexGuard::unlocked(guard, shuttle::thread::yield_now);
+        }
+
+        pub(crate) fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub(crate) fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+}
