@@ -186,6 +186,10 @@ impl Engine {
         if booted.checkpoints.renew {
             keeper.want_checkpoint();
         }
+        let asked = Arc::downgrade(&keeper);
+        booted.healed.ask_for_checkpoints(move || {
+            asked.upgrade().inspect(|keeper| keeper.want_checkpoint());
+        });
         let (access, lock) = match log {
             Some((log, guard)) => {
                 keeper.look_at(&log);

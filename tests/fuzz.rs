@@ -11,10 +11,12 @@ mod common {
     pub mod script;
 }
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use common::script;
+use common::script::{self, Model};
 use rocstate::fuzzing::{BODIES, Body, real_store};
+use rocstate::sim::SimDisk;
 
 fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name)
@@ -108,4 +110,16 @@ fn write_seeds() {
         let script: Vec<u8> = (0..20).map(|n| seed.wrapping_mul(37) ^ (n * 11)).collect();
         write("operations", &seed.to_string(), &script);
     }
+}
+
+/// Found by the fuzzer: a block was damaged, healed when it was read, and referred to by checkpoints until
+/// what it was healed from was gone.
+#[test]
+fn what_was_healed_outlives_what_it_was_healed_from() {
+    use script::Op::{Both, Checkpoint, Create, Put, PutProcess, Remove, Reopen, Rot};
+    let before = [Put, Checkpoint, Put, Reopen, PutProcess, Both, Checkpoint, Both, Put, Put, Rot];
+    let script = [&before[..], &[Remove, Reopen, Create, Checkpoint, Both, Put, Put]].concat();
+    let (disk, model) = (SimDisk::new(3), RefCell::new(Model::new()));
+    script::run(&disk, &script, &model, &|_| {}).unwrap();
+    script::check(&disk, &model, &[], None).unwrap();
 }

@@ -1,7 +1,8 @@
 //! What a damaged section held, put together again from an older checkpoint and the log since.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -43,13 +44,27 @@ impl Redundancy {
 
 /// What was healed since this open, for whoever asks; the next checkpoint must not depend on what
 /// was damaged.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Healed {
     notes: Mutex<Vec<String>>,
     renew: AtomicBool,
+    /// Has a checkpoint taken soon: what was healed is safe only once it is written anew.
+    ask: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Healed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Healed").field("notes", &self.notes).finish_non_exhaustive()
+    }
 }
 
 impl Healed {
+    /// Says who takes checkpoints.
+    pub(crate) fn ask_for_checkpoints(&self, ask: impl Fn() + Send + Sync + 'static) {
+        // A store has one keeper, and it is named once.
+        self.ask.set(Box::new(ask)).ok();
+    }
+
     pub(crate) fn note(&self, damage: &Error) {
         let note = format!("{damage} (rebuilt from an older checkpoint and the log)");
         let mut notes = self.notes.lock();
@@ -58,6 +73,9 @@ impl Healed {
         }
         drop(notes);
         self.renew.store(true, Ordering::Release);
+        if let Some(ask) = self.ask.get() {
+            ask();
+        }
     }
 
     pub(crate) fn notes(&self) -> Vec<String> {

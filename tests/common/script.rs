@@ -321,7 +321,9 @@ impl<'a> Runner<'a> {
             Op::Rot => {
                 self.model.borrow_mut().rotten = true;
                 self.rot_and_reopen(|_| 64 + 40)?;
-                content(self.store()).map(drop)
+                content(self.store())?;
+                // What was found to be damaged is written anew when there is time.
+                self.store().tend()
             }
         }
     }
