@@ -1,4 +1,5 @@
-//! P5, P11: wrong bytes are healed and reported, or refused with the place; never skipped.
+//! P5: what is healed from what, and what is said of what is not. The sweeps over every kind of damage
+//! are in `sweep.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -70,26 +71,6 @@ impl Subject {
         Subject { dir, image, content }
     }
 
-    /// The outcome of opening it after a change: the exact state, or an error with a place.
-    fn outcome(&self, what: &str) -> Option<ErrorKind> {
-        match read(self.dir.path()) {
-            Ok((content, _)) => {
-                assert!(content == self.content, "{what}: another state, in silence");
-                None
-            }
-            Err(error) => {
-                let kind = error.kind();
-                assert!(
-                    matches!(kind, ErrorKind::Damaged | ErrorKind::NewerFormat),
-                    "{what}: {error}"
-                );
-                assert!(error.path().is_some(), "{what}: {error}");
-                assert!(error.offset().is_some(), "{what}: {error}");
-                Some(kind)
-            }
-        }
-    }
-
     fn with(&self, change: impl FnOnce(&Path)) {
         restore(self.dir.path(), &self.image);
         change(self.dir.path());
@@ -114,16 +95,6 @@ fn many_segments(path: &Path) {
     }
 }
 
-fn several_checkpoints(path: &Path) {
-    let store = Store::options().keep_checkpoints(3).open(path).unwrap();
-    for n in 0..4 {
-        write(&store, n * 30, n * 30 + 30);
-        store.checkpoint().unwrap();
-    }
-    write(&store, 120, 130);
-    idle();
-}
-
 fn checkpoint_and_reopened(path: &Path) {
     let store = Store::open(path).unwrap();
     write(&store, 0, 100);
@@ -134,96 +105,6 @@ fn checkpoint_and_reopened(path: &Path) {
     write(&store, 130, 150);
     store.checkpoint().unwrap();
     idle();
-}
-
-/// A name, and how to make such a store.
-type Shape = (&'static str, fn(&Path));
-
-const SHAPES: [Shape; 4] = [
-    ("one segment", one_segment),
-    ("many segments", many_segments),
-    ("several checkpoints", several_checkpoints),
-    ("checkpoint and reopened", checkpoint_and_reopened),
-];
-
-/// Places worth hitting: all of the first sectors of what is written, and a spread over the rest.
-fn places(bytes: &[u8], count: usize) -> Vec<usize> {
-    let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-    let mut places: Vec<usize> = used.iter().copied().step_by(used.len() / count + 1).collect();
-    places.extend((0..bytes.len()).step_by(bytes.len() / (count / 4 + 1) + 1));
-    places
-}
-
-/// `ROCSTATE_PLACES` makes a longer campaign of it.
-fn count() -> usize {
-    std::env::var("ROCSTATE_PLACES").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
-}
-
-#[test]
-fn every_flipped_bit_is_harmless_healed_or_refused() {
-    for (shape, make) in SHAPES {
-        let subject = Subject::new(make);
-        let (mut exact, mut refused) = (0, 0);
-        for (path, bytes) in &subject.image {
-            for at in places(bytes, count()) {
-                subject.with(|_| {
-                    let mut bad = bytes.clone();
-                    bad[at] ^= 1 << (at % 8);
-                    std::fs::write(path, bad).unwrap();
-                });
-                let what = format!("{shape}: bit in byte {at} of {}", path.display());
-                match subject.outcome(&what) {
-                    None => exact += 1,
-                    Some(_) => refused += 1,
-                }
-            }
-        }
-        println!("{shape}: {exact} exact, {refused} refused");
-        assert!(refused > 0, "{shape}: no damage was ever seen");
-    }
-}
-
-#[test]
-fn every_truncation_and_zeroed_sector_is_harmless_healed_or_refused() {
-    for (shape, make) in SHAPES {
-        let subject = Subject::new(make);
-        let mut refused = 0;
-        for (path, bytes) in &subject.image {
-            for at in places(bytes, count() / 2) {
-                subject.with(|_| std::fs::write(path, &bytes[..at]).unwrap());
-                let what = format!("{shape}: {} cut to {at} bytes", path.display());
-                refused += usize::from(subject.outcome(&what).is_some());
-                subject.with(|_| {
-                    let mut bad = bytes.clone();
-                    let sector = at / 512 * 512;
-                    let end = (sector + 512).min(bad.len());
-                    bad[sector..end].fill(0);
-                    std::fs::write(path, bad).unwrap();
-                });
-                let what = format!("{shape}: sector at {at} of {} zeroed", path.display());
-                refused += usize::from(subject.outcome(&what).is_some());
-            }
-        }
-        assert!(refused > 0, "{shape}: no damage was ever seen");
-    }
-}
-
-#[test]
-fn every_file_removed_swapped_or_copied_over_another_is_healed_or_refused() {
-    for (shape, make) in SHAPES {
-        let subject = Subject::new(make);
-        for (path, _) in &subject.image {
-            subject.with(|_| std::fs::remove_file(path).unwrap());
-            subject.outcome(&format!("{shape}: {} removed", path.display()));
-            for (other, bytes) in &subject.image {
-                if other != path {
-                    subject.with(|_| std::fs::write(path, bytes).unwrap());
-                    let what = format!("{shape}: {} is {}", path.display(), other.display());
-                    subject.outcome(&what);
-                }
-            }
-        }
-    }
 }
 
 #[test]
