@@ -286,6 +286,7 @@ impl Ending<'_> {
             claimed: self.claimed,
             unclaimed: self.unclaimed,
             tail: self.tail,
+            needed: kept.iter().map(|catalog| catalog.place.segment).collect(),
         };
         seal::remove_temporary(dir, listing)?;
         if left_out(Step::SupersededAfterSeal) {

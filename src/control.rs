@@ -36,6 +36,8 @@ pub enum Step {
     LockAfterSegment,
     /// A predecessor without commits is removed after the segment that supersedes it is durable.
     SupersededAfterSeal,
+    /// It stays where a checkpoint continues in it.
+    NeededSegmentStays,
     /// A boot writes frames again that nobody claims to be synced.
     UnclaimedAreCopied,
     /// A boot begins a new epoch.
@@ -105,7 +107,7 @@ pub const CHECKSUMS: [Step; 4] =
 
 /// All of them.
 #[cfg(feature = "controls")]
-pub const ALL: [Step; 49] = [
+pub const ALL: [Step; 50] = [
     Step::GroupSync,
     Step::AcknowledgeAfterSync,
     Step::RequestedSync,
@@ -122,6 +124,7 @@ pub const ALL: [Step; 49] = [
     Step::LockSync,
     Step::LockAfterSegment,
     Step::SupersededAfterSeal,
+    Step::NeededSegmentStays,
     Step::UnclaimedAreCopied,
     Step::EpochGrows,
     Step::FreshNonce,

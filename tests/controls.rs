@@ -51,6 +51,8 @@ fn crashes() -> Result<(), String> {
         &[Create, RemoveRegion, Checkpoint, Reopen, Create, Put, Checkpoint, Reopen],
         &[Put, Checkpoint, Put, Checkpoint, Fallback, Put, Checkpoint, Reopen, Put],
         &[Put, Checkpoint, Reopen, Reopen, Reopen, Put],
+        // The witness begins a segment, behind which the checkpoint continues.
+        &[Fill, Fill, Clear, Clear, Clear, Put, Put, Tend, Checkpoint, Reopen],
         &[Put, Checkpoint, Put, Reopen, Put, Checkpoint, Fallback, Put],
         &[Fill, Checkpoint, Put, Remove, Checkpoint, Remove, Checkpoint, Fill, Checkpoint, Put],
         &[

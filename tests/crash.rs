@@ -65,27 +65,34 @@ fn all_scripts(len: usize) -> Vec<Vec<Op>> {
 #[test]
 fn every_short_script_survives_every_crash() {
     let steps = setting("ROCSTATE_STEPS", 2);
+    let ways = if steps > 2 { 4096 } else { 256 };
+    let mut images = 0;
     for len in 0..=steps {
-        let ways = if steps > 2 { 4096 } else { 256 };
-        explore(&all_scripts(len), len > 0, |seed| CrashTest::new(seed).ways(ways));
+        let test = |seed| CrashTest::new(seed).ways(ways);
+        images += explore(&all_scripts(len), len > 0, test).images;
     }
+    assert!(images > 15_000 || steps < 2, "only {images} images");
 }
 
 /// The power goes a second time after every change that each recovery makes.
 #[test]
 fn every_recovery_survives_a_crash_at_every_call() {
-    let count = setting("ROCSTATE_WORKLOADS", 8) as u64;
+    let count = setting("ROCSTATE_WORKLOADS", 40) as u64;
     let mut scripts: Vec<Vec<Op>> =
-        (100..100 + count).map(|seed| random_script(seed, 12)).collect();
+        (0..count).map(|seed| random_script(1 << 32 | seed, 12)).collect();
     scripts.extend(all_scripts(1));
-    explore(&scripts, false, |seed| CrashTest::new(seed).ways(8).recoveries(usize::MAX));
+    let test = |seed| CrashTest::new(seed).ways(8).recoveries(usize::MAX);
+    let images = explore(&scripts, false, test).images;
+    assert!(images > 10_000 || count < 40, "only {images} images");
 }
 
-/// `ROCSTATE_WORKLOADS` and `ROCSTATE_LENGTH` make a campaign of it.
+/// `ROCSTATE_WORKLOADS` and `ROCSTATE_LENGTH` make a campaign of it: 6 000 of 60 steps are ten million
+/// images.
 #[test]
 fn long_random_scripts_survive_every_crash() {
-    let count = setting("ROCSTATE_WORKLOADS", 8) as u64;
+    let count = setting("ROCSTATE_WORKLOADS", 60) as u64;
     let length = setting("ROCSTATE_LENGTH", 24);
     let scripts: Vec<Vec<Op>> = (0..count).map(|seed| random_script(seed, length)).collect();
-    explore(&scripts, false, CrashTest::new);
+    let images = explore(&scripts, false, CrashTest::new).images;
+    assert!(images > 25_000 || count < 60, "only {images} images");
 }

@@ -6,6 +6,7 @@
 
 use super::Listing;
 use super::scan::UnclaimedFrame;
+use crate::control::{Step, left_out};
 use crate::error::Result;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal as seal_frame};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
@@ -27,6 +28,8 @@ pub(super) struct Plan<'a> {
     pub(super) unclaimed: &'a [UnclaimedFrame],
     /// What their records lie in.
     pub(super) tail: &'a Tail,
+    /// Segments that a kept checkpoint continues in.
+    pub(super) needed: Vec<SegmentNo>,
 }
 
 /// The segment that this boot appends to.
@@ -37,10 +40,13 @@ pub(super) struct Sealed {
 }
 
 impl Plan<'_> {
-    /// A predecessor that holds no commit, so that boots which write nothing do not lengthen the log.
-    /// Nothing in it is needed: a checkpoint that continues there continues at the end of what it seals.
+    /// A predecessor that holds no commit and that nothing refers to, so that boots which write
+    /// nothing do not lengthen the log. A checkpoint may continue behind a witness in it.
     fn superseded(&self) -> Option<SegmentHeader> {
-        self.newest.filter(|newest| self.claimed.lsn == newest.before.lsn)
+        self.newest.filter(|newest| {
+            let needed = self.needed.contains(&newest.number);
+            self.claimed.lsn == newest.before.lsn && (!needed || left_out(Step::NeededSegmentStays))
+        })
     }
 }
 
