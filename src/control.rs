@@ -198,7 +198,7 @@ pub use switch::without;
 
 /// Whether a test has this step left out.
 #[cfg(not(feature = "controls"))]
-#[inline(always)]
+#[inline]
 pub(crate) const fn left_out(_: Step) -> bool {
     false
 }
