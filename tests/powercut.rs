@@ -259,6 +259,20 @@ fn a_file_system_that_is_shut_down_misses_what_is_left_out() {
 /// A process that ends when this does.
 struct Service(Child);
 
+impl Service {
+    /// Waits until a device shows in place of a file.
+    fn exporting(child: Child, export: &Path) -> Service {
+        let service = Service(child);
+        let mut tries = 0;
+        while std::fs::metadata(export).map_or(0, |data| data.len()) == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+            tries += 1;
+            assert!(tries < 250, "the export does not come up");
+        }
+        service
+    }
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         self.0.kill().ok();
@@ -404,13 +418,7 @@ fn record_block_log(kind: &str, dir: &Path) -> (Acknowledged, u64) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let service = Service(service);
-    let mut tries = 0;
-    while std::fs::metadata(file("export")).map_or(0, |data| data.len()) == 0 {
-        std::thread::sleep(Duration::from_millis(20));
-        tries += 1;
-        assert!(tries < 250, "the export does not come up");
-    }
+    let service = Service::exporting(service, &file("export"));
     let device = Loop::over(&file("export"));
     make_file_system(kind, Path::new(&device.0));
     let log_len = || std::fs::metadata(file("log")).unwrap().len();
@@ -460,13 +468,7 @@ fn fail_a_writeback(kind: &str, size: &str, round: u64) -> bool {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let service = Service(service);
-    let mut tries = 0;
-    while std::fs::metadata(file("export")).map_or(0, |data| data.len()) == 0 {
-        std::thread::sleep(Duration::from_millis(20));
-        tries += 1;
-        assert!(tries < 250, "the export does not come up");
-    }
+    let service = Service::exporting(service, &file("export"));
     let device = Loop::over(&file("export"));
     make_file_system(kind, Path::new(&device.0));
     let acknowledged = Acknowledged::default();

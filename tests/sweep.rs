@@ -43,6 +43,7 @@ fn every_flipped_bit_is_harmless_healed_or_refused() {
     let table = sweep(|subject| subject.flip_bits(stride(29), padding));
     assert!(table.count(Kind::BitFlipped, Came::RefusedAtOpen) > 0);
     assert!(table.count(Kind::BitFlipped, Came::Healed) > 0);
+    assert!(table.count(Kind::BitFlipped, Came::RefusedOnRead) > 0);
 }
 
 #[test]

@@ -188,6 +188,11 @@ impl Subject {
     }
 }
 
+fn spawn(subject: &Arc<Subject>, run: fn(&Subject)) -> thread::JoinHandle<()> {
+    let subject = Arc::clone(subject);
+    thread::spawn(move || run(&subject))
+}
+
 fn schedules() -> usize {
     std::env::var("ROCSTATE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_500)
 }
@@ -219,10 +224,7 @@ fn every_writer_is_woken_and_none_before_its_sync() {
 fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
     explore(|| {
         let subject = Subject::new(0, false);
-        let spawn = |run: fn(&Subject)| {
-            let subject = Arc::clone(&subject);
-            thread::spawn(move || run(&subject))
-        };
+        let spawn = |run| spawn(&subject, run);
         let background = spawn(|subject| subject.commits.run_background());
         let task = spawn(|subject| subject.submit(Durability::Machine));
         let other = spawn(|subject| subject.submit(Durability::Process));
@@ -240,10 +242,7 @@ fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
 fn a_store_that_is_closed_leaves_nobody_waiting() {
     explore(|| {
         let subject = Subject::new(0, false);
-        let spawn = |run: fn(&Subject)| {
-            let subject = Arc::clone(&subject);
-            thread::spawn(move || run(&subject))
-        };
+        let spawn = |run| spawn(&subject, run);
         let background = spawn(|subject| subject.commits.run_background());
         let threads = [
             spawn(|subject| subject.write(Durability::Process, 2)),

@@ -118,7 +118,8 @@ pub struct Subject {
 /// The shapes that are damaged.
 pub fn shapes() -> Vec<Subject> {
     use Op::{
-        Both, Checkpoint, Clear, Create, Fill, Put, PutProcess, Remove, RemoveRegion, Reopen, Tend,
+        Both, Checkpoint, Clear, Create, Put, PutProcess, Remove, RemoveRegion, Reopen, Scatter,
+        Tend,
     };
     vec![
         Subject::new("one segment", &[Put, Both, PutProcess, Put, Clear, Create, Put, Remove]),
@@ -126,6 +127,8 @@ pub fn shapes() -> Vec<Subject> {
             "many segments",
             &[Put, Both, Reopen, Put, PutProcess, Reopen, Remove, Put, Tend, Reopen, Create, Put],
         ),
+        // Without redundancy: the log that it was made from is gone.
+        Subject::new("one checkpoint", &[Put, Scatter, Reopen, Both, Checkpoint, Put, Reopen, Put]),
         Subject::new(
             "several checkpoints",
             &[Put, Both, Put, Checkpoint, Put, Remove, Create, Checkpoint, Put, Reopen, Both, Put],
@@ -133,7 +136,7 @@ pub fn shapes() -> Vec<Subject> {
         Subject::new(
             "merged",
             &[
-                Fill,
+                Scatter,
                 Both,
                 Checkpoint,
                 Put,
@@ -141,7 +144,7 @@ pub fn shapes() -> Vec<Subject> {
                 Remove,
                 Put,
                 Checkpoint,
-                Fill,
+                Scatter,
                 Checkpoint,
                 RemoveRegion,
                 Put,
@@ -196,7 +199,7 @@ impl Subject {
 
     /// The power went while a checkpoint was written.
     fn mid_checkpoint() -> Subject {
-        let script = [Op::Put, Op::Fill, Op::Checkpoint, Op::Put, Op::Both];
+        let script = [Op::Put, Op::Scatter, Op::Checkpoint, Op::Put, Op::Both];
         let disk = written(11, &script, &mut |_| {});
         let next = disk.kill();
         let store = options(&next).open(script::DIR).unwrap();
