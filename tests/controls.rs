@@ -11,6 +11,7 @@
 mod common {
     pub mod damage;
     pub mod failing;
+    pub mod promise;
     pub mod script;
 }
 
@@ -19,7 +20,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::damage::{busy, shapes};
 use common::failing::every_call;
-use common::script::{self, Model, Op, crash, random_script};
+use common::promise::crash;
+use common::script::{self, Model, Op, random_script};
 use rocstate::control::{ALL, Step, without};
 use rocstate::sim::{CrashTest, SimDisk};
 

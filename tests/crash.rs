@@ -8,13 +8,16 @@
     reason = "a test that fails says where"
 )]
 
-#[path = "common/script.rs"]
-mod script;
+mod common {
+    pub mod promise;
+    pub mod script;
+}
 
 use std::time::Instant;
 
+use common::promise::crash_or_shorten;
+use common::script::{OPS, Op, random_script};
 use rocstate::sim::{CrashTest, Summary};
-use script::{OPS, Op, crash_or_shorten, random_script};
 
 /// A number from the environment, for longer campaigns.
 fn setting(name: &str, default: usize) -> usize {

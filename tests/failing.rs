@@ -10,6 +10,7 @@
 
 mod common {
     pub mod failing;
+    pub mod promise;
     pub mod script;
     pub mod waiting;
 }

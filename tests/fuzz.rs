@@ -8,12 +8,14 @@
 )]
 
 mod common {
+    pub mod promise;
     pub mod script;
 }
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use common::promise;
 use common::script::{self, Model};
 use rocstate::fuzzing::{BODIES, Body, real_store};
 use rocstate::sim::SimDisk;
@@ -30,7 +32,7 @@ fn inputs(name: &str) -> Vec<Vec<u8>> {
 }
 
 fn bodies() -> impl Iterator<Item = Body> {
-    let operations: Body = ("operations", script::run_bytes);
+    let operations: Body = ("operations", promise::run_bytes);
     BODIES.into_iter().chain([operations])
 }
 
@@ -121,5 +123,5 @@ fn what_was_healed_outlives_what_it_was_healed_from() {
     let script = [&before[..], &[Remove, Reopen, Create, Checkpoint, Both, Put, Put]].concat();
     let (disk, model) = (SimDisk::new(3), RefCell::new(Model::new()));
     script::run(&disk, &script, &model, &|_| {}).unwrap();
-    script::check(&disk, &model, &[], None).unwrap();
+    promise::check(&disk, &model, &[], None).unwrap();
 }

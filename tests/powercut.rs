@@ -11,15 +11,19 @@
     reason = "a test that fails says where"
 )]
 
+mod common {
+    pub mod blocklog;
+}
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::blocklog::{apply, read_block_log};
 use rocstate::control::{Step, without};
 use rocstate::{Durability, DurableMap, Error, Options, Store};
 
@@ -292,55 +296,6 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         run("losetup", &["-d", &self.0]);
-    }
-}
-
-/// A write that the file system made, in the order in which the device took them (the format of
-/// dm-log-writes).
-struct Entry {
-    sector: u64,
-    sectors: u64,
-    flush: bool,
-    discard: bool,
-    /// Where its data is in the log, and where the log goes on.
-    data: u64,
-    end: u64,
-}
-
-const FLUSH: u64 = 1;
-const FUA: u64 = 2;
-const DISCARD: u64 = 4;
-
-fn read_block_log(log: &File) -> Vec<Entry> {
-    let word = |at: u64| {
-        let mut bytes = [0; 8];
-        log.read_exact_at(&mut bytes, at).unwrap();
-        u64::from_le_bytes(bytes)
-    };
-    assert_eq!(word(0), 0x006a_7366_7773_6872, "it is a log of writes");
-    let entries = word(16);
-    let mut at = 512;
-    (0..entries)
-        .map(|_| {
-            let (sector, sectors, flags) = (word(at), word(at + 8), word(at + 16));
-            let discard = flags & DISCARD != 0;
-            let data = at + 512;
-            at = data + if discard { 0 } else { sectors * 512 };
-            Entry { sector, sectors, flush: flags & (FLUSH | FUA) != 0, discard, data, end: at }
-        })
-        .collect()
-}
-
-/// Writes an entry, or some of its sectors, onto an image.
-fn apply(entry: &Entry, log: &File, image: &File, sectors: impl Fn(u64) -> bool) {
-    for number in 0..entry.sectors {
-        if sectors(number) {
-            let mut bytes = [0; 512];
-            if !entry.discard {
-                log.read_exact_at(&mut bytes, entry.data + number * 512).unwrap();
-            }
-            image.write_all_at(&bytes, (entry.sector + number) * 512).unwrap();
-        }
     }
 }
 

@@ -13,7 +13,8 @@ use std::cell::RefCell;
 use rocstate::sim::{Fault, SimDisk};
 use rocstate::{Error, ErrorKind};
 
-use super::script::{Model, Op, Promise, Runner, check};
+use super::promise::check;
+use super::script::{Model, Op, Promise, Runner};
 
 /// What honest calls do when they fail.
 pub const FAULTS: [Fault; 3] = [Fault::Error, Fault::NoSpace, Fault::ShortWrite];

@@ -1,5 +1,4 @@
-//! Scripts of everything that the engine does, run over a simulated disk beside a model, and what any
-//! boot after a crash must find.
+//! Scripts of everything that the engine does, run over a simulated disk beside a model.
 
 #![allow(
     dead_code,
@@ -11,14 +10,12 @@
 )]
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rocstate::sim::{Crash, CrashTest, Failure, Notes, Outcome, SimDisk};
+use rocstate::sim::SimDisk;
 use rocstate::{Durability, DurableMap, Error, Generation, Options, Store, VolatileMap};
 
 pub const DIR: &str = "/store";
@@ -87,7 +84,7 @@ pub fn random_script(seed: u64, len: usize) -> Vec<Op> {
     (0..len).map(|_| op(&mut random)).collect()
 }
 
-type Content = BTreeMap<String, BTreeMap<u32, String>>;
+pub type Content = BTreeMap<String, BTreeMap<u32, String>>;
 
 /// What the state after each commit is, by its LSN.
 #[derive(Debug, Default)]
@@ -98,7 +95,7 @@ pub struct Model {
     puts: u32,
     /// A checkpoint was damaged, so that a boot may have something to heal; in its blocks, so that more
     /// damage might leave nothing to heal it from.
-    damaged: bool,
+    pub damaged: bool,
     rotten: bool,
 }
 
@@ -111,21 +108,8 @@ pub enum Promise {
     Born(Generation),
 }
 
-/// What a boot came to; the generation is told apart on purpose by nobody but the check.
-#[derive(Clone, Copy, Debug)]
-pub struct Booted {
-    pub lsn: u64,
-    digest: u64,
-    generation: Generation,
-}
-
-impl PartialEq for Booted {
-    fn eq(&self, other: &Booted) -> bool {
-        (self.lsn, self.digest) == (other.lsn, other.digest)
-    }
-}
-
-fn digest(content: &Content) -> u64 {
+/// Tells contents apart.
+pub fn digest(content: &Content) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
@@ -155,7 +139,7 @@ impl Model {
     }
 
     /// A program that opens the store again knows no more than the store does.
-    fn fall_back_to(&mut self, lsn: u64, content: Content) {
+    pub fn fall_back_to(&mut self, lsn: u64, content: Content) {
         self.digests.truncate(usize::try_from(lsn).unwrap() + 1);
         self.content = content;
     }
@@ -436,178 +420,7 @@ pub fn run(
     script.iter().try_for_each(|op| runner.step(*op))
 }
 
-/// What any boot must find: the state after some prefix of the commits, with all that was promised.
-pub fn check(
-    disk: &SimDisk,
-    model: &RefCell<Model>,
-    promises: &[Promise],
-    before: Option<&Booted>,
-) -> Outcome<Booted> {
-    let store = options(disk).open(DIR)?;
-    let found = Booted {
-        lsn: store.visible_lsn().get(),
-        digest: digest(&content(&store)?),
-        generation: store.generation(),
-    };
-    let model = model.borrow();
-    let kept = before.map(|before| before.lsn).into_iter();
-    let kept = kept.chain(promises.iter().filter_map(|promise| match promise {
-        Promise::Kept(lsn) => Some(*lsn),
-        Promise::Born(_) => None,
-    }));
-    let kept = kept.max().unwrap_or(0);
-    if found.lsn < kept {
-        return Err(format!("commit {kept} was acknowledged, and {} is the last", found.lsn).into());
-    }
-    if !model.is_state(found.lsn, found.digest) {
-        return Err(format!("this is not the state after commit {}", found.lsn).into());
-    }
-    let born = before.map(|before| before.generation).into_iter();
-    let mut born = born.chain(promises.iter().filter_map(|promise| match promise {
-        Promise::Born(generation) => Some(*generation),
-        Promise::Kept(_) => None,
-    }));
-    if let Some(seen) =
-        born.find(|born| born.partial_cmp(&found.generation) != Some(Ordering::Less))
-    {
-        return Err(format!("{seen} was seen before {}", found.generation).into());
-    }
-    let volatile: VolatileMap<u32, u32> = store.volatile_map("sessions")?;
-    if !volatile.is_empty() {
-        return Err("volatile state has survived".into());
-    }
-    // LOCK is written in place, so its sector may be torn; nothing else may need healing.
-    let report = store.boot_report();
-    let healed = report.healed.iter().filter(|what| !what.starts_with("LOCK was"));
-    if let (false, Some(what)) = (model.damaged, healed.into_iter().next()) {
-        return Err(format!("a crash left damage: {what}").into());
-    }
-    drop(store);
-    // Now and then: what was recovered can be built on.
-    if disk.fingerprint().is_multiple_of(8) {
-        go_on(&disk.snapshot(), &found)?;
-    }
-    Ok(found)
-}
-
-/// Commits, takes a checkpoint that merges, and boots again: all is as it was, and more.
-fn go_on(disk: &SimDisk, found: &Booted) -> Outcome<()> {
-    let store = options(disk).open(DIR)?;
-    let before = content(&store)?;
-    let map: DurableMap<u32, String> = store.durable_map("more")?;
-    let lsn = store.transact(|tx| map.insert(tx, 1, "more".into()));
-    lsn?;
-    store.checkpoint()?;
-    drop((map, store));
-    let store = options(disk).open(DIR)?;
-    let mut after = content(&store)?;
-    let more = after.remove("more");
-    if digest(&before) != found.digest || after != before || more.is_none_or(|more| more.len() != 1)
-    {
-        return Err("what was recovered is not what is there after a checkpoint".into());
-    }
-    Ok(())
-}
-
-/// What a script was run with, and the shortest part of it that still fails.
-pub struct Broken {
-    pub script: Vec<Op>,
-    pub failure: Failure,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the shortest script that was found to fail is {:?}\n{}",
-            self.script, self.failure
-        )
-    }
-}
-
-/// Loses power at every change of a script; with `last_only`, at those of its last step.
-pub fn crash(test: &mut CrashTest, script: &[Op], last_only: bool) -> Result<(), Failure> {
-    let model = RefCell::new(Model::new());
-    let workload = |disk: &SimDisk, notes: &Notes<Promise>| -> Outcome<()> {
-        let promise = |promise| notes.note(promise);
-        let mut runner = Runner::open(disk, &model, &promise)?;
-        for (at, op) in script.iter().enumerate() {
-            if last_only && at + 1 == script.len() {
-                notes.begin();
-            }
-            runner.step(*op)?;
-        }
-        Ok(())
-    };
-    let check = |disk: &SimDisk, crash: &Crash<'_, Promise, Booted>| {
-        check(disk, &model, crash.noted(), crash.before())
-    };
-    test.run(workload, check).map(drop)
-}
-
-/// The same, and a failure as short as dropping steps makes it.
-pub fn crash_or_shorten(
-    test: &mut CrashTest,
-    script: &[Op],
-    last_only: bool,
-    again: impl Fn() -> CrashTest,
-) -> Result<(), Broken> {
-    let Err(mut failure) = crash(test, script, last_only) else { return Ok(()) };
-    let mut script = script.to_vec();
-    'shorter: loop {
-        for at in (0..script.len()).rev() {
-            let mut shorter = script.clone();
-            shorter.remove(at);
-            if let Err(still) = crash(&mut again(), &shorter, false) {
-                (script, failure) = (shorter, still);
-                continue 'shorter;
-            }
-        }
-        return Err(Broken { script, failure });
-    }
-}
-
 /// Whether a path is that of a file that is still being made.
 pub fn is_temporary(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "tmp")
-}
-
-/// A script out of bytes, with power losses between its steps: what the fuzzer runs.
-///
-/// # Panics
-/// If a promise is broken.
-pub fn run_bytes(bytes: &[u8]) {
-    const LOSS: usize = OPS.len() + 3;
-    let disk = RefCell::new(SimDisk::new(1));
-    let model = RefCell::new(Model::new());
-    let promises = RefCell::new(Vec::new());
-    let promise = |promise| promises.borrow_mut().push(promise);
-    let mut bytes = bytes.iter().take(48);
-    'boot: loop {
-        let machine = disk.borrow().clone();
-        let mut runner = Runner::open(&machine, &model, &promise).unwrap();
-        for byte in bytes.by_ref() {
-            match usize::from(*byte) % (LOSS + 4) {
-                choice if choice < OPS.len() => runner.step(OPS[choice]).unwrap(),
-                choice if choice == OPS.len() => runner.step(Op::Scatter).unwrap(),
-                choice if choice == OPS.len() + 1 => runner.step(Op::Beside).unwrap(),
-                choice if choice == OPS.len() + 2 => runner.step(Op::Rot).unwrap(),
-                _ => {
-                    drop(runner);
-                    let after = machine.power_loss(u64::from(*byte));
-                    let found = check(&after, &model, &promises.borrow(), None);
-                    let found = found.unwrap_or_else(|why| panic!("{why}"));
-                    // The program goes on from what it finds.
-                    let held = content(&options(&after).open(DIR).unwrap()).unwrap();
-                    model.borrow_mut().fall_back_to(found.lsn, held);
-                    disk.replace(after);
-                    continue 'boot;
-                }
-            }
-        }
-        drop(runner);
-        let found = check(&machine.power_loss(7), &model, &promises.borrow(), None);
-        found.unwrap_or_else(|why| panic!("{why}"));
-        return;
-    }
 }
