@@ -14,9 +14,18 @@ mod common {
 
 use common::damage::{Came, Kind, Subject, Table, busy, shapes};
 
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 /// `ROCSTATE_SWEEP=1` sweeps every bit and every length, in the place of one in so many.
 fn stride(default: usize) -> usize {
-    std::env::var("ROCSTATE_SWEEP").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+    setting("ROCSTATE_SWEEP", default)
+}
+
+/// `ROCSTATE_PADDING=1` sweeps every bit of the padding as well, which is most of a segment.
+fn padding() -> usize {
+    setting("ROCSTATE_PADDING", 4001)
 }
 
 fn sweep(run: impl Fn(&Subject) -> Result<Table, String> + Sync) -> Table {
@@ -39,8 +48,7 @@ fn sweep(run: impl Fn(&Subject) -> Result<Table, String> + Sync) -> Table {
 
 #[test]
 fn every_flipped_bit_is_harmless_healed_or_refused() {
-    let padding = if stride(2) == 1 { 1 } else { 4001 };
-    let table = sweep(|subject| subject.flip_bits(stride(29), padding));
+    let table = sweep(|subject| subject.flip_bits(stride(29), padding()));
     assert!(table.count(Kind::BitFlipped, Came::RefusedAtOpen) > 0);
     assert!(table.count(Kind::BitFlipped, Came::Healed) > 0);
     assert!(table.count(Kind::BitFlipped, Came::RefusedOnRead) > 0);
@@ -75,7 +83,7 @@ fn every_moved_stale_or_foreign_file_is_harmless_healed_or_refused() {
 #[test]
 fn damage_to_a_commit_without_a_witness_loses_that_commit_alone() {
     let subject = busy();
-    let mut table = subject.flip_bits(stride(7), 4001).unwrap();
+    let mut table = subject.flip_bits(stride(7), padding()).unwrap();
     table.merge(&subject.zero_sectors().unwrap());
     println!("{}:\n{table}", subject.name());
     assert!(table.count(Kind::BitFlipped, Came::LastGroup) > 0);
