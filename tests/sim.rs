@@ -219,3 +219,39 @@ fn a_lying_disk_takes_what_it_was_trusted_with() {
     });
     assert!(lost, "nobody noticed");
 }
+
+#[test]
+fn a_store_without_threads_does_everything_by_its_callers() {
+    let disk = SimDisk::new(1);
+    let options = Store::options()
+        .storage(disk.clone())
+        .threads(false)
+        .segment_bytes(64 << 10)
+        .boot_budget(std::time::Duration::from_micros(400));
+    let store = options.open("/s").unwrap();
+    let map: DurableMap<u32, String> = store.durable_map("map").unwrap();
+    // What is submitted is there at once, for whoever awaits it and for whoever does not.
+    drop(store.submit(|tx| map.insert(tx, 0, "detached".into())));
+    assert_eq!(map.len(&store.view()), 1);
+    pollster::block_on(store.submit(|tx| map.insert(tx, 1, "awaited".into()))).unwrap();
+    // What only time brings about, `tend` does.
+    let mut tx = store.begin();
+    map.insert(&mut tx, 2, "unsynced".into()).unwrap();
+    let lsn = tx.commit_with(rocstate::Durability::Process).unwrap();
+    assert!(store.durable_lsn() < lsn);
+    store.tend().unwrap();
+    assert_eq!(store.durable_lsn(), lsn);
+    // Segments change and checkpoints are taken as they fall due.
+    for n in 3..300 {
+        store.transact(|tx| map.insert(tx, n, "x".repeat(2_000))).unwrap();
+    }
+    assert!(store.stats().checkpoints_taken > 0, "{:?}", store.stats());
+    let first = Path::new("/s/log-0000000001.roc").to_owned();
+    assert!(!disk.files().contains(&first), "{:?}", disk.files());
+    map.warm().unwrap();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    let threads: Vec<String> = names.filter(|name| name.starts_with("rocstate-")).collect();
+    assert!(threads.is_empty(), "{threads:?}");
+}
