@@ -161,13 +161,13 @@ fn recover(
     // Locate.
     let identity = locate::identity(&dir, &listing, sector)?;
     let files = Arc::new(Files::new(dir.clone(), identity.lineage));
-    let located = locate::locate(&dir, &files, &listing)?;
-    healed.extend(located.healed);
-    let base = located.kept.first().cloned();
+    let mut located = locate::locate(&dir, &files, &listing)?;
     clock.end("locate", located.bytes, 0);
     // Scan, decide.
-    let mut scanned = scan::scan(&dir, &identity, &located.kept, options)
+    let mut scanned = scan_from_a_checkpoint(&dir, &identity, &mut located, options)
         .map_err(|error| blame(error, located.damage.as_ref()))?;
+    let base = located.kept.first().cloned();
+    healed.append(&mut located.healed);
     healed.extend(scanned.healed.iter().cloned());
     let reading = clock.end("scan", scanned.bytes, scanned.commits);
     let (mut claimed, mut unclaimed) = (scanned.claimed, std::mem::take(&mut scanned.unclaimed));
@@ -248,6 +248,38 @@ fn recover(
         replay_times: (reading, sorting),
         report,
     })
+}
+
+/// Reads the log from the newest checkpoint on. Where it is not there as that one names it, as when an
+/// earlier boot could not read the checkpoint and sealed the log without it, from an older one: if that
+/// reaches as far as the newer one did.
+fn scan_from_a_checkpoint(
+    dir: &Directory,
+    identity: &locate::Identity,
+    located: &mut locate::Located,
+    options: &Options,
+) -> Result<ScannedLog> {
+    let damage = match scan::scan(dir, identity, &located.kept, options) {
+        Err(error) if error.kind() == ErrorKind::Damaged => error,
+        outcome => return outcome,
+    };
+    let newest = located.kept.first().map(|catalog| catalog.lsn());
+    for older in 1..located.kept.len() {
+        let kept = located.kept.get(older..).unwrap_or_default();
+        match scan::scan(dir, identity, kept, options) {
+            Ok(scanned) if Some(scanned.end()) >= newest => {
+                located.kept.drain(..older);
+                located.renew = true;
+                located
+                    .healed
+                    .push(format!("{damage} (healed by an older checkpoint and the log)"));
+                return Ok(scanned);
+            }
+            Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
+            _ => {}
+        }
+    }
+    Err(damage)
 }
 
 /// How the log that was found ends, and what this boot makes of that.

@@ -125,3 +125,15 @@ fn what_was_healed_outlives_what_it_was_healed_from() {
     script::run(&disk, &script, &model, &|_| {}).unwrap();
     promise::check(&disk, &model, &[], None).unwrap();
 }
+
+/// Found by the fuzzer: a checkpoint cannot be read, a boot seals the log without it, and then it can be
+/// read again. Its place is no longer in the log.
+#[test]
+fn a_checkpoint_that_comes_back_is_passed_over() {
+    use script::Op::{Both, Checkpoint, Fallback, Put, Reopen};
+    let script =
+        [Put, Checkpoint, Put, Both, Checkpoint, Fallback, Fallback, Put, Checkpoint, Reopen];
+    let (disk, model) = (SimDisk::new(3), RefCell::new(Model::new()));
+    script::run(&disk, &script, &model, &|_| {}).unwrap();
+    promise::check(&disk, &model, &[], None).unwrap();
+}

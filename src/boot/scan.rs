@@ -41,6 +41,11 @@ pub(crate) struct ScannedLog {
 }
 
 impl ScannedLog {
+    /// The last commit that it holds.
+    pub(super) fn end(&self) -> Lsn {
+        self.unclaimed.last().map_or(self.claimed.lsn, |frame| frame.last_lsn)
+    }
+
     /// Takes the commits of one frame, which stands at `offset` of a segment.
     fn take(&mut self, records: &Held, commits: u32, segment: &Path, offset: u64) -> Result<()> {
         self.commits += u64::from(commits);
