@@ -3,10 +3,23 @@
 //!
 //! Without the feature `controls` nothing can be left out, and the question costs nothing.
 
-/// A step that some promise rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(not(feature = "controls"), allow(unreachable_pub, reason = "tests name them"))]
-pub enum Step {
+/// The steps, and the list of them that the tests go through.
+macro_rules! steps {
+    ($($(#[$says:meta])* $step:ident,)*) => {
+        /// A step that some promise rests on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(not(feature = "controls"), allow(unreachable_pub, reason = "tests name them"))]
+        pub enum Step {
+            $($(#[$says])* $step,)*
+        }
+
+        /// All of them.
+        #[cfg(feature = "controls")]
+        pub const ALL: &[Step] = &[$(Step::$step,)*];
+    };
+}
+
+steps! {
     /// A group is synced before it is acknowledged.
     GroupSync,
     /// It is synced before, not soon after.
@@ -104,61 +117,6 @@ pub enum Step {
 #[cfg(feature = "controls")]
 pub const CHECKSUMS: [Step; 4] =
     [Step::FrameHeaderSum, Step::FrameBodySum, Step::EndsSum, Step::BlockSum];
-
-/// All of them.
-#[cfg(feature = "controls")]
-pub const ALL: [Step; 50] = [
-    Step::GroupSync,
-    Step::AcknowledgeAfterSync,
-    Step::RequestedSync,
-    Step::BlockIsClosed,
-    Step::ClosingSync,
-    Step::SealAfterClosing,
-    Step::SegmentSync,
-    Step::SegmentDirSync,
-    Step::SegmentNameAfterSync,
-    Step::BootSegmentSync,
-    Step::BootSegmentDirSync,
-    Step::BootSegmentNameAfterSync,
-    Step::LockWrite,
-    Step::LockSync,
-    Step::LockAfterSegment,
-    Step::SupersededAfterSeal,
-    Step::NeededSegmentStays,
-    Step::UnclaimedAreCopied,
-    Step::EpochGrows,
-    Step::FreshNonce,
-    Step::FramesClaim,
-    Step::ClaimsAreSynced,
-    Step::Witness,
-    Step::ClaimedIsDamaged,
-    Step::UnclaimedIsTorn,
-    Step::FailedReadRefuses,
-    Step::FrameHeaderSum,
-    Step::FrameBodySum,
-    Step::EndsSum,
-    Step::BlockSum,
-    Step::SegmentLineage,
-    Step::CheckpointIdentity,
-    Step::SegmentNumber,
-    Step::NewestIsThere,
-    Step::CheckpointSync,
-    Step::CheckpointDirSync,
-    Step::CheckpointNameAfterSync,
-    Step::RemovalAfterCheckpoint,
-    Step::KeptFilesStay,
-    Step::KeptLogStays,
-    Step::TombstonesInDeltas,
-    Step::ClearReachesCheckpoint,
-    Step::RemovalReachesCheckpoint,
-    Step::DeltasAreNumbered,
-    Step::HealedIsRenewed,
-    Step::RegionNumbersGrow,
-    Step::FailedAppendPoisons,
-    Step::FailedSyncPoisons,
-    Step::FailedSyncIsFinal,
-    Step::FailedCheckpointPoisons,
-];
 
 #[cfg(feature = "controls")]
 mod switch {

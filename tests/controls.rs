@@ -159,7 +159,8 @@ fn every_step_that_is_left_out_is_missed() {
     std::panic::set_hook(Box::new(|_| {}));
     let only = std::env::var("ROCSTATE_CONTROL").ok();
     let steps: Vec<Step> = ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|step| only.as_ref().is_none_or(|only| format!("{step:?}") == *only))
         .collect();
     let survivors = std::sync::Mutex::new(Vec::new());
