@@ -170,6 +170,7 @@ fn recover(
     healed.append(&mut located.healed);
     healed.extend(scanned.healed.iter().cloned());
     let reading = clock.end("scan", scanned.bytes, scanned.commits);
+    let end = scanned.end();
     let (mut claimed, mut unclaimed) = (scanned.claimed, std::mem::take(&mut scanned.unclaimed));
     if left_out(Step::UnclaimedAreCopied)
         && let Some(last) = unclaimed.pop()
@@ -182,7 +183,6 @@ fn recover(
     let sorting = clock.end("sort", tail.bytes, tail.commits);
     let replayed = ReplayWork { bytes: scanned.bytes, operations: tail.operations };
     // Load.
-    let end = unclaimed.last().map_or(claimed.lsn, |frame| frame.last_lsn);
     let visible = if options.read_only { claimed.lsn } else { end };
     let healing = load::Healing::default();
     let state = load::load(base.as_deref(), &tail, &files, visible, instance, graveyard, &healing)?;

@@ -32,11 +32,9 @@ impl Commits {
                     queue = self.queue.lock();
                 }
                 Chore::Witness => {
-                    queue.unwitnessed = false;
                     drop(queue);
-                    if let Err(cause) = self.witness() {
-                        self.poison(&cause);
-                    }
+                    // As above.
+                    self.witness().ok();
                     queue = self.queue.lock();
                 }
                 Chore::Wait(until) => self.sleep(&mut queue, until),
@@ -49,8 +47,7 @@ impl Commits {
         let last = self.queue.lock().last_enqueued();
         self.wait(last)?;
         self.sync_appended()?;
-        self.queue.lock().unwitnessed = false;
-        self.witness().map_err(|cause| self.poison(&cause))
+        self.witness()
     }
 
     fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
@@ -82,11 +79,14 @@ impl Commits {
 
     /// Appends a frame that says what is stable, so that damage to it is told from a torn tail.
     fn witness(&self) -> Result<()> {
+        // What is synced from here on asks again.
+        self.queue.lock().unwitnessed = false;
         let mut log = self.log.lock();
         if !log.lacks_witness() {
             return Ok(());
         }
-        log.append_witness()?;
-        self.sync_log(log).map(drop)
+        let appended = log.append_witness();
+        let synced = appended.and_then(|()| self.sync_log(log).map(drop));
+        synced.map_err(|cause| self.poison(&cause))
     }
 }

@@ -3,8 +3,7 @@
 use crate::error::Result;
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{BLOCK_BYTES, block_after, name};
-pub(crate) use crate::storage::directory::PublishSteps;
-use crate::storage::directory::{Directory, StoreFile};
+use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 /// The length of the segment that a boot begins with: short, so that boot is.
 pub(crate) const FIRST_SEGMENT_BYTES: u64 = 256 << 10;

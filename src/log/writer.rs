@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::segment::{PublishSteps, Spare, next_len};
+use super::segment::{Spare, next_len};
 use super::tail::ReplayWork;
 use crate::control::{Step, left_out};
 use crate::error::Result;
@@ -18,7 +18,7 @@ use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal};
 use crate::format::lock::LockSector;
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{BLOCK_BYTES, Lsn, Place, SegmentNo, block_after, disk_len, memory_len};
-use crate::storage::directory::{Directory, StoreFile};
+use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 /// Where the keeper leaves the next segment.
 pub(crate) type SpareSlot = Arc<Mutex<Option<Spare>>>;
