@@ -1,11 +1,10 @@
 //! Crash-testing a program's own recovery: the power goes after every change that a workload makes to
 //! its disk, and again while the program recovers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::{self, Debug, Display};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -224,25 +223,24 @@ impl CrashTest {
             let text = format!("seed {}: the workload itself failed: {why}", self.seed);
             return Err(Failure { text });
         }
-        let mut explorer = Explorer { test: self, check, known: HashMap::new() };
+        let mut explorer = Explorer { test: self, check: &check, known: HashSet::new() };
         explorer.explore(disk.replay(), &taken)?;
         Ok(self.summary)
     }
 }
 
 /// Goes through the crashes of one workload.
-struct Explorer<'a, D, C> {
+struct Explorer<'a, T, D> {
     test: &'a mut CrashTest,
-    check: C,
-    /// What images came to, by what was noted before.
-    known: HashMap<(u64, usize), Rc<D>>,
+    check: Check<'a, T, D>,
+    /// Images that were checked, by how much was noted before.
+    known: HashSet<(u64, usize)>,
 }
 
-impl<D: PartialEq + Debug, C> Explorer<'_, D, C> {
-    fn explore<T>(&mut self, mut replay: Replay, taken: &Taken<T>) -> Result<(), Failure>
-    where
-        C: Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>,
-    {
+type Check<'a, T, D> = &'a dyn Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>;
+
+impl<T, D: PartialEq + Debug> Explorer<'_, T, D> {
+    fn explore(&mut self, mut replay: Replay, taken: &Taken<T>) -> Result<(), Failure> {
         let (mut matters, mut last_noted) = (true, 0);
         loop {
             let noted = taken.at.partition_point(|at| *at <= replay.at());
@@ -259,10 +257,7 @@ impl<D: PartialEq + Debug, C> Explorer<'_, D, C> {
         }
     }
 
-    fn crash<T>(&mut self, replay: &Replay, noted: &[T]) -> Result<(), Failure>
-    where
-        C: Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>,
-    {
+    fn crash(&mut self, replay: &Replay, noted: &[T]) -> Result<(), Failure> {
         self.test.summary.crash_points += 1;
         let point = replay.crash();
         let ways = point.ways(self.test.ways, &mut self.test.random);
@@ -270,48 +265,37 @@ impl<D: PartialEq + Debug, C> Explorer<'_, D, C> {
             let seed = self.test.random.u64(..);
             let disk = point.disk(&way, seed);
             let key = (disk.fingerprint(), noted.len());
-            if self.known.contains_key(&key) {
+            if !self.known.insert(key) {
                 continue;
             }
-            match self.recover(&disk, noted) {
-                Ok(outcome) => drop(self.known.insert(key, Rc::new(outcome))),
-                Err(why) => {
-                    let (way, why) = self.simplest(&point, way, seed, noted, why);
-                    return Err(self.failure(replay, &point, &way, noted.len(), &why));
-                }
+            if let Err(why) = self.recover(&disk, noted) {
+                let (way, why) = self.simplest(&point, way, seed, noted, why);
+                return Err(self.failure(replay, &point, &way, noted.len(), &why));
             }
         }
         Ok(())
     }
 
-    /// Checks an image, crashes of that check, and what it leaves.
-    fn recover<T>(&mut self, disk: &SimDisk, noted: &[T]) -> Result<D, String>
-    where
-        C: Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>,
-    {
-        let begun = disk.snapshot();
-        begun.begin_history();
-        let outcome = self.boot(&begun, &Crash { noted, before: None })?;
-        self.second_crashes(begun.replay(), noted, &outcome)?;
-        let third = begun.power_loss(self.test.random.u64(..));
+    /// Checks a fresh image, crashes of that check, and what it leaves.
+    fn recover(&mut self, disk: &SimDisk, noted: &[T]) -> Result<(), String> {
+        let outcome = self.boot(disk, &Crash { noted, before: None })?;
+        self.second_crashes(disk.replay(), noted, &outcome)?;
+        let third = disk.power_loss(self.test.random.u64(..));
         let again = self
             .boot(&third, &Crash { noted, before: Some(&outcome) })
             .map_err(|why| format!("after one more crash when all was checked: {why}"))?;
-        if again != outcome {
-            return Err(format!("it came to {outcome:?}, and the next boot to {again:?}"));
+        if again == outcome {
+            return Ok(());
         }
-        Ok(outcome)
+        Err(format!("it came to {outcome:?}, and the next boot to {again:?}"))
     }
 
-    fn second_crashes<T>(
+    fn second_crashes(
         &mut self,
         mut replay: Replay,
         noted: &[T],
         expected: &D,
-    ) -> Result<(), String>
-    where
-        C: Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>,
-    {
+    ) -> Result<(), String> {
         let changes = replay.changes();
         let mut moments = replay.moments();
         if self.test.recoveries < moments.len() {
@@ -344,10 +328,7 @@ impl<D: PartialEq + Debug, C> Explorer<'_, D, C> {
         Ok(())
     }
 
-    fn boot<T>(&mut self, disk: &SimDisk, crash: &Crash<'_, T, D>) -> Result<D, String>
-    where
-        C: Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>,
-    {
+    fn boot(&mut self, disk: &SimDisk, crash: &Crash<'_, T, D>) -> Result<D, String> {
         self.test.summary.checks += 1;
         if self.test.distinct.insert(disk.fingerprint()) {
             self.test.summary.images += 1;
@@ -356,17 +337,14 @@ impl<D: PartialEq + Debug, C> Explorer<'_, D, C> {
     }
 
     /// Loses less and less, for as long as that still fails.
-    fn simplest<T>(
+    fn simplest(
         &mut self,
         point: &CrashPoint<'_>,
         mut way: Picks,
         seed: u64,
         noted: &[T],
         mut why: String,
-    ) -> (Picks, String)
-    where
-        C: Fn(&SimDisk, &Crash<'_, T, D>) -> Outcome<D>,
-    {
+    ) -> (Picks, String) {
         let mut tries = 0;
         'simpler: loop {
             for simpler in point.simpler(&way) {

@@ -34,7 +34,6 @@ use parking_lot::Mutex;
 use super::{LockGuard, OpenMode, Storage, StorageFile};
 use content::Content;
 pub use fault::Fault;
-use fault::Outcome;
 use image::CrashPoint;
 pub(crate) use replay::Replay;
 use world::{Effect, InodeNo, World};
@@ -78,7 +77,7 @@ pub struct SimDisk(Arc<Mutex<Machine>>);
 #[derive(Clone, Debug)]
 struct Machine {
     world: World,
-    /// What the disk was when its history began.
+    /// What the disk was when the machine was switched on.
     before: World,
     history: Vec<Effect>,
     calls: u64,
@@ -119,25 +118,23 @@ impl Machine {
     }
 
     /// Counts a call, and says what is wrong with it.
-    fn call(&mut self, what: &'static str) -> io::Result<Outcome> {
+    fn call(&mut self, what: &'static str) -> io::Result<Option<Fault>> {
         self.calls += 1;
         if self.dead {
             return Err(fault::power_is_gone());
         }
         let due = self.faults.iter().find(|(call, _)| *call == self.calls);
-        let outcome = due.map_or(Outcome::Works, |(_, fault)| Outcome::from(*fault));
-        if outcome != Outcome::Works {
+        let fault = due.map(|(_, fault)| *fault);
+        if fault.is_some() {
             self.struck = Some(what);
         }
-        if outcome == Outcome::Dies {
-            self.dead = true;
-        }
-        Ok(outcome)
+        self.dead = fault == Some(Fault::PowerLoss);
+        Ok(fault)
     }
 
     /// Counts a call that works or fails as a whole.
     fn plain_call(&mut self, what: &'static str) -> io::Result<()> {
-        self.call(what)?.check()
+        fault::outcome(self.call(what)?)
     }
 
     fn apply(&mut self, effect: Effect) {
@@ -255,14 +252,7 @@ impl SimDisk {
         self.0.lock().world.hash()
     }
 
-    /// Forgets what happened so far, so that a history begins here.
-    pub(crate) fn begin_history(&self) {
-        let mut machine = self.0.lock();
-        machine.history.clear();
-        machine.before = machine.world.clone();
-    }
-
-    /// How many changes were made since the history began.
+    /// How many changes were made since the machine was switched on.
     pub(crate) fn changes(&self) -> usize {
         self.0.lock().history.len()
     }
@@ -329,9 +319,9 @@ impl Storage for SimDisk {
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let mut machine = self.0.lock();
-        let outcome = machine.call("sync_dir")?;
-        outcome.check()?;
-        if !machine.lying && outcome != Outcome::Lies {
+        let fault = machine.call("sync_dir")?;
+        fault::outcome(fault)?;
+        if !machine.lying && fault != Some(Fault::LyingSync) {
             machine.apply(Effect::SyncDir);
         }
         Ok(())
@@ -390,26 +380,26 @@ impl StorageFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut machine = self.disk.0.lock();
-        let outcome = machine.call("write")?;
+        let fault = machine.call("write")?;
         let mut at = in_memory(offset)?;
         let grows = at + bytes.len() > machine.world.inodes[self.inode.0].now.len();
         if machine.full && grows {
             return Err(fault::no_space());
         }
-        let written = match outcome {
-            // What the power leaves of a write is for the crash to choose.
-            Outcome::Works | Outcome::Lies | Outcome::Dies => bytes.len(),
-            Outcome::Short => machine.random.usize(..=bytes.len()),
-            Outcome::Strays(by) => {
+        let written = match fault {
+            Some(Fault::Error | Fault::NoSpace) => 0,
+            Some(Fault::ShortWrite) => machine.random.usize(..=bytes.len()),
+            Some(Fault::Misdirected(by)) => {
                 at = at.saturating_add_signed(by);
                 bytes.len()
             }
-            Outcome::Fails(_) => 0,
+            // What the power leaves of a write is for the crash to choose.
+            None | Some(Fault::LyingSync | Fault::PowerLoss) => bytes.len(),
         };
         if written > 0 {
             machine.apply(Effect::Write { file: self.inode, at, bytes: bytes[..written].into() });
         }
-        if matches!(outcome, Outcome::Strays(_)) { Ok(()) } else { outcome.check() }
+        fault::outcome(fault)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -422,13 +412,15 @@ impl StorageFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut machine = self.disk.0.lock();
-        let outcome = machine.call("sync")?;
-        match outcome {
-            Outcome::Works if !machine.lying => machine.apply(Effect::Sync(self.inode)),
-            Outcome::Fails(_) | Outcome::Short => machine.apply(Effect::FailedSync(self.inode)),
+        let fault = machine.call("sync")?;
+        match fault {
+            None if !machine.lying => machine.apply(Effect::Sync(self.inode)),
+            Some(Fault::Error | Fault::NoSpace | Fault::ShortWrite) => {
+                machine.apply(Effect::FailedSync(self.inode));
+            }
             _ => {}
         }
-        outcome.check()
+        fault::outcome(fault)
     }
 
     fn as_any(&self) -> &dyn Any {

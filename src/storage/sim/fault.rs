@@ -30,38 +30,13 @@ pub enum Fault {
     PowerLoss,
 }
 
-/// What becomes of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Works,
-    Fails(Fault),
-    Short,
-    Strays(isize),
-    Lies,
-    Dies,
-}
-
-impl From<Fault> for Outcome {
-    fn from(fault: Fault) -> Outcome {
-        match fault {
-            Fault::Error | Fault::NoSpace => Outcome::Fails(fault),
-            Fault::ShortWrite => Outcome::Short,
-            Fault::Misdirected(by) => Outcome::Strays(by),
-            Fault::LyingSync => Outcome::Lies,
-            Fault::PowerLoss => Outcome::Dies,
-        }
-    }
-}
-
-impl Outcome {
-    /// What a call returns that has nothing to do by halves.
-    pub(super) fn check(self) -> io::Result<()> {
-        match self {
-            Outcome::Works | Outcome::Strays(_) | Outcome::Lies => Ok(()),
-            Outcome::Fails(Fault::NoSpace) => Err(no_space()),
-            Outcome::Fails(_) | Outcome::Short => Err(failed()),
-            Outcome::Dies => Err(power_is_gone()),
-        }
+/// What a call returns that has nothing to do by halves.
+pub(super) fn outcome(fault: Option<Fault>) -> io::Result<()> {
+    match fault {
+        None | Some(Fault::Misdirected(_) | Fault::LyingSync) => Ok(()),
+        Some(Fault::NoSpace) => Err(no_space()),
+        Some(Fault::Error | Fault::ShortWrite) => Err(failed()),
+        Some(Fault::PowerLoss) => Err(power_is_gone()),
     }
 }
 

@@ -161,8 +161,8 @@ impl World {
     pub(super) fn stable(files: impl IntoIterator<Item = (PathBuf, Content)>) -> World {
         let mut world = World::default();
         for (path, content) in files {
-            world.names.insert(path, InodeNo(world.inodes.len()));
-            world.inodes.push(Inode::stable(content));
+            let inode = world.add(Inode::stable(content));
+            world.names.insert(path, inode);
         }
         world.stable_names.clone_from(&world.names);
         world
@@ -172,8 +172,7 @@ impl World {
     pub(super) fn apply(&mut self, effect: &Effect) -> bool {
         match effect {
             Effect::Create(path) => {
-                self.inodes.push(Inode::default());
-                let inode = InodeNo(self.inodes.len() - 1);
+                let inode = self.add(Inode::default());
                 self.change_names(NameChange::Create(path.clone(), inode));
             }
             Effect::Rename(from, to) => {
@@ -200,14 +199,18 @@ impl World {
         true
     }
 
+    fn add(&mut self, inode: Inode) -> InodeNo {
+        self.inodes.push(inode);
+        InodeNo(self.inodes.len() - 1)
+    }
+
     fn change_names(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.name_changes.push(change);
     }
 
     fn put(&mut self, path: &Path, content: Content) {
-        let inode = InodeNo(self.inodes.len());
-        self.inodes.push(Inode::stable(content));
+        let inode = self.add(Inode::stable(content));
         self.names.insert(path.to_owned(), inode);
         self.stable_names.insert(path.to_owned(), inode);
     }
