@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Failure;
-use crate::data::Order;
+use rocstate_bench::data::Order;
 
 /// What a fresh process found.
 pub(crate) struct Outcome {

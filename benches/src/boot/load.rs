@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rocstate::{DurableMap, Store};
 
-use crate::data::{Dice, Order};
+use rocstate_bench::data::{Dice, Order};
 use crate::{Failure, child, spread};
 
 const KEYS: u64 = 1_000_000;

@@ -12,7 +12,6 @@
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
 mod contenders;
-mod data;
 mod load;
 
 use std::error::Error;
@@ -21,7 +20,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use contenders::{NAMES, contender};
-use data::Dice;
+use rocstate_bench::data::Dice;
 
 pub(crate) type Failure = Box<dyn Error>;
 

@@ -7,7 +7,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::{Contender, Outcome, batches, check, resident_kib};
 use crate::Failure;
-use crate::data::Order;
+use rocstate_bench::data::Order;
 
 pub(crate) struct Fjall;
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::{Contender, Outcome, check, resident_kib};
 use crate::Failure;
-use crate::data::Order;
+use rocstate_bench::data::Order;
 
 pub(crate) struct Flat;
 

@@ -9,7 +9,7 @@ use heed::{Database, Env, EnvOpenOptions, WithoutTls};
 
 use super::{Contender, Outcome, batches, check, resident_kib};
 use crate::Failure;
-use crate::data::Order;
+use rocstate_bench::data::Order;
 
 pub(crate) struct Heed;
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{Contender, Outcome, batches, check, resident_kib};
 use crate::Failure;
-use crate::data::Order;
+use rocstate_bench::data::Order;
 
 pub(crate) struct Sqlite;
 

@@ -4,15 +4,20 @@ use serde::{Deserialize, Serialize};
 
 /// An order as a shop would keep it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Order {
-    pub(crate) customer: String,
-    pub(crate) note: String,
-    pub(crate) cents: i64,
-    pub(crate) version: u32,
+pub struct Order {
+    /// Who ordered.
+    pub customer: String,
+    /// What the driver is to know.
+    pub note: String,
+    /// What it costs.
+    pub cents: i64,
+    /// How often it was changed.
+    pub version: u32,
 }
 
 impl Order {
-    pub(crate) fn new(key: u64, version: u32) -> Order {
+    /// The order of this key, as it is after so many changes.
+    pub fn new(key: u64, version: u32) -> Order {
         Order {
             customer: format!(
                 "customer {:012}",
@@ -26,24 +31,32 @@ impl Order {
         }
     }
 
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    /// As postcard writes it.
+    pub fn to_bytes(&self) -> Vec<u8> {
         postcard::to_stdvec(self).unwrap_or_default()
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Order, postcard::Error> {
+    /// As postcard reads it.
+    ///
+    /// # Errors
+    /// What postcard says of bytes that are no order.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Order, postcard::Error> {
         postcard::from_bytes(bytes)
     }
 }
 
 /// The same pseudo-random keys for everyone (xorshift64, Marsaglia 2003).
-pub(crate) struct Dice(u64);
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Dice {
+    /// Dice that fall the same for the same seed.
+    pub fn new(seed: u64) -> Dice {
         Dice(seed | 1)
     }
 
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

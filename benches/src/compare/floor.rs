@@ -1,0 +1,52 @@
+//! Maps filled alike, and the keys that are asked of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rocstate::{Durability, DurableMap, Store};
+use rocstate_bench::data::{Dice, Order};
+use rocstate_bench::run::Failure;
+
+const SEED: u64 = 0x5eed;
+
+/// The numbers below `entries`, each once, in an order that is the same for everyone.
+pub(crate) fn shuffled(entries: u64) -> Vec<u64> {
+    let mut keys: Vec<u64> = (0..entries).collect();
+    let mut dice = Dice::new(SEED);
+    for at in (1..keys.len()).rev() {
+        let other = dice.below(at as u64 + 1);
+        keys.swap(at, usize::try_from(other).unwrap_or_default());
+    }
+    keys
+}
+
+/// Entries with keys drawn below `limit`, made before anything is timed.
+pub(crate) fn drawn(dice: &mut Dice, limit: u64, count: usize) -> Vec<(u64, Order)> {
+    (0..count).map(|_| dice.below(limit)).map(|key| (key, Order::new(key, 1))).collect()
+}
+
+/// A plain map with an entry for each key, filled in random order.
+pub(crate) fn plain(entries: u64) -> BTreeMap<u64, Order> {
+    shuffled(entries).into_iter().map(|key| (key, Order::new(key, 0))).fold(
+        BTreeMap::new(),
+        |mut map, (key, order)| {
+            map.insert(key, order);
+            map
+        },
+    )
+}
+
+/// A store of `Process` commits whose map was filled in the same order.
+pub(crate) fn store(
+    dir: &Path,
+    entries: u64,
+) -> Result<(Store, DurableMap<u64, Order>), Failure> {
+    let store = Store::options().durability(Durability::Process).open(dir)?;
+    let map = store.durable_map("orders")?;
+    for keys in shuffled(entries).chunks(10_000) {
+        store.transact(|tx| {
+            keys.iter().try_for_each(|key| map.insert(tx, *key, Order::new(*key, 0)).map(drop))
+        })?;
+    }
+    Ok((store, map))
+}

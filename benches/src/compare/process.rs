@@ -1,0 +1,84 @@
+//! Commits that survive the process, against inserting into a plain map with no log.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use rocstate_bench::data::{Dice, Order};
+use rocstate_bench::run::{Failure, Question};
+
+use crate::Plan;
+use crate::floor::{drawn, plain, store};
+use crate::report::Report;
+
+const HOT_KEYS: u64 = 10_000;
+const PER_BATCH: usize = 1000;
+
+pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, map) = store(dir.path(), plan.entries)?;
+    let plain = RefCell::new(plain(plan.entries));
+    let commit_each = |entries: Vec<(u64, Order)>| {
+        let count = entries.len();
+        let began = Instant::now();
+        for (key, order) in entries {
+            store.transact(|tx| map.insert(tx, key, order))?;
+        }
+        Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())
+    };
+    let insert_each = |entries: Vec<(u64, Order)>| Ok(insert_each(&mut plain.borrow_mut(), entries));
+    for (name, limit) in [("uniform", plan.entries), ("hot", HOT_KEYS)] {
+        let (mut ours, mut theirs) = (Dice::new(7), Dice::new(7));
+        let question = Question::of_rates(format!("Process commits, {name}"), "commits/s")
+            .ask("BTreeMap, no log", || insert_each(drawn(&mut theirs, limit, plan.operations)))
+            .ask("rocstate", || commit_each(drawn(&mut ours, limit, plan.operations)));
+        report.ask(question, plan.rounds)?;
+    }
+    let (mut ours, mut theirs) = (plan.entries, plan.entries);
+    let question = Question::of_rates("Process commits, appending", "commits/s")
+        .ask("BTreeMap, no log", || insert_each(ascending(&mut theirs, plan.operations)))
+        .ask("rocstate", || commit_each(ascending(&mut ours, plan.operations)));
+    report.ask(question, plan.rounds)?;
+
+    let commit_batches = |entries: Vec<(u64, Order)>| {
+        let count = entries.len();
+        let mut entries = entries.into_iter();
+        let began = Instant::now();
+        while entries.len() > 0 {
+            store.transact(|tx| {
+                entries.by_ref().take(PER_BATCH).try_for_each(|(key, order)| {
+                    map.insert(tx, key, order).map(drop)
+                })
+            })?;
+        }
+        Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())
+    };
+    let question = Question::of_rates("batches of 1000, appending", "operations/s")
+        .ask("BTreeMap, no log", || insert_each(ascending(&mut theirs, plan.operations)))
+        .ask("rocstate", || commit_batches(ascending(&mut ours, plan.operations)));
+    report.ask(question, plan.rounds)?;
+    for (name, limit) in [("uniform", plan.entries), ("hot", HOT_KEYS)] {
+        let (mut ours, mut theirs) = (Dice::new(8), Dice::new(8));
+        let question = Question::of_rates(format!("batches of 1000, {name}"), "operations/s")
+            .ask("BTreeMap, no log", || insert_each(drawn(&mut theirs, limit, plan.operations)))
+            .ask("rocstate", || commit_batches(drawn(&mut ours, limit, plan.operations)));
+        report.ask(question, plan.rounds)?;
+    }
+    Ok(())
+}
+
+fn insert_each(plain: &mut BTreeMap<u64, Order>, entries: Vec<(u64, Order)>) -> f64 {
+    let count = entries.len();
+    let began = Instant::now();
+    for (key, order) in entries {
+        // What was there is dropped, as it is for who commits.
+        plain.insert(key, order);
+    }
+    count as f64 / began.elapsed().as_secs_f64()
+}
+
+fn ascending(next: &mut u64, count: usize) -> Vec<(u64, Order)> {
+    let first = *next;
+    *next += count as u64;
+    (first..*next).map(|key| (key, Order::new(key, 0))).collect()
+}

@@ -1,0 +1,130 @@
+//! Reads of hot state, against a plain map behind a lock.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use rocstate::{DurableMap, Store};
+use rocstate_bench::data::{Dice, Order};
+use rocstate_bench::run::{Failure, Question};
+
+use crate::Plan;
+use crate::floor::{plain, store};
+use crate::report::Report;
+
+pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, map) = store(dir.path(), plan.entries)?;
+    let plain = RwLock::new(plain(plan.entries));
+    let (store, map, plain) = (&store, &map, &plain);
+    for threads in [1, 2] {
+        let question =
+            Question::of_costs(format!("point read, {threads} threads, a view each time"), "ns")
+                .ask("RwLock<BTreeMap>", || {
+                    on_threads(threads, plan, &|key| read_plain(plain, key))
+                })
+                .ask("rocstate", || on_threads(threads, plan, &|key| read_store(store, map, key)));
+        report.ask(question, plan.rounds)?;
+    }
+    let mut tails: Vec<(f64, f64)> = Vec::new();
+    let write_plain = |key| drop(plain.write().insert(key, Order::new(key, 2)));
+    let write_store =
+        |key| drop(store.transact(|tx| map.insert(tx, key, Order::new(key, 2))));
+    let question = Question::of_costs("point read beside a writer, mean", "ns")
+        .ask("RwLock<BTreeMap>", || {
+            let (mean, tail) =
+                beside_a_writer(plan, &|key| read_plain(plain, key), &write_plain);
+            tails.push((tail, 0.0));
+            Ok(mean)
+        });
+    report.ask(question, plan.rounds)?;
+    let mut ours = Vec::new();
+    let question = Question::of_costs("point read beside a writer, mean", "ns").ask("rocstate", || {
+        let (mean, tail) =
+            beside_a_writer(plan, &|key| read_store(store, map, key), &write_store);
+        ours.push(tail);
+        Ok(mean)
+    });
+    report.ask(question, plan.rounds)?;
+    println!("p99.9: {tails:?} {ours:?}");
+    let question = Question::of_rates("range scan of everything", "entries/s")
+        .ask("BTreeMap", || {
+            let (plain, began) = (plain.read(), Instant::now());
+            let sum: i64 = plain.iter().map(|(_, order)| order.cents).sum();
+            black_box(sum);
+            Ok(plain.len() as f64 / began.elapsed().as_secs_f64())
+        })
+        .ask("rocstate", || {
+            let (view, began) = (store.view(), Instant::now());
+            let mut sum = 0;
+            for entry in map.iter(&view) {
+                sum += entry?.1.cents;
+            }
+            black_box(sum);
+            Ok(map.len(&view) as f64 / began.elapsed().as_secs_f64())
+        });
+    report.ask(question, plan.rounds)?;
+    Ok(())
+}
+
+fn read_plain(plain: &RwLock<BTreeMap<u64, Order>>, key: u64) -> i64 {
+    plain.read().get(&key).map_or(0, |order| order.cents)
+}
+
+fn read_store(store: &Store, map: &DurableMap<u64, Order>, key: u64) -> i64 {
+    map.get(&store.view(), &key).ok().flatten().map_or(0, |order| order.cents)
+}
+
+/// Nanoseconds of a read on each of so many threads.
+fn on_threads(
+    threads: u64,
+    plan: &Plan,
+    read: &(dyn Fn(u64) -> i64 + Sync),
+) -> Result<f64, Failure> {
+    let count = plan.operations * 2;
+    let one = |seed: u64| {
+        let mut dice = Dice::new(seed * 0x9e37_79b9);
+        let began = Instant::now();
+        let sum: i64 = (0..count).map(|_| read(dice.below(plan.entries))).sum();
+        black_box(sum);
+        began.elapsed()
+    };
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let all: Vec<_> = (1..=threads).map(|seed| scope.spawn(move || one(seed))).collect();
+        all.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    let total: Duration = times.iter().sum();
+    Ok(total.as_secs_f64() * 1e9 / times.len() as f64 / count as f64)
+}
+
+/// The mean and the 99.9th percentile of reads while another thread writes without a pause, in ns.
+fn beside_a_writer(
+    plan: &Plan,
+    read: &(dyn Fn(u64) -> i64 + Sync),
+    write: &(dyn Fn(u64) + Sync),
+) -> (f64, f64) {
+    let stop = AtomicBool::new(false);
+    let mut times = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut dice = Dice::new(99);
+            while !stop.load(Ordering::Relaxed) {
+                write(dice.below(plan.entries));
+            }
+        });
+        let mut dice = Dice::new(77);
+        let times: Vec<f64> = (0..plan.operations)
+            .map(|_| {
+                let began = Instant::now();
+                black_box(read(dice.below(plan.entries)));
+                began.elapsed().as_secs_f64() * 1e9
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        times
+    });
+    times.sort_by(f64::total_cmp);
+    let mean = times.iter().sum::<f64>() / times.len() as f64;
+    (mean, times[times.len() * 999 / 1000])
+}
