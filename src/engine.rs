@@ -29,6 +29,7 @@ use crate::report::{BootReport, Phase, Stats};
 use crate::state::State;
 use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
+use crate::transaction::Work;
 use crate::tree::Graveyard;
 use budget::BootBudget;
 use keeper::Keeper;
@@ -69,9 +70,10 @@ enum Access {
 }
 
 /// The state after the last commit that has an LSN, which may not be durable yet.
-#[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) state: Arc<State>,
+    /// Room that the last transaction had.
+    pub(crate) spare: Work,
 }
 
 impl fmt::Debug for Engine {
@@ -126,11 +128,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 /// after the store is closed.
 fn start_reaper() -> Result<Graveyard> {
     let (graveyard, buried) = Graveyard::new();
-    spawn("rocstate-reaper", move || {
-        for remains in buried {
-            remains.decay(&mut std::thread::yield_now);
-        }
-    })?;
+    spawn("rocstate-reaper", move || buried.run(&mut std::thread::yield_now))?;
     Ok(graveyard)
 }
 
@@ -209,7 +207,7 @@ impl Engine {
             dir: booted.dir,
             files: booted.files,
             lineage: booted.lineage,
-            head: Arc::new(Mutex::new(Head { state })),
+            head: Arc::new(Mutex::new(Head { state, spare: Work::default() })),
             writer: AtomicU64::new(0),
             access,
             registry: Mutex::new(Registry::new(booted.next_region)),

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lsn, RegionNo};
 use crate::region::handle::{ColdRange, RegionTree, WorkingTree};
 use crate::region::{Key, Value};
-use crate::tree::{Graveyard, Tree};
+use crate::tree::{Draft, Graveyard, Tree};
 
 /// The state of the durable regions after some commit.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct RegionRoot {
     /// The same as long as nobody has asked for the region: the tree has it then.
     untouched: Mutex<Option<Arc<ColdRegion>>>,
     /// A [`RegionTree`] of the types that the region is declared with.
-    tree: OnceLock<Arc<dyn Any + Send + Sync>>,
+    tree: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl std::fmt::Debug for RegionRoot {
@@ -72,7 +72,7 @@ impl RegionRoot {
     }
 
     /// A region that did not exist before this commit.
-    pub(crate) fn created(meta: Arc<RegionMeta>, tree: Box<dyn WorkingTree>) -> RegionRoot {
+    pub(crate) fn created(meta: Arc<RegionMeta>, tree: &mut dyn WorkingTree) -> RegionRoot {
         RegionRoot {
             meta,
             len: tree.len(),
@@ -84,7 +84,7 @@ impl RegionRoot {
     }
 
     /// The same region after a change.
-    pub(crate) fn changed(&self, tree: Box<dyn WorkingTree>) -> RegionRoot {
+    pub(crate) fn changed(&self, tree: &mut dyn WorkingTree) -> RegionRoot {
         let was_cold = tree.was_cold();
         let mut root = RegionRoot::created(Arc::clone(&self.meta), tree);
         // A region that was cleared has nothing to do with what it was at boot.
@@ -120,7 +120,7 @@ impl RegionRoot {
                 }
                 None => Tree::new(graveyard.clone()),
             };
-            Arc::new(tree)
+            Box::new(tree)
         });
         tree.downcast_ref().ok_or_else(|| {
             Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
@@ -134,33 +134,77 @@ impl State {
         State {
             instance,
             lsn: Lsn::ZERO,
-            regions: Tree::new(graveyard.clone()),
+            regions: Tree::of_trees(Vec::new(), graveyard.clone()),
             names: Tree::new(graveyard.clone()),
             graveyard,
         }
     }
 
-    pub(crate) fn region(&self, number: RegionNo) -> Result<Option<&Arc<RegionRoot>>> {
+    pub(crate) fn region(&self, number: RegionNo) -> Result<Option<&RegionRoot>> {
         self.regions.get(|other| number.cmp(other))
     }
 
     pub(crate) fn number_of(&self, name: &str) -> Result<Option<RegionNo>> {
-        Ok(self.names.get(|other| name.cmp(other.as_str()))?.map(|number| **number))
+        Ok(self.names.get(|other| name.cmp(other.as_str()))?.copied())
+    }
+
+    /// Begins the state after the next commit.
+    pub(crate) fn draft(&self) -> StateDraft<'_> {
+        StateDraft { regions: self.regions.draft(), names: None, before: self }
+    }
+}
+
+/// The next state, while it is made. It ends before the trees do that it was given.
+pub(crate) struct StateDraft<'a> {
+    regions: Draft<RegionNo, RegionRoot>,
+    /// Most commits make and remove no region.
+    names: Option<Draft<String, RegionNo>>,
+    before: &'a State,
+}
+
+impl StateDraft<'_> {
+    fn names(&mut self) -> &mut Draft<String, RegionNo> {
+        self.names.get_or_insert_with(|| self.before.names.draft())
+    }
+
+    /// The region as it was.
+    pub(crate) fn region(&self, number: RegionNo) -> Result<Option<&RegionRoot>> {
+        self.regions.get(|other| number.cmp(other))
     }
 
     pub(crate) fn put_region(&mut self, root: RegionRoot) -> Result<()> {
-        let (number, name) = (root.meta.number, root.meta.name.to_string());
-        let new = self.regions.insert(number, Arc::new(root))?.is_none();
-        if new {
-            self.names.insert(name, Arc::new(number))?;
+        let (number, meta) = (root.meta.number, Arc::clone(&root.meta));
+        if self.regions.insert(number, root)?.is_none() {
+            self.names().insert(meta.name.to_string(), number)?;
         }
         Ok(())
     }
 
     pub(crate) fn remove_region(&mut self, number: RegionNo) -> Result<()> {
-        if let Some((_, root)) = self.regions.remove(|other| number.cmp(other))? {
-            self.names.remove(|other| root.meta.name[..].cmp(other.as_str()))?;
+        let root = self.region(number)?.map(|root| Arc::clone(&root.meta));
+        if let Some(meta) = root {
+            self.regions.remove(|other| number.cmp(other))?;
+            self.names().remove(|other| meta.name[..].cmp(other.as_str()))?;
         }
         Ok(())
+    }
+
+    /// The state, which counts only if the draft is [settled](Self::settle).
+    pub(crate) fn freeze(&mut self) -> State {
+        let names = self.names.as_mut().map(Draft::freeze);
+        State {
+            instance: self.before.instance,
+            lsn: self.before.lsn.next(),
+            regions: self.regions.freeze(),
+            names: names.unwrap_or_else(|| self.before.names.clone()),
+            graveyard: self.before.graveyard.clone(),
+        }
+    }
+
+    pub(crate) fn settle(self) {
+        self.regions.settle();
+        if let Some(names) = self.names {
+            names.settle();
+        }
     }
 }

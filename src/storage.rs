@@ -103,6 +103,10 @@ pub trait StorageFile: Debug + Send + Sync + 'static {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Cuts or extends it; what is new reads as zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Prepares the file for small writes without a system call, if that can be had: its bytes up to
+    /// its length were written and synced before, it keeps this length, and nobody else writes to it.
+    /// What [`write_at`](Self::write_at) promises stays the same.
+    fn expect_small_writes(&self) {}
     /// Makes its bytes and its length stable.
     fn sync(&self) -> io::Result<()>;
     /// For the implementation's own use.

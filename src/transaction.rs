@@ -4,6 +4,7 @@
 //! - Whatever goes wrong while staging leaves the transaction as it was before the call.
 //! - A transaction that ends without a commit leaves no trace.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,9 @@ use crate::view::{Readable, sealed};
 
 /// Room for the longest label, a region's name and schema, and what frames an operation.
 const OPERATION_BYTES_MAX: usize = 64 << 10;
+
+/// A buffer that grew beyond this is not kept for the next transaction.
+const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
 /// The longest label, in bytes.
 const LABEL_BYTES_MAX: usize = 4096;
@@ -56,14 +60,18 @@ pub struct Transaction {
     fences: Vec<(Arc<dyn Token>, Generation)>,
 }
 
-/// What can be undone.
+/// What can be undone. Its room is used again by the next transaction.
 #[derive(Default)]
-struct Work {
+pub(crate) struct Work {
     touched: Vec<Touched>,
+    /// What was touched and then cleared or removed, in this order; it comes back if that is undone.
+    set_aside: Vec<SetAside>,
     removed: Vec<RegionNo>,
     operations: Vec<u8>,
     operation_count: u64,
     label: String,
+    /// Where an operation's key and value are encoded before it is staged.
+    scratch: Vec<u8>,
 }
 
 struct Touched {
@@ -71,6 +79,40 @@ struct Touched {
     /// The handle it was first touched by.
     core: Arc<RegionCore>,
     tree: Box<dyn WorkingTree>,
+}
+
+/// What was at this place of those that were touched.
+enum SetAside {
+    Removed(usize, Touched),
+    Cleared(usize, Box<dyn WorkingTree>),
+}
+
+impl Work {
+    /// Brings back what was set aside last.
+    fn bring_back(&mut self) {
+        match self.set_aside.pop() {
+            Some(SetAside::Removed(at, touched)) => self.touched.insert(at, touched),
+            Some(SetAside::Cleared(at, tree)) => {
+                if let Some(touched) = self.touched.get_mut(at) {
+                    touched.tree = tree;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The same room, empty.
+    fn emptied(mut self) -> Work {
+        self.touched.clear();
+        self.set_aside.clear();
+        self.removed.clear();
+        self.operations.clear();
+        self.operations.shrink_to(KEPT_BUFFER_BYTES);
+        self.operation_count = 0;
+        self.label.clear();
+        self.scratch.shrink_to(KEPT_BUFFER_BYTES);
+        self
+    }
 }
 
 /// Says which thread holds the writer lock.
@@ -84,7 +126,9 @@ impl Drop for WriterMark {
 
 /// Where [`Transaction::attempt`] goes back to.
 struct Savepoint {
-    touched: Vec<Touched>,
+    /// Of each tree that was touched by then.
+    trees: Vec<Box<dyn Any + Send + Sync>>,
+    set_aside: usize,
     removed: usize,
     operations: usize,
     operation_count: u64,
@@ -94,13 +138,14 @@ struct Savepoint {
 
 impl Transaction {
     pub(crate) fn begin(engine: &Arc<Engine>, owner: &Arc<Owner>) -> Transaction {
-        let head = engine.lock_head();
+        let mut head = engine.lock_head();
+        let staged = std::mem::take(&mut head.spare);
         Transaction {
             head,
             unlock: WriterMark(Arc::clone(engine)),
             engine: Arc::clone(engine),
             owner: Arc::clone(owner),
-            staged: Work::default(),
+            staged,
             fences: Vec::new(),
         }
     }
@@ -169,7 +214,11 @@ impl Transaction {
         };
         self.room_for(0)?;
         self.stage(&Operation::RemoveRegion { region: number });
-        self.staged.touched.retain(|touched| touched.number != number);
+        let at = self.staged.touched.iter().position(|touched| touched.number == number);
+        if let Some(at) = at {
+            let touched = self.staged.touched.remove(at);
+            self.staged.set_aside.push(SetAside::Removed(at, touched));
+        }
         self.staged.removed.push(number);
         Ok(true)
     }
@@ -218,7 +267,7 @@ impl Transaction {
 
     /// Gives the commit its LSN and its place in the queue; the writer lock ends here.
     pub(crate) fn enqueue(self, durability: Durability) -> Result<Lsn> {
-        let Transaction { mut head, unlock, engine, owner, staged, fences } = self;
+        let Transaction { mut head, unlock, engine, owner, mut staged, fences } = self;
         let writes = !staged.operations.is_empty();
         if writes && engine.is_read_only() {
             return Err(Error::read_only());
@@ -227,37 +276,42 @@ impl Transaction {
             token.check(*born)?;
         }
         if !writes {
-            return Ok(head.state.lsn);
+            let lsn = head.state.lsn;
+            head.spare = staged.emptied();
+            return Ok(lsn);
         }
-        let mut cores = Vec::new();
-        let Work { touched, removed, operations, operation_count, label } = staged;
-        let mut state = State::clone(&head.state);
-        state.lsn = state.lsn.next();
-        for number in &removed {
-            state.remove_region(*number)?;
+        // What the draft was given ends after it, and nobody has the state by then unless it counts.
+        let mut draft = head.state.draft();
+        for number in &staged.removed {
+            draft.remove_region(*number)?;
         }
-        for Touched { number, core, tree } in touched {
-            let root = if let Some(root) = state.region(number)? {
-                root.changed(tree)
+        for Touched { number, core, tree } in &mut staged.touched {
+            let root = if let Some(root) = draft.region(*number)? {
+                root.changed(&mut **tree)
             } else {
                 let (name, schema) = (Arc::clone(&core.name), core.declared.encoded.as_slice());
-                let meta = RegionMeta { number, name, schema: schema.into() };
-                RegionRoot::created(Arc::new(meta), tree)
+                let meta = RegionMeta { number: *number, name, schema: schema.into() };
+                RegionRoot::created(Arc::new(meta), &mut **tree)
             };
-            state.put_region(root)?;
-            cores.push(core);
+            draft.put_region(root)?;
         }
-        let state = Arc::new(state);
+        let state = Arc::new(draft.freeze());
         engine.enqueue(&Staged {
-            label: &label,
-            operations: &operations,
-            operation_count,
+            label: &staged.label,
+            operations: &staged.operations,
+            operation_count: staged.operation_count,
             durability,
             state: Arc::clone(&state),
         })?;
+        draft.settle();
         let lsn = state.lsn;
         let replaced = std::mem::replace(&mut head.state, state);
-        engine.note_committed(&cores, &removed);
+        let cores = staged.touched.iter().map(|touched| &*touched.core);
+        engine.note_committed(cores, &staged.removed);
+        for Touched { tree, .. } in staged.touched.drain(..) {
+            tree.settle();
+        }
+        head.spare = staged.emptied();
         drop(unlock);
         drop(head);
         drop((replaced, owner));
@@ -331,14 +385,33 @@ impl Transaction {
         self.staged.operation_count += 1;
     }
 
-    fn savepoint(&self) -> Savepoint {
-        let touched = self.staged.touched.iter().map(|touched| Touched {
-            number: touched.number,
-            core: Arc::clone(&touched.core),
-            tree: touched.tree.duplicate(),
-        });
+    /// Puts an empty tree in the place of one that was touched.
+    pub(crate) fn clear(&mut self, number: RegionNo, empty: Box<dyn WorkingTree>) {
+        let touched = &mut self.staged.touched;
+        if let Some(at) = touched.iter().position(|touched| touched.number == number)
+            && let Some(touched) = touched.get_mut(at)
+        {
+            let full = std::mem::replace(&mut touched.tree, empty);
+            self.staged.set_aside.push(SetAside::Cleared(at, full));
+        }
+    }
+
+    /// Room to encode in; it is given back with [`return_scratch`](Self::return_scratch).
+    pub(crate) fn take_scratch(&mut self) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.staged.scratch);
+        scratch.clear();
+        scratch
+    }
+
+    pub(crate) fn return_scratch(&mut self, scratch: Vec<u8>) {
+        self.staged.scratch = scratch;
+    }
+
+    fn savepoint(&mut self) -> Savepoint {
+        let trees = self.staged.touched.iter_mut().map(|touched| touched.tree.savepoint());
         Savepoint {
-            touched: touched.collect(),
+            trees: trees.collect(),
+            set_aside: self.staged.set_aside.len(),
             removed: self.staged.removed.len(),
             operations: self.staged.operations.len(),
             operation_count: self.staged.operation_count,
@@ -348,11 +421,18 @@ impl Transaction {
     }
 
     fn undo_to(&mut self, savepoint: Savepoint) {
-        self.staged.touched = savepoint.touched;
-        self.staged.removed.truncate(savepoint.removed);
-        self.staged.operations.truncate(savepoint.operations);
-        self.staged.operation_count = savepoint.operation_count;
-        self.staged.label = savepoint.label;
+        let staged = &mut self.staged;
+        while staged.set_aside.len() > savepoint.set_aside {
+            staged.bring_back();
+        }
+        staged.touched.truncate(savepoint.trees.len());
+        for (touched, tree) in staged.touched.iter_mut().zip(&savepoint.trees) {
+            touched.tree.undo(&**tree);
+        }
+        staged.removed.truncate(savepoint.removed);
+        staged.operations.truncate(savepoint.operations);
+        staged.operation_count = savepoint.operation_count;
+        staged.label = savepoint.label;
         self.fences.truncate(savepoint.fences);
     }
 }

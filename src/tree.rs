@@ -1,122 +1,141 @@
 //! The ordered, copy-on-write B+tree that holds a region in memory.
 //!
-//! A tree is its root: cloning it is a view, keeping an older one is a rollback, dropping it is a
-//! discard. It knows no files: what is cold it gets from a [`Source`] on first touch.
+//! A [`Tree`] is one version: it never changes, cloning it is a view, and keeping an older one is a
+//! rollback. A [`Draft`] makes the next version of it. Versions of one tree share what did not change,
+//! and form a line; nothing is counted on the way down: nodes and values carry the stamp of their
+//! birth, and what newer versions do not see is freed when no older one is held that does (see
+//! `line`). The tree knows no files: what is cold it gets from a [`Source`] on first touch.
 //!
 //! # Invariants
-//! - A node that another root can reach is never changed, but copied; a node that only this root
-//!   can reach is changed in place.
-//! - Values are never cloned: each sits behind one pointer, which moves.
+//! - A node that somebody else can reach is never changed, but copied; a node that only a draft can
+//!   reach is changed in place.
+//! - Values are never moved while anybody can see them: each sits behind one pointer, which is copied.
 //! - Keys ascend; the bound between two children is above every key of the left one and not above
 //!   any key of the right one.
 //! - A cold range is loaded once, whoever asks first; everybody else waits and shares the result.
 //! - A range is loaded before anything in it is changed: one that is cold holds what it held when
 //!   the tree was made, in every version that shares it.
+//!
+//! # Why it is sound
+//! Nodes are reached from a version's root or a draft's, and from nowhere else. A version holds its
+//! line, so its nodes are freed by [`Line::sweep`](line::Line::sweep) alone, after it is gone. The
+//! newest version's nodes are not freed at all as long as the line lives, which is what a draft reads.
+//! Shared references are given out for as long as a version or a draft is borrowed. A draft changes
+//! nodes that were born at or after its floor: none of its versions was made since, so no version
+//! reaches them, and there is one draft of a line at a time.
+#![allow(
+    unsafe_code,
+    reason = "nodes are stamped instead of counted; see the module's documentation"
+)]
 
+mod draft;
 mod edit;
 mod graveyard;
 mod iter;
+mod line;
 mod node;
+mod slot;
 mod warm;
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use iter::Iter;
+use line::{ENOUGH_DEAD, ENOUGH_HOLDERS_DEAD, Line, Version};
 pub(crate) use node::{Ahead, Loaded, Ranges, Source};
-use node::{Hot, Node, build, hot};
+use node::{Hot, NodePtr, Stamp, build};
+use slot::Spare;
 pub(crate) use warm::WarmPosition;
 
 use crate::error::Result;
 
-/// An ordered map from `K` to `V` that is cheap to copy and to drop.
-pub(crate) struct Tree<K, V> {
-    root: Arc<Node<K, V>>,
-    len: usize,
-    /// Ranges of it may be cold; not so once it was emptied, whatever it was before.
-    was_cold: bool,
-    graveyard: Graveyard,
-    /// How to send a root there: `Drop` cannot ask for the bounds that sending needs.
-    bury: fn(Arc<Node<K, V>>, &Graveyard),
-}
+/// What a tree is born with.
+const FIRST: Stamp = 0;
+
+/// One version of an ordered map from `K` to `V`; cheap to clone and to drop.
+pub(crate) struct Tree<K, V>(Arc<Version<K, V>>);
 
 impl<K, V> Clone for Tree<K, V> {
     fn clone(&self) -> Self {
-        Tree {
-            root: Arc::clone(&self.root),
-            len: self.len,
-            was_cold: self.was_cold,
-            graveyard: self.graveyard.clone(),
-            bury: self.bury,
-        }
+        Tree(Arc::clone(&self.0))
     }
 }
 
 impl<K, V> fmt::Debug for Tree<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tree").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Tree").field("len", &self.0.len).finish_non_exhaustive()
+    }
+}
+
+impl<K, V> fmt::Debug for Draft<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draft").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
 impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     pub(crate) fn new(graveyard: Graveyard) -> Self {
-        Tree::with_root(Arc::new(Node::empty()), 0, graveyard)
+        Tree(Line::begin(
+            NodePtr::leaf(FIRST, &mut Spare::default()),
+            0,
+            false,
+            FIRST,
+            ENOUGH_DEAD,
+            graveyard,
+        ))
     }
 
     /// A tree of `len` entries that are loaded on first touch.
     pub(crate) fn cold(source: Box<dyn Source<K, V>>, len: usize, graveyard: Graveyard) -> Self {
-        let mut tree = Tree::with_root(Arc::new(Node::cold(source)), len, graveyard);
-        tree.was_cold = true;
-        tree
+        Tree(Line::begin(NodePtr::cold(FIRST, source), len, true, FIRST, ENOUGH_DEAD, graveyard))
     }
 
     /// A tree of entries that come in ascending order.
-    pub(crate) fn from_sorted(entries: Vec<(K, Arc<V>)>, graveyard: Graveyard) -> Self {
+    #[cfg(test)]
+    pub(crate) fn from_sorted(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
+        Tree::sorted(entries, ENOUGH_DEAD, graveyard)
+    }
+
+    /// The same where values hold versions of other trees.
+    pub(crate) fn of_trees(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
+        Tree::sorted(entries, ENOUGH_HOLDERS_DEAD, graveyard)
+    }
+
+    fn sorted(entries: Vec<(K, V)>, enough: usize, graveyard: Graveyard) -> Self {
         let len = entries.len();
-        Tree::with_root(Arc::new(Node::Hot(build(entries))), len, graveyard)
-    }
-
-    fn with_root(root: Arc<Node<K, V>>, len: usize, graveyard: Graveyard) -> Self {
-        let bury = |root, graveyard: &Graveyard| graveyard.bury(Box::new(root));
-        Tree { root, len, was_cold: false, graveyard, bury }
-    }
-
-    /// An empty tree that buries where this one does.
-    pub(crate) fn emptied(&self) -> Self {
-        Tree::new(self.graveyard.clone())
+        Tree(Line::begin(build(FIRST, entries), len, false, FIRST, enough, graveyard))
     }
 }
 
 impl<K, V> Tree<K, V> {
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.0.len
     }
 
-    /// Whether it comes from a cold tree without having been emptied since.
-    pub(crate) fn was_cold(&self) -> bool {
-        self.was_cold
+    /// Frees what nobody can see, without waiting for a better time.
+    #[cfg(test)]
+    fn sweep(&self) {
+        self.0.line.sweep();
+    }
+
+    /// Begins the next version.
+    ///
+    /// # Panics
+    /// If it is not the newest version, or another draft is not settled.
+    pub(crate) fn draft(&self) -> Draft<K, V> {
+        Draft::begin(self)
     }
 }
 
 impl<K: Clone, V> Tree<K, V> {
     /// The value of the key for which `probe` is `Equal`; `probe` says how what is sought compares
     /// with a key of the tree.
-    pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&Arc<V>>> {
-        let mut node = &*self.root;
-        loop {
-            match hot(node)? {
-                Hot::Inner(inner) => match inner.children.get(inner.child_for(&probe)) {
-                    Some(child) => node = child,
-                    None => return Ok(None),
-                },
-                Hot::Leaf(leaf) => {
-                    let found = leaf.find(&probe).ok();
-                    return Ok(found.and_then(|at| leaf.values.get(at)));
-                }
-            }
-        }
+    pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&V>> {
+        // SAFETY: what a version sees lives as long as it is held, and it is borrowed.
+        unsafe { find(self.0.root, probe) }
     }
 
     /// The entries between two places, from both ends; a place is given by the keys before it.
@@ -125,7 +144,8 @@ impl<K: Clone, V> Tree<K, V> {
         before_first: impl Fn(&K) -> bool,
         before_end: impl Fn(&K) -> bool,
     ) -> Iter<'_, K, V> {
-        Iter::new(&self.root, &before_first, &before_end)
+        // SAFETY: as in `get`; the iterator borrows the version.
+        unsafe { Iter::new(self.0.root, &before_first, &before_end) }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
@@ -133,11 +153,30 @@ impl<K: Clone, V> Tree<K, V> {
     }
 }
 
-impl<K, V> Drop for Tree<K, V> {
-    fn drop(&mut self) {
-        if self.len >= graveyard::WORTH_BURYING && node::is_abandoned(&self.root) {
-            let root = std::mem::replace(&mut self.root, Arc::new(Node::empty()));
-            (self.bury)(root, &self.graveyard);
+/// The value that `probe` finds below a node.
+///
+/// # Safety
+/// What is below the node lives for `'a`, and nobody changes it meanwhile.
+unsafe fn find<'a, K: Clone, V>(
+    root: NodePtr<K, V>,
+    probe: impl Fn(&K) -> Ordering,
+) -> Result<Option<&'a V>> {
+    let mut node = root;
+    loop {
+        // SAFETY: the caller's promise.
+        match unsafe { node.hot(&mut Ahead::default()) }? {
+            Hot::Inner(inner) => match inner.children.get(inner.child_for(&probe)) {
+                Some(child) => {
+                    node = *child;
+                    node.prefetch();
+                }
+                None => return Ok(None),
+            },
+            Hot::Leaf(leaf) => {
+                let found = leaf.find(&probe).ok().and_then(|at| leaf.values.get(at));
+                // SAFETY: the caller's promise.
+                return Ok(found.map(|value| unsafe { value.get() }));
+            }
         }
     }
 }

@@ -81,12 +81,11 @@ pub(super) fn load(
             return Err(Error::damaged(files.path(), 0, what).at_lsn(lsn));
         }
     }
-    let regions = roots.into_iter().map(|(number, root)| (number, Arc::new(root))).collect();
-    let names = names.into_iter().map(|(name, number)| (name, Arc::new(number))).collect();
+    let (regions, names) = (roots.into_iter().collect(), names.into_iter().collect());
     Ok(State {
         lsn,
-        regions: Tree::from_sorted(regions, graveyard.clone()),
-        names: Tree::from_sorted(names, graveyard.clone()),
+        regions: Tree::of_trees(regions, graveyard.clone()),
+        names: Tree::of_trees(names, graveyard.clone()),
         ..State::empty(instance, graveyard)
     })
 }

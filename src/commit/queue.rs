@@ -76,7 +76,8 @@ pub(super) struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     last: Lsn,
-    crowd: Arc<Crowd>,
+    /// Absent until the first thread comes.
+    crowd: Option<Arc<Crowd>>,
     wakers: Vec<Waker>,
 }
 
@@ -102,7 +103,9 @@ pub(super) struct Done(Vec<Waiters>);
 impl Done {
     pub(super) fn wake(self) {
         for waiters in &self.0 {
-            waiters.crowd.wake.notify_all();
+            if let Some(crowd) = &waiters.crowd {
+                crowd.wake.notify_all();
+            }
         }
         for waker in self.0.into_iter().flat_map(|waiters| waiters.wakers) {
             waker.wake();
@@ -213,8 +216,8 @@ impl Queue {
 
     /// Joins those who wait for a commit.
     pub(super) fn join(&mut self, lsn: Lsn) -> Arc<Crowd> {
-        let crowd = self.waiters_of(lsn).map(|waiters| Arc::clone(&waiters.crowd));
-        let crowd = crowd.unwrap_or_default();
+        let crowd = self.waiters_of(lsn).map(|waiters| waiters.crowd.get_or_insert_default());
+        let crowd = crowd.map(|crowd| Arc::clone(crowd)).unwrap_or_default();
         crowd.waiting.fetch_add(1, Ordering::Relaxed);
         crowd
     }
@@ -263,12 +266,13 @@ impl Queue {
     /// Wakes one of those who wait for the next group, or the background thread where none does,
     /// or where it sleeps beyond what is due.
     pub(super) fn hand_over(&mut self, background: &Condvar, sync_interval: Duration) {
-        match self.groups.front() {
-            Some((_, next)) if next.crowd.waiting.load(Ordering::Relaxed) > 0 => {
-                next.crowd.wake.notify_one();
+        if let Some((_, next)) = self.groups.front() {
+            match &next.crowd {
+                Some(crowd) if crowd.waiting.load(Ordering::Relaxed) > 0 => {
+                    crowd.wake.notify_one();
+                }
+                _ => self.wake_background(background),
             }
-            Some(_) => self.wake_background(background),
-            None => {}
         }
         if let Some(due) = self.due(sync_interval) {
             let late = match self.background {

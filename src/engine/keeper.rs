@@ -223,7 +223,7 @@ impl Engine {
         if let Some((slot, len)) = commits.with_log(|log| log.wants_spare()) {
             let spare =
                 Spare::prewritten(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
-            *slot.lock() = spare.ok();
+            *slot.lock() = spare.inspect(Spare::expect_frames).ok();
         }
         self.keeper.spare_asked.store(false, Ordering::Relaxed);
     }

@@ -161,7 +161,11 @@ impl Engine {
     }
 
     /// A commit that touches `cores` and removes `removed` has its LSN.
-    pub(crate) fn note_committed(&self, cores: &[Arc<RegionCore>], removed: &[RegionNo]) {
+    pub(crate) fn note_committed<'a>(
+        &self,
+        cores: impl Iterator<Item = &'a RegionCore>,
+        removed: &[RegionNo],
+    ) {
         for core in cores {
             core.created.store(true, Ordering::Release);
         }

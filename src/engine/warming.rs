@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::options::Warming;
 use crate::region::handle::{AsState, RegionCore};
 use crate::report::Warmth;
-use crate::state::State;
+use crate::state::{RegionRoot, State};
 
 /// More threads than this gain nothing: they wait for memory.
 const THREADS_MAX: usize = 8;
@@ -98,7 +98,7 @@ impl Engine {
     pub(super) fn coldness(&self, core: &RegionCore) -> usize {
         let visible = self.visible();
         let root = visible.region(core.number()).ok().flatten();
-        root.map_or(0, |root| root.coldness())
+        root.map_or(0, RegionRoot::coldness)
     }
 
     fn warm_in_background(self: &Arc<Engine>, core: &Arc<RegionCore>) -> Result<()> {

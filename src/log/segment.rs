@@ -64,6 +64,11 @@ impl Spare {
         self.file.sync()
     }
 
+    /// All of it is written and stable: frames can be appended without system calls.
+    pub(crate) fn expect_frames(&self) {
+        self.file.expect_small_writes();
+    }
+
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write(bytes, offset)
     }

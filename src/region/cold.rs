@@ -64,7 +64,7 @@ impl ColdRange {
         &self,
         layers: &Arc<Layers>,
         ahead: &mut Ahead,
-    ) -> Result<Vec<(K, Arc<Stored<V>>)>> {
+    ) -> Result<Vec<(K, Stored<V>)>> {
         let upper = self.range.upper.as_deref();
         let walk = ahead.0.take().and_then(|walk| walk.downcast::<LayerWalk>().ok());
         let mut walk = match walk.filter(|walk| walk.stands_at(layers, &self.range.lower)) {
@@ -74,7 +74,7 @@ impl ColdRange {
         let mut entries = Vec::new();
         walk.walk_to(upper, |key, value| {
             let key = decode_whole(key)?;
-            entries.push((key, Arc::new(Stored::decode(value))));
+            entries.push((key, Stored::decode(value)));
             Ok(())
         })?;
         ahead.0 = Some(walk);

@@ -6,7 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::generation::Generation;
-use super::handle::{RegionCore, RegionTree};
+use super::handle::{ReadTree, RegionCore, RegionDraft, RegionTree};
 use super::key::{AsKey, Key, KeyWriter};
 use super::range::{KeyPrefix, KeyRange};
 use super::stored::{self, Stored};
@@ -16,7 +16,7 @@ use crate::format::KEY_BYTES_MAX;
 use crate::format::operation::Operation;
 use crate::state::State;
 use crate::transaction::Transaction;
-use crate::tree::{self, Tree};
+use crate::tree::{self, Old, Tree};
 use crate::view::Readable;
 
 /// An ordered map whose entries survive every death of the process.
@@ -175,7 +175,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         at: &'a R,
         keys: impl KeyRange<K>,
     ) -> Iter<'a, K, V> {
-        let entries = |tree: &'a RegionTree<K, V>| {
+        let entries = |tree: ReadTree<'a, K, V>| {
             tree.range(|key| keys.before_first(key), |key| keys.before_end(key))
         };
         Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
@@ -187,7 +187,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         at: &'a R,
         prefix: &P,
     ) -> Iter<'a, K, V> {
-        let entries = |tree: &'a RegionTree<K, V>| {
+        let entries = |tree: ReadTree<'a, K, V>| {
             tree.range(
                 |key| prefix.compare_prefix(key).is_gt(),
                 |key| prefix.compare_prefix(key).is_ge(),
@@ -222,8 +222,27 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// more than 256 MiB. `Unsupported`: the value could not be read back. Else as
     /// [`get`](Self::get). The transaction is then as it was.
     pub fn insert(&self, tx: &mut Transaction, key: K, value: V) -> Result<Option<V>> {
-        let old = self.put(tx, key, value)?;
-        Ok(old.and_then(|old| Stored::take(old, &self.core.name).ok()))
+        let old =
+            self.put_and_tell(tx, key, value, |old| Stored::take(old, &self.core.name).ok())?;
+        Ok(old.flatten())
+    }
+
+    /// Inserts or replaces, without handing back what was there: views may still see it, so that
+    /// handing it back takes a clone. Returns whether the key was present.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let store = rocstate::Store::open(dir.path())?;
+    /// let map: rocstate::DurableMap<u8, u8> = store.durable_map("map")?;
+    /// assert!(!store.transact(|tx| map.put(tx, 1, 2))?);
+    /// assert!(store.transact(|tx| map.put(tx, 1, 3))?);
+    /// # Ok::<(), rocstate::Error>(())
+    /// ```
+    pub fn put(&self, tx: &mut Transaction, key: K, value: V) -> Result<bool> {
+        Ok(self.put_and_tell(tx, key, value, |_| ())?.is_some())
     }
 
     /// Removes a key; returns its value, if it could be read by its type.
@@ -231,8 +250,8 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// # Errors
     /// As [`get`](Self::get), and `TooLarge` for the transaction.
     pub fn remove<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Option<V>> {
-        let removed = self.take(tx, key)?;
-        Ok(removed.and_then(|(_, old)| Stored::take(old, &self.core.name).ok()))
+        let removed = self.take(tx, key, |_, old| Stored::take(old, &self.core.name).ok())?;
+        Ok(removed.flatten())
     }
 
     /// Changes the value of a key that is present; `None` if it is absent.
@@ -247,13 +266,12 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     ) -> Result<Option<T>> {
         let Some(mut value) = self.get(tx, key)?.cloned() else { return Ok(None) };
         let result = f(&mut value);
-        let bytes = self.encode(key, &value)?;
+        let bytes = self.encode(tx, key, &value)?;
         let region = self.core.number();
         tx.room_for(bytes.len())?;
-        let tree = self.touch(tx)?;
-        tree.replace(|other| key.compare(other), Arc::new(Stored::Value(value)))?;
-        let (key, value) = (bytes.key(), bytes.value());
-        tx.stage(&Operation::Replace { region, key, value });
+        self.touch(tx)?.replace(|other| key.compare(other), Stored::Value(value))?;
+        tx.stage(&Operation::Replace { region, key: bytes.key(), value: bytes.value() });
+        tx.return_scratch(bytes.bytes);
         Ok(Some(result))
     }
 
@@ -311,7 +329,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         }
         tx.attempt(|tx| {
             for key in &unwanted {
-                self.take(tx, key)?;
+                self.take(tx, key, |_, _| ())?;
             }
             Ok(unwanted.len())
         })
@@ -328,25 +346,25 @@ impl<K: Key, V: Value> DurableMap<K, V> {
             return Ok(());
         }
         tx.room_for(0)?;
-        let tree = self.touch(tx)?;
-        *tree = tree.emptied();
+        let empty: RegionTree<K, V> = Tree::new(self.touch(tx)?.graveyard().clone());
+        tx.clear(self.core.number(), Box::new(empty.draft()));
         tx.stage(&Operation::Clear { region: self.core.number() });
         Ok(())
     }
 
-    fn tree<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<&'a RegionTree<K, V>>> {
+    fn tree<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<ReadTree<'a, K, V>>> {
         self.core.tree(at)
     }
 
     /// The region's tree of this transaction.
-    fn touch<'a>(&self, tx: &'a mut Transaction) -> Result<&'a mut RegionTree<K, V>> {
+    fn touch<'a>(&self, tx: &'a mut Transaction) -> Result<&'a mut RegionDraft<K, V>> {
         let take = |state: &State| {
             let tree = self.core.tree_of_state::<K, V>(state)?;
-            Ok(tree.map(|tree| Box::new(tree.clone()) as Box<dyn super::handle::WorkingTree>))
+            Ok(tree.map(|tree| Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>))
         };
         let create = |state: &State| {
             let tree: RegionTree<K, V> = Tree::new(state.graveyard.clone());
-            Box::new(tree) as Box<dyn super::handle::WorkingTree>
+            Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>
         };
         let tree = tx.touch(&self.core, take, create)?;
         tree.as_any_mut().downcast_mut().ok_or_else(|| {
@@ -355,56 +373,73 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         })
     }
 
-    fn put(&self, tx: &mut Transaction, key: K, value: V) -> Result<Option<Arc<Stored<V>>>> {
-        let bytes = self.encode(&key, &value)?;
+    /// Inserts or replaces; tells of the value that was there.
+    fn put_and_tell<T>(
+        &self,
+        tx: &mut Transaction,
+        key: K,
+        value: V,
+        told: impl FnOnce(Old<'_, Stored<V>>) -> T,
+    ) -> Result<Option<T>> {
+        let bytes = self.encode(tx, &key, &value)?;
         let region = self.core.number();
         tx.room_for(bytes.len())?;
-        let old = self.touch(tx)?.insert(key, Arc::new(Stored::Value(value)))?;
+        let old = self.touch(tx)?.insert(key, Stored::Value(value))?.map(told);
         let (key, value) = (bytes.key(), bytes.value());
         tx.stage(&match old {
             None => Operation::Insert { region, key, value },
             Some(_) => Operation::Replace { region, key, value },
         });
+        tx.return_scratch(bytes.bytes);
         Ok(old)
     }
 
-    fn take<Q: AsKey<K> + ?Sized>(
+    /// Removes; tells of the entry that was there.
+    fn take<Q: AsKey<K> + ?Sized, T>(
         &self,
         tx: &mut Transaction,
         key: &Q,
-    ) -> Result<Option<(K, Arc<Stored<V>>)>> {
+        told: impl FnOnce(K, Old<'_, Stored<V>>) -> T,
+    ) -> Result<Option<T>> {
         if !self.contains_key(&*tx, key)? {
             return Ok(None);
         }
-        let bytes = self.encode_key(key)?;
-        tx.room_for(bytes.as_bytes().len())?;
+        let bytes = self.encode_key(tx, key)?;
+        tx.room_for(bytes.len())?;
         let removed = self.touch(tx)?.remove(|other| key.compare(other))?;
-        let (region, key) = (self.core.number(), bytes.as_bytes());
-        tx.stage(&Operation::Remove { region, key });
+        let removed = removed.map(|(key, old)| told(key, old));
+        tx.stage(&Operation::Remove { region: self.core.number(), key: &bytes });
+        tx.return_scratch(bytes);
         Ok(removed)
     }
 
     fn pop(&self, tx: &mut Transaction, key: Option<K>) -> Result<Option<(K, V)>> {
         let Some(key) = key else { return Ok(None) };
-        let removed = self.take(tx, &key)?;
-        removed.map(|(key, old)| Ok((key, Stored::take(old, &self.core.name)?))).transpose()
+        let told = |key, old: Old<'_, Stored<V>>| Ok((key, Stored::take(old, &self.core.name)?));
+        self.take(tx, &key, told)?.transpose()
     }
 
-    fn encode_key<Q: AsKey<K> + ?Sized>(&self, key: &Q) -> Result<KeyWriter> {
-        let mut to = KeyWriter::new();
+    fn encode_key<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Vec<u8>> {
+        let mut to = KeyWriter::over(tx.take_scratch());
         key.encode(&mut to);
-        if to.as_bytes().len() > KEY_BYTES_MAX {
+        let bytes = to.into_bytes();
+        if bytes.len() > KEY_BYTES_MAX {
             let what = format!(
                 "a key has {} bytes when it is encoded; the limit is {KEY_BYTES_MAX}",
-                to.as_bytes().len()
+                bytes.len()
             );
             return Err(Error::new(ErrorKind::TooLarge, what).in_region(&self.core.name));
         }
-        Ok(to)
+        Ok(bytes)
     }
 
-    fn encode<Q: AsKey<K> + ?Sized>(&self, key: &Q, value: &V) -> Result<EntryBytes> {
-        let mut bytes = self.encode_key(key)?.into_bytes();
+    fn encode<Q: AsKey<K> + ?Sized>(
+        &self,
+        tx: &mut Transaction,
+        key: &Q,
+        value: &V,
+    ) -> Result<EntryBytes> {
+        let mut bytes = self.encode_key(tx, key)?;
         let key_len = bytes.len();
         stored::encode(value, &mut bytes, self.core.declared.read_back, &self.core.name)?;
         Ok(EntryBytes { bytes, key_len })
@@ -456,9 +491,7 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
 
     fn step(
         &mut self,
-        next: impl FnOnce(
-            &mut tree::Iter<'a, K, Stored<V>>,
-        ) -> Option<Result<(&'a K, &'a Arc<Stored<V>>)>>,
+        next: impl FnOnce(&mut tree::Iter<'a, K, Stored<V>>) -> Option<Result<(&'a K, &'a Stored<V>)>>,
     ) -> Option<Result<(&'a K, &'a V)>> {
         let entry = match &mut self.entries {
             Ok(Some(entries)) => next(entries)?,

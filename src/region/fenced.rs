@@ -92,13 +92,12 @@ where
 
     /// As [`VolatileMap::view`].
     pub fn view(&self) -> Result<VolatileView<K, V>> {
-        self.core.read(Some(self.born), VolatileView::of)
+        self.core.view(Some(self.born))
     }
 
     /// As [`VolatileMap::insert`].
     pub fn insert(&self, key: K, value: V) -> Result<Option<V>> {
-        let old = self.core.write(Some(self.born), |tree| edit::insert(tree, key, value))?;
-        Ok(old.map(Arc::unwrap_or_clone))
+        self.core.write(Some(self.born), |tree| edit::insert(tree, key, value))
     }
 
     /// As [`VolatileMap::remove`].
@@ -106,8 +105,7 @@ where
     where
         K: Borrow<Q>,
     {
-        let old = self.core.write(Some(self.born), |tree| edit::remove(tree, key))?;
-        Ok(old.map(Arc::unwrap_or_clone))
+        self.core.write(Some(self.born), |tree| edit::remove(tree, key))
     }
 
     /// As [`VolatileMap::update`].
@@ -144,7 +142,7 @@ where
 
     /// As [`VolatileMap::clear`].
     pub fn clear(&self) -> Result<()> {
-        self.core.write(Some(self.born), edit::clear).map(drop)
+        self.core.clear(Some(self.born))
     }
 
     /// Discards the generation that it belongs to, and no later one; returns the new one.

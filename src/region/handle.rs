@@ -1,7 +1,8 @@
 //! What the handles of a durable region share: its name, number, generation and types.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::cmp::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Atomic};
 use std::sync::{Arc, Weak};
 
 use super::generation::Generation;
@@ -12,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 use crate::state::State;
-use crate::tree::Tree;
+use crate::tree::{self, Draft, Tree, TreeSavepoint};
 use crate::view::sealed::{Readable, Snapshot};
 
 pub(crate) use super::cold::ColdRange;
@@ -22,6 +23,35 @@ pub(crate) use super::warm::{AsState, Warmer};
 
 /// A region's tree as its types see it.
 pub(crate) type RegionTree<K, V> = Tree<K, Stored<V>>;
+
+/// The same while a transaction changes it.
+pub(crate) type RegionDraft<K, V> = Draft<K, Stored<V>>;
+
+/// A region's tree, as it was committed or as a transaction changes it.
+pub(crate) enum ReadTree<'a, K, V> {
+    Committed(&'a RegionTree<K, V>),
+    Changing(&'a RegionDraft<K, V>),
+}
+
+impl<'a, K: Key, V: Value> ReadTree<'a, K, V> {
+    pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&'a Stored<V>>> {
+        match self {
+            ReadTree::Committed(tree) => tree.get(probe),
+            ReadTree::Changing(draft) => draft.get(probe),
+        }
+    }
+
+    pub(crate) fn range(
+        &self,
+        before_first: impl Fn(&K) -> bool,
+        before_end: impl Fn(&K) -> bool,
+    ) -> tree::Iter<'a, K, Stored<V>> {
+        match self {
+            ReadTree::Committed(tree) => tree.range(before_first, before_end),
+            ReadTree::Changing(draft) => draft.range(before_first, before_end),
+        }
+    }
+}
 
 /// One declared durable region of one open.
 pub(crate) struct RegionCore {
@@ -76,17 +106,17 @@ impl RegionCore {
     }
 
     pub(crate) fn number(&self) -> RegionNo {
-        RegionNo(self.number.load(Ordering::Relaxed))
+        RegionNo(self.number.load(Atomic::Relaxed))
     }
 
     /// A region that a read-only store waited for exists now, by this number.
     pub(crate) fn appears(&self, number: RegionNo) {
-        self.number.store(number.0, Ordering::Relaxed);
-        self.created.store(true, Ordering::Release);
+        self.number.store(number.0, Atomic::Relaxed);
+        self.created.store(true, Atomic::Release);
     }
 
     pub(crate) fn is_created(&self) -> bool {
-        self.created.load(Ordering::Acquire)
+        self.created.load(Atomic::Acquire)
     }
 
     pub(crate) fn stale(&self) -> Error {
@@ -96,23 +126,24 @@ impl RegionCore {
     }
 
     pub(crate) fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
+        self.removed.load(Atomic::Acquire)
     }
 
     /// The region's tree at what is read; `None` before its first commit.
     pub(crate) fn tree<'a, K: Key, V: Value, R: Readable + ?Sized>(
         &self,
         at: &'a R,
-    ) -> Result<Option<&'a RegionTree<K, V>>> {
+    ) -> Result<Option<ReadTree<'a, K, V>>> {
+        let committed = |state: &'a State| Ok(self.tree_of_state(state)?.map(ReadTree::Committed));
         match at.snapshot() {
-            Snapshot::State(state) => self.tree_of_state(state),
+            Snapshot::State(state) => committed(state),
             Snapshot::Transaction(tx) => {
                 if tx.state().instance != self.instance || tx.removes(self.number()) {
                     return Err(self.stale());
                 }
                 match tx.touched(self.number()) {
-                    Some(tree) => Ok(tree.as_any().downcast_ref()),
-                    None => self.tree_of_state(tx.state()),
+                    Some(tree) => Ok(tree.as_any().downcast_ref().map(ReadTree::Changing)),
+                    None => committed(tx.state()),
                 }
             }
         }
@@ -171,14 +202,17 @@ impl sealed::Token for RegionCore {
 pub(crate) trait WorkingTree: Send + Sync {
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
-    fn duplicate(&self) -> Box<dyn WorkingTree>;
-    fn freeze(self: Box<Self>) -> Arc<dyn Any + Send + Sync>;
+    fn savepoint(&mut self) -> Box<dyn Any + Send + Sync>;
+    fn undo(&mut self, savepoint: &(dyn Any + Send + Sync));
+    /// A [`RegionTree`], which counts only if this is settled.
+    fn freeze(&mut self) -> Box<dyn Any + Send + Sync>;
+    fn settle(self: Box<Self>);
     fn len(&self) -> usize;
     /// Whether ranges of it may be cold.
     fn was_cold(&self) -> bool;
 }
 
-impl<K: Key, V: Value> WorkingTree for RegionTree<K, V> {
+impl<K: Key, V: Value> WorkingTree for RegionDraft<K, V> {
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -187,19 +221,28 @@ impl<K: Key, V: Value> WorkingTree for RegionTree<K, V> {
         self
     }
 
-    fn duplicate(&self) -> Box<dyn WorkingTree> {
-        Box::new(self.clone())
+    fn savepoint(&mut self) -> Box<dyn Any + Send + Sync> {
+        Box::new(Draft::savepoint(self))
     }
 
-    fn freeze(self: Box<Self>) -> Arc<dyn Any + Send + Sync> {
-        Arc::new(*self)
+    fn undo(&mut self, savepoint: &(dyn Any + Send + Sync)) {
+        let savepoint = savepoint.downcast_ref::<TreeSavepoint<K, Stored<V>>>();
+        Draft::undo(self, savepoint.expect("a tree goes back to a savepoint of its own"));
+    }
+
+    fn freeze(&mut self) -> Box<dyn Any + Send + Sync> {
+        Box::new(Draft::freeze(self))
+    }
+
+    fn settle(self: Box<Self>) {
+        Draft::settle(*self);
     }
 
     fn len(&self) -> usize {
-        Tree::len(self)
+        Draft::len(self)
     }
 
     fn was_cold(&self) -> bool {
-        Tree::was_cold(self)
+        Draft::was_cold(self)
     }
 }

@@ -83,6 +83,11 @@ impl KeyWriter {
         KeyWriter::default()
     }
 
+    /// Writes to where there may be room already.
+    pub(crate) fn over(empty: Vec<u8>) -> KeyWriter {
+        KeyWriter { bytes: empty, reversed: false }
+    }
+
     /// What was written.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

@@ -6,6 +6,7 @@ use super::Value;
 use super::checked::Checked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::VALUE_BYTES_MAX;
+use crate::tree::Old;
 
 /// A value as the tree keeps it. One that does not decode fails for itself, not for its
 /// neighbours, and its bytes are kept where they are.
@@ -34,11 +35,11 @@ impl<V> Stored<V> {
 
 impl<V: Clone> Stored<V> {
     /// Takes the value out, or clones it where a view still reads it.
-    pub(super) fn take(stored: Arc<Stored<V>>, region: &str) -> Result<V> {
-        match Arc::try_unwrap(stored) {
-            Ok(Stored::Value(value)) => Ok(value),
-            Ok(Stored::Undecodable(why)) => Err(undecodable(&why, region)),
-            Err(shared) => shared.get(region).cloned(),
+    pub(super) fn take(old: Old<'_, Stored<V>>, region: &str) -> Result<V> {
+        match old {
+            Old::Owned(Stored::Value(value)) => Ok(value),
+            Old::Owned(Stored::Undecodable(why)) => Err(undecodable(&why, region)),
+            Old::Seen(stored) => stored.get(region).cloned(),
         }
     }
 }

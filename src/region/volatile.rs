@@ -15,7 +15,7 @@ use super::generation::{Births, Generation};
 use super::{Region, sealed};
 use crate::engine::AnyVolatile;
 use crate::error::{Error, ErrorKind, Result};
-use crate::tree::{Graveyard, Tree};
+use crate::tree::{Draft, Graveyard, Live, Tree};
 pub use view::{VolatileIter, VolatileView};
 
 /// An ordered map that never touches the disk and is empty after every boot.
@@ -52,7 +52,7 @@ pub(crate) struct VolatileCore<K, V> {
 /// Entries and the generation that they belong to.
 struct Life<K, V> {
     generation: Generation,
-    tree: Tree<K, V>,
+    tree: Live<K, V>,
 }
 
 impl<K, V> fmt::Debug for VolatileCore<K, V> {
@@ -72,7 +72,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(name: Arc<str>, births: Arc<Births>, graveyard: Graveyard) -> Self {
-        let life = Life { generation: births.next(), tree: Tree::new(graveyard) };
+        let life = Life { generation: births.next(), tree: Live::new(&Tree::new(graveyard)) };
         VolatileCore { name, births, life: RwLock::new(life), removed: AtomicBool::new(false) }
     }
 
@@ -80,22 +80,35 @@ where
     pub(super) fn read<T>(
         &self,
         born: Option<Generation>,
-        f: impl FnOnce(&Tree<K, V>, Generation) -> T,
+        f: impl FnOnce(&Draft<K, V>, Generation) -> T,
     ) -> Result<T> {
         let life = self.life.read();
         self.check_born(&life, born)?;
-        Ok(f(&life.tree, life.generation))
+        Ok(f(life.tree.get(), life.generation))
+    }
+
+    /// A snapshot, if `born` is still the generation.
+    pub(super) fn view(&self, born: Option<Generation>) -> Result<VolatileView<K, V>> {
+        let life = self.life.read();
+        self.check_born(&life, born)?;
+        if let Some(tree) = life.tree.unchanged() {
+            return Ok(VolatileView::of(tree, life.generation));
+        }
+        drop(life);
+        let mut life = self.life.write();
+        self.check_born(&life, born)?;
+        Ok(VolatileView::of(life.tree.version(), life.generation))
     }
 
     /// Changes under the lock, if `born` is still the generation.
     pub(super) fn write<T>(
         &self,
         born: Option<Generation>,
-        f: impl FnOnce(&mut Tree<K, V>) -> T,
+        f: impl FnOnce(&mut Draft<K, V>) -> T,
     ) -> Result<T> {
         let mut life = self.life.write();
         self.check_born(&life, born)?;
-        Ok(f(&mut life.tree))
+        Ok(life.tree.change(f))
     }
 
     fn check_born(&self, life: &Life<K, V>, born: Option<Generation>) -> Result<()> {
@@ -130,6 +143,17 @@ where
         drop(old);
         Ok(generation)
     }
+
+    /// Removes everything, and keeps the generation; what that frees is freed after the lock.
+    pub(super) fn clear(&self, born: Option<Generation>) -> Result<()> {
+        let mut life = self.life.write();
+        self.check_born(&life, born)?;
+        let empty = life.tree.emptied();
+        let old = std::mem::replace(&mut life.tree, empty);
+        drop(life);
+        drop(old);
+        Ok(())
+    }
 }
 
 impl<K, V> AnyVolatile for VolatileCore<K, V>
@@ -138,7 +162,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn len(&self) -> usize {
-        self.life.read().tree.len()
+        self.life.read().tree.get().len()
     }
 
     fn remove(&self) {
@@ -165,25 +189,20 @@ where
 pub(super) mod edit {
     use std::borrow::Borrow;
     use std::cmp::Ordering;
-    use std::sync::Arc;
 
     use super::sure;
-    use crate::tree::Tree;
+    use crate::tree::{Draft, Old};
 
-    fn taken<V: Clone>(old: Arc<V>) -> V {
-        Arc::unwrap_or_clone(old)
-    }
-
-    pub(in super::super) fn get<K, V, Q>(tree: &Tree<K, V>, key: &Q) -> Option<V>
+    pub(in super::super) fn get<K, V, Q>(tree: &Draft<K, V>, key: &Q) -> Option<V>
     where
         K: Borrow<Q> + Clone,
         V: Clone,
         Q: Ord + ?Sized,
     {
-        sure(tree.get(probe(key))).map(|value| V::clone(value))
+        sure(tree.get(probe(key))).cloned()
     }
 
-    pub(in super::super) fn contains<K, V, Q>(tree: &Tree<K, V>, key: &Q) -> bool
+    pub(in super::super) fn contains<K, V, Q>(tree: &Draft<K, V>, key: &Q) -> bool
     where
         K: Borrow<Q> + Clone,
         Q: Ord + ?Sized,
@@ -191,24 +210,25 @@ pub(super) mod edit {
         sure(tree.get(probe(key))).is_some()
     }
 
-    pub(in super::super) fn insert<K: Ord + Clone, V>(
-        tree: &mut Tree<K, V>,
+    pub(in super::super) fn insert<K: Ord + Clone, V: Clone>(
+        tree: &mut Draft<K, V>,
         key: K,
         value: V,
-    ) -> Option<Arc<V>> {
-        sure(tree.insert(key, Arc::new(value)))
+    ) -> Option<V> {
+        sure(tree.insert(key, value)).map(Old::into_value)
     }
 
-    pub(in super::super) fn remove<K, V, Q>(tree: &mut Tree<K, V>, key: &Q) -> Option<Arc<V>>
+    pub(in super::super) fn remove<K, V, Q>(tree: &mut Draft<K, V>, key: &Q) -> Option<V>
     where
         K: Borrow<Q> + Clone,
+        V: Clone,
         Q: Ord + ?Sized,
     {
-        sure(tree.remove(probe(key))).map(|(_, old)| old)
+        sure(tree.remove(probe(key))).map(|(_, old)| old.into_value())
     }
 
     pub(in super::super) fn update<K, V, Q, T>(
-        tree: &mut Tree<K, V>,
+        tree: &mut Draft<K, V>,
         key: &Q,
         f: impl FnOnce(&mut V) -> T,
     ) -> Option<T>
@@ -217,33 +237,33 @@ pub(super) mod edit {
         V: Clone,
         Q: Ord + ?Sized,
     {
-        sure(tree.get_mut(probe(key))).map(|value| f(Arc::make_mut(value)))
+        sure(tree.get_mut(probe(key))).map(f)
     }
 
     pub(in super::super) fn upsert<K: Ord + Clone, V: Clone, T>(
-        tree: &mut Tree<K, V>,
+        tree: &mut Draft<K, V>,
         key: K,
         new: impl FnOnce() -> V,
         f: impl FnOnce(&mut V) -> T,
     ) -> T {
         if let Some(value) = sure(tree.get_mut(|other| key.cmp(other))) {
-            return f(Arc::make_mut(value));
+            return f(value);
         }
         let mut value = new();
         let result = f(&mut value);
-        sure(tree.insert(key, Arc::new(value)));
+        sure(tree.insert(key, value));
         result
     }
 
     pub(in super::super) fn pop_first<K: Ord + Clone, V: Clone>(
-        tree: &mut Tree<K, V>,
+        tree: &mut Draft<K, V>,
     ) -> Option<(K, V)> {
         let key = tree.iter().next().map(|entry| sure(entry).0.clone())?;
-        sure(tree.remove(|other| key.cmp(other))).map(|(key, old)| (key, taken(old)))
+        sure(tree.remove(|other| key.cmp(other))).map(|(key, old)| (key, old.into_value()))
     }
 
     pub(in super::super) fn retain<K: Ord + Clone, V>(
-        tree: &mut Tree<K, V>,
+        tree: &mut Draft<K, V>,
         mut keep: impl FnMut(&K, &V) -> bool,
     ) -> usize {
         let entries = tree.iter().map(sure);
@@ -253,15 +273,6 @@ pub(super) mod edit {
             sure(tree.remove(|other| key.cmp(other)));
         }
         unwanted.len()
-    }
-
-    pub(in super::super) fn clear<K, V>(tree: &mut Tree<K, V>) -> Tree<K, V>
-    where
-        K: Clone + Send + Sync + 'static,
-        V: Send + Sync + 'static,
-    {
-        let empty = tree.emptied();
-        std::mem::replace(tree, empty)
     }
 
     fn probe<K: Borrow<Q>, Q: Ord + ?Sized>(key: &Q) -> impl Fn(&K) -> Ordering {
@@ -293,11 +304,11 @@ where
         VolatileMap { core }
     }
 
-    fn read<T>(&self, f: impl FnOnce(&Tree<K, V>, Generation) -> T) -> T {
+    fn read<T>(&self, f: impl FnOnce(&Draft<K, V>, Generation) -> T) -> T {
         sure(self.core.read(None, f))
     }
 
-    fn write<T>(&self, f: impl FnOnce(&mut Tree<K, V>) -> T) -> T {
+    fn write<T>(&self, f: impl FnOnce(&mut Draft<K, V>) -> T) -> T {
         sure(self.core.write(None, f))
     }
 
@@ -347,12 +358,12 @@ where
 
     /// A snapshot, in constant time.
     pub fn view(&self) -> VolatileView<K, V> {
-        self.read(VolatileView::of)
+        sure(self.core.view(None))
     }
 
     /// Inserts or replaces; returns the value that was there.
     pub fn insert(&self, key: K, value: V) -> Option<V> {
-        self.write(|tree| edit::insert(tree, key, value)).map(Arc::unwrap_or_clone)
+        self.write(|tree| edit::insert(tree, key, value))
     }
 
     /// Removes a key; returns its value.
@@ -360,7 +371,7 @@ where
     where
         K: Borrow<Q>,
     {
-        self.write(|tree| edit::remove(tree, key)).map(Arc::unwrap_or_clone)
+        self.write(|tree| edit::remove(tree, key))
     }
 
     /// Changes the value of a key that is present; `None` if it is absent.
@@ -388,8 +399,7 @@ where
 
     /// Removes all entries, in constant time, and keeps the generation.
     pub fn clear(&self) {
-        // What it frees is freed after the lock.
-        drop(self.write(edit::clear));
+        sure(self.core.clear(None));
     }
 
     /// Throws everything away in constant time, and begins and returns a new generation.

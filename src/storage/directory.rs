@@ -196,6 +196,11 @@ impl StoreFile {
         self.file.set_len(len).map_err(|cause| Error::io("size the file", &self.path, cause))
     }
 
+    /// See [`StorageFile::expect_small_writes`].
+    pub(crate) fn expect_small_writes(&self) {
+        self.file.expect_small_writes();
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync().map_err(|cause| Error::io("sync the file", &self.path, cause))
     }

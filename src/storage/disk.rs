@@ -1,11 +1,19 @@
 //! The operating system's file systems.
+//!
+//! # Invariants
+//! - A file is mapped only where the engine has written every block of it and synced it, and keeps its
+//!   length: a store to the map then needs no room on the disk, and its pages are in memory.
+#![allow(unsafe_code, reason = "small writes go through a memory map")]
 
 use std::any::Any;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::ptr;
+use std::sync::{Arc, OnceLock};
+
+use memmap2::{MmapOptions, MmapRaw};
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
 
@@ -47,7 +55,7 @@ impl Storage for Disk {
             .create_new(mode == OpenMode::CreateNew)
             .truncate(false)
             .open(path)?;
-        Ok(Arc::new(DiskFile(Arc::new(file))))
+        Ok(Arc::new(DiskFile { file: Arc::new(file), window: OnceLock::new() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -65,8 +73,8 @@ impl Storage for Disk {
 
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
         let file = file.as_any().downcast_ref::<DiskFile>().ok_or(io::ErrorKind::InvalidInput)?;
-        match fs2::FileExt::try_lock_exclusive(&*file.0) {
-            Ok(()) => Ok(Some(Box::new(Flock(Arc::clone(&file.0))))),
+        match fs2::FileExt::try_lock_exclusive(&*file.file) {
+            Ok(()) => Ok(Some(Box::new(Flock(Arc::clone(&file.file))))),
             Err(cause) if cause.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
                 Ok(None)
             }
@@ -86,17 +94,46 @@ impl Drop for Flock {
 }
 
 #[derive(Debug)]
-struct DiskFile(Arc<File>);
+struct DiskFile {
+    file: Arc<File>,
+    /// All of the file, for small writes.
+    window: OnceLock<MmapRaw>,
+}
+
+/// Larger writes are cheaper by a system call than by a page fault for each block.
+const SMALL_WRITE_BYTES: usize = 16 << 10;
+
+impl DiskFile {
+    /// Writes through the window; whether it could.
+    fn write_to_window(&self, bytes: &[u8], offset: u64) -> bool {
+        let Some(window) = self.window.get().filter(|_| bytes.len() <= SMALL_WRITE_BYTES) else {
+            return false;
+        };
+        let place = usize::try_from(offset).ok();
+        let Some(place) = place
+            .filter(|place| place.checked_add(bytes.len()).is_some_and(|end| end <= window.len()))
+        else {
+            return false;
+        };
+        // SAFETY: the place lies in the map, which lives as long as this file, and no reference to
+        // what is mapped exists anywhere: files are read by `pread`. The engine appends under a lock;
+        // two writes at the same place would leave either's bytes, as two system calls would.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), window.as_mut_ptr().add(place), bytes.len());
+        }
+        true
+    }
+}
 
 impl StorageFile for DiskFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|data| data.len())
+        self.file.metadata().map(|data| data.len())
     }
 
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = to.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.0.read_at(rest, offset + filled as u64) {
+            match self.file.read_at(rest, offset + filled as u64) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
@@ -107,15 +144,25 @@ impl StorageFile for DiskFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        if self.write_to_window(bytes, offset) {
+            return Ok(());
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn expect_small_writes(&self) {
+        // What cannot be mapped is written by system calls, as before.
+        if let Ok(window) = MmapOptions::new().populate().map_raw(&*self.file) {
+            self.window.set(window).ok();
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn as_any(&self) -> &dyn Any {

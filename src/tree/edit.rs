@@ -1,212 +1,353 @@
 //! Changing a tree: the nodes on the way down are copied where somebody else can reach them.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
 
-use super::Tree;
-use super::node::{FAN_IN, FAN_OUT, Hot, Inner, Leaf, Node, own};
+use super::draft::Old;
+use super::line::{Dead, Thing};
+use super::node::{Ahead, FAN_IN, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp};
+use super::slot::{Spare, ValuePtr};
 use crate::error::Result;
 
-/// What an insert into a node came to.
-struct Inserted<K, V> {
-    /// The value that the key had.
-    old: Option<Arc<V>>,
-    /// The right half of a node that became too wide, and the bound before it.
-    split: Option<(K, Arc<Node<K, V>>)>,
+/// A change of the tree of a draft.
+///
+/// Every function takes nodes of that tree, which live. What was born at or after the floor has one
+/// place in it, and nobody else can reach it.
+pub(super) struct Edit<'a, K, V> {
+    /// New things are born at it.
+    pub(super) stamp: Stamp,
+    pub(super) floor: Stamp,
+    pub(super) dead: &'a mut Vec<Dead<K, V>>,
+    pub(super) spare: &'a mut Spare<K, V>,
 }
 
-impl<K: Clone, V> Tree<K, V> {
-    /// Inserts or replaces; returns the value that was there. After an error nothing has changed.
-    pub(crate) fn insert(&mut self, key: K, value: Arc<V>) -> Result<Option<Arc<V>>>
+/// A value that has lost its place.
+pub(super) enum Replaced<V> {
+    Owned(V),
+    /// It is noted as dead.
+    Seen(ValuePtr<V>),
+}
+
+impl<V> Replaced<V> {
+    /// For as long as the draft is not changed again.
+    pub(super) fn into_old<'a>(self) -> Old<'a, V> {
+        match self {
+            Replaced::Owned(value) => Old::Owned(value),
+            // SAFETY: what is noted as dead lives until the draft hands it over, for which it is
+            // borrowed anew: the caller borrows it for as long as the reference is used.
+            Replaced::Seen(value) => Old::Seen(unsafe { value.get() }),
+        }
+    }
+}
+
+/// The right half of a node that became too wide, and the bound before it.
+type Split<K, V> = Option<(K, NodePtr<K, V>)>;
+
+/// What an insert into a node came to: the value that the key had, and whether the node was split.
+type Inserted<K, V> = (Option<Replaced<V>>, Split<K, V>);
+
+impl<K: Clone, V> Edit<'_, K, V> {
+    /// The node in memory, this draft's own: copied where somebody else can reach it.
+    fn own<'n>(&mut self, node: &'n mut NodePtr<K, V>) -> Result<HotMut<'n, K, V>> {
+        // SAFETY: nodes of the tree live; what was born at or after the floor is nobody else's, and
+        // it is borrowed by its one place.
+        unsafe {
+            node.hot(&mut Ahead::default())?;
+            if node.born() < self.floor {
+                let copy = node.copy(self.stamp, self.spare);
+                self.bury(Thing::Node(*node));
+                *node = copy;
+            }
+            Ok(node.hot_mut())
+        }
+    }
+
+    /// Notes that others may see something and newer versions do not.
+    fn bury(&mut self, what: Thing<K, V>) {
+        self.dead.push(Dead { what, died: self.stamp });
+    }
+
+    /// Ends a node that has lost its place; what is below it has another one.
+    fn end_node(&mut self, node: NodePtr<K, V>) {
+        // SAFETY: it lives; and if nobody else can reach it this was the last way to it.
+        unsafe {
+            if node.born() < self.floor {
+                self.bury(Thing::Node(node));
+            } else {
+                node.free(self.spare);
+            }
+        }
+    }
+
+    /// Ends a value that has lost its place.
+    fn end_value(&mut self, value: ValuePtr<V>) -> Replaced<V> {
+        // SAFETY: as for nodes.
+        unsafe {
+            if value.born() < self.floor {
+                self.bury(Thing::Value(value));
+                Replaced::Seen(value)
+            } else {
+                Replaced::Owned(value.take(self.spare))
+            }
+        }
+    }
+
+    /// Puts another value in a place.
+    fn put(&mut self, place: &mut ValuePtr<V>, value: V) -> Replaced<V> {
+        // SAFETY: the value in it lives; one that nobody else can reach is borrowed by its place.
+        unsafe {
+            if place.born() >= self.floor {
+                return Replaced::Owned(std::mem::replace(place.get_mut(), value));
+            }
+        }
+        let new = ValuePtr::new(self.stamp, value, self.spare);
+        self.end_value(std::mem::replace(place, new))
+    }
+
+    pub(super) fn insert_at_root(
+        &mut self,
+        root: &mut NodePtr<K, V>,
+        key: K,
+        value: V,
+    ) -> Result<Option<Replaced<V>>>
     where
         K: Ord,
     {
-        let Inserted { old, split } = insert(&mut self.root, key, value)?;
+        let (old, split) = self.insert(root, key, value)?;
         if let Some((bound, right)) = split {
-            let left = std::mem::replace(&mut self.root, Arc::new(Node::empty()));
-            let inner = Inner { bounds: vec![bound], children: vec![left, right] };
-            self.root = Arc::new(Node::Hot(Hot::Inner(inner)));
-        }
-        if old.is_none() {
-            self.len += 1;
+            let mut above = NodePtr::inner(self.stamp, self.spare);
+            // SAFETY: it was just made.
+            if let HotMut::Inner(inner) = unsafe { above.hot_mut() } {
+                inner.bounds.push(bound);
+                inner.children.push(*root);
+                inner.children.push(right);
+            }
+            std::mem::swap(root, &mut above);
         }
         Ok(old)
     }
 
-    /// Puts another value in the place of the one that `probe` finds, and returns that.
-    pub(crate) fn replace(
-        &mut self,
-        probe: impl Fn(&K) -> Ordering,
-        value: Arc<V>,
-    ) -> Result<Option<Arc<V>>> {
-        Ok(self.get_mut(probe)?.map(|slot| std::mem::replace(slot, value)))
+    fn insert(&mut self, node: &mut NodePtr<K, V>, key: K, value: V) -> Result<Inserted<K, V>>
+    where
+        K: Ord,
+    {
+        match self.own(node)? {
+            HotMut::Leaf(leaf) => match leaf.find(|other| key.cmp(other)) {
+                Ok(at) => Ok((leaf.values.get_mut(at).map(|place| self.put(place, value)), None)),
+                Err(at) => {
+                    let value = ValuePtr::new(self.stamp, value, self.spare);
+                    Ok((None, self.insert_into_leaf(leaf, at, key, value)))
+                }
+            },
+            HotMut::Inner(inner) => {
+                let at = inner.child_for(|bound| key.cmp(bound));
+                let Some(child) = inner.children.get_mut(at) else { return Ok((None, None)) };
+                let (old, split) = self.insert(child, key, value)?;
+                let split =
+                    split.and_then(|(bound, right)| self.insert_child(inner, at, bound, right));
+                Ok((old, split))
+            }
+        }
     }
 
-    /// The place of a value, with everything on the way to it made this root's own.
-    pub(crate) fn get_mut(
+    fn insert_into_leaf(
         &mut self,
-        probe: impl Fn(&K) -> Ordering,
-    ) -> Result<Option<&mut Arc<V>>> {
+        leaf: &mut Leaf<K, V>,
+        at: usize,
+        key: K,
+        value: ValuePtr<V>,
+    ) -> Split<K, V> {
+        if leaf.len() < FAN_OUT {
+            leaf.keys.insert(at, key);
+            leaf.values.insert(at, value);
+            return None;
+        }
+        // Keys that only ever ascend would leave every leaf half empty.
+        let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
+        let new = NodePtr::leaf(self.stamp, self.spare);
+        // SAFETY: it was just made.
+        let HotMut::Leaf(right) = (unsafe { new.hot_mut() }) else { return None };
+        right.keys.extend(leaf.keys.drain(middle..));
+        right.values.extend(leaf.values.drain(middle..));
+        let (half, at) = if at < middle { (leaf, at) } else { (&mut *right, at - middle) };
+        half.keys.insert(at, key);
+        half.values.insert(at, value);
+        right.keys.first().map(|bound| (bound.clone(), new))
+    }
+
+    /// Puts a child behind the one at `at`.
+    fn insert_child(
+        &mut self,
+        inner: &mut Inner<K, V>,
+        at: usize,
+        bound: K,
+        child: NodePtr<K, V>,
+    ) -> Split<K, V> {
+        if inner.children.len() < FAN_OUT {
+            inner.bounds.insert(at, bound);
+            inner.children.insert(at + 1, child);
+            return None;
+        }
+        let new = NodePtr::inner(self.stamp, self.spare);
+        // SAFETY: it was just made.
+        let HotMut::Inner(right) = (unsafe { new.hot_mut() }) else { return None };
+        if at + 1 == FAN_OUT {
+            right.children.push(child);
+            return Some((bound, new));
+        }
+        let middle = FAN_OUT / 2;
+        right.children.extend(inner.children.drain(middle..));
+        right.bounds.extend(inner.bounds.drain(middle..));
+        let between = inner.bounds.pop()?;
+        let (half, at) = if at < middle { (inner, at) } else { (right, at - middle) };
+        half.bounds.insert(at, bound);
+        half.children.insert(at + 1, child);
+        Some((between, new))
+    }
+
+    /// The place of a value, with everything on the way to it made this draft's own.
+    fn place<'n>(
+        &mut self,
+        root: &'n mut NodePtr<K, V>,
+        probe: &impl Fn(&K) -> Ordering,
+    ) -> Result<Option<&'n mut ValuePtr<V>>> {
         // Copying the way down for a key that is absent would be work for nothing.
-        if self.get(&probe)?.is_none() {
+        if !Self::has(*root, probe)? {
             return Ok(None);
         }
-        let mut node = &mut self.root;
+        let mut node = root;
         loop {
-            match own(node)? {
-                Hot::Inner(inner) => {
-                    let child = inner.child_for(&probe);
+            match self.own(node)? {
+                HotMut::Inner(inner) => {
+                    let child = inner.child_for(probe);
                     match inner.children.get_mut(child) {
                         Some(child) => node = child,
                         None => return Ok(None),
                     }
                 }
-                Hot::Leaf(leaf) => {
-                    let found = leaf.find(&probe).ok();
+                HotMut::Leaf(leaf) => {
+                    let found = leaf.find(probe).ok();
                     return Ok(found.and_then(|at| leaf.values.get_mut(at)));
                 }
             }
         }
     }
 
-    /// Removes the entry that `probe` finds.
-    pub(crate) fn remove(&mut self, probe: impl Fn(&K) -> Ordering) -> Result<Option<(K, Arc<V>)>> {
-        if self.get(&probe)?.is_none() {
+    fn has(root: NodePtr<K, V>, probe: &impl Fn(&K) -> Ordering) -> Result<bool> {
+        // SAFETY: the nodes of the tree live, and nothing changes them during this call.
+        Ok(unsafe { super::find(root, probe) }?.is_some())
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        root: &mut NodePtr<K, V>,
+        probe: &impl Fn(&K) -> Ordering,
+        value: V,
+    ) -> Result<Option<Replaced<V>>> {
+        Ok(self.place(root, probe)?.map(|place| self.put(place, value)))
+    }
+
+    pub(super) fn get_mut<'n>(
+        &mut self,
+        root: &'n mut NodePtr<K, V>,
+        probe: &impl Fn(&K) -> Ordering,
+    ) -> Result<Option<&'n mut V>>
+    where
+        V: Clone,
+    {
+        let Some(place) = self.place(root, probe)? else { return Ok(None) };
+        // SAFETY: the value lives; after this it is nobody else's, and borrowed by its place.
+        unsafe {
+            if place.born() < self.floor {
+                let copy = place.get().clone();
+                self.put(place, copy);
+            }
+            Ok(Some(place.get_mut()))
+        }
+    }
+
+    pub(super) fn remove_at_root(
+        &mut self,
+        root: &mut NodePtr<K, V>,
+        probe: &impl Fn(&K) -> Ordering,
+    ) -> Result<Option<(K, Replaced<V>)>> {
+        if !Self::has(*root, probe)? {
             return Ok(None);
         }
-        let removed = remove(&mut self.root, &probe)?;
-        if removed.is_some() {
-            self.len -= 1;
-        }
+        let removed = self.remove(root, probe)?;
         // A root with one child gives way to it.
-        let only = match self.root.in_memory() {
-            Some(Hot::Inner(inner)) if inner.children.len() == 1 => inner.children.first().cloned(),
-            _ => None,
-        };
-        if let Some(only) = only {
-            self.root = only;
+        // SAFETY: nodes of the tree live, and nobody changes them here.
+        while let Some(Hot::Inner(inner)) = unsafe { root.in_memory() }
+            && let [only] = inner.children.as_slice()
+        {
+            let above = std::mem::replace(root, *only);
+            self.end_node(above);
         }
         Ok(removed)
     }
-}
 
-fn insert<K: Clone + Ord, V>(
-    node: &mut Arc<Node<K, V>>,
-    key: K,
-    value: Arc<V>,
-) -> Result<Inserted<K, V>> {
-    match own(node)? {
-        Hot::Leaf(leaf) => Ok(insert_into_leaf(leaf, key, value)),
-        Hot::Inner(inner) => {
-            let at = inner.child_for(|bound| key.cmp(bound));
-            let Some(child) = inner.children.get_mut(at) else {
-                return Ok(Inserted { old: None, split: None });
-            };
-            let Inserted { old, split } = insert(child, key, value)?;
-            let Some((bound, right)) = split else { return Ok(Inserted { old, split: None }) };
-            inner.bounds.insert(at, bound);
-            inner.children.insert(at + 1, right);
-            Ok(Inserted { old, split: split_inner(inner) })
-        }
-    }
-}
-
-fn insert_into_leaf<K: Clone + Ord, V>(
-    leaf: &mut Leaf<K, V>,
-    key: K,
-    value: Arc<V>,
-) -> Inserted<K, V> {
-    match leaf.find(|other| key.cmp(other)) {
-        Ok(at) => {
-            let old = leaf.values.get_mut(at).map(|slot| std::mem::replace(slot, value));
-            Inserted { old, split: None }
-        }
-        Err(at) => {
-            leaf.keys.insert(at, key);
-            leaf.values.insert(at, value);
-            if leaf.keys.len() <= FAN_OUT {
-                return Inserted { old: None, split: None };
+    fn remove(
+        &mut self,
+        node: &mut NodePtr<K, V>,
+        probe: &impl Fn(&K) -> Ordering,
+    ) -> Result<Option<(K, Replaced<V>)>> {
+        match self.own(node)? {
+            HotMut::Leaf(leaf) => {
+                let Ok(at) = leaf.find(probe) else { return Ok(None) };
+                let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
+                Ok(Some((key, self.end_value(value))))
             }
-            // Keys that only ever ascend would leave every leaf half empty.
-            let middle = if at + 1 == leaf.keys.len() { FAN_OUT } else { leaf.keys.len() / 2 };
-            let keys = leaf.keys.split_off(middle);
-            let values = leaf.values.split_off(middle);
-            let split = keys
-                .first()
-                .cloned()
-                .map(|bound| (bound, Arc::new(Node::Hot(Hot::Leaf(Leaf { keys, values })))));
-            Inserted { old: None, split }
-        }
-    }
-}
-
-fn split_inner<K, V>(inner: &mut Inner<K, V>) -> Option<(K, Arc<Node<K, V>>)> {
-    if inner.children.len() <= FAN_OUT {
-        return None;
-    }
-    let middle = inner.children.len() / 2;
-    let children = inner.children.split_off(middle);
-    let bounds = inner.bounds.split_off(middle);
-    let bound = inner.bounds.pop()?;
-    Some((bound, Arc::new(Node::Hot(Hot::Inner(Inner { bounds, children })))))
-}
-
-fn remove<K: Clone, V>(
-    node: &mut Arc<Node<K, V>>,
-    probe: &impl Fn(&K) -> Ordering,
-) -> Result<Option<(K, Arc<V>)>> {
-    match own(node)? {
-        Hot::Leaf(leaf) => {
-            Ok(leaf.find(probe).ok().map(|at| (leaf.keys.remove(at), leaf.values.remove(at))))
-        }
-        Hot::Inner(inner) => {
-            let at = inner.child_for(probe);
-            let Some(child) = inner.children.get_mut(at) else { return Ok(None) };
-            let removed = remove(child, probe)?;
-            if child.width() < FAN_IN {
-                widen(inner, at)?;
+            HotMut::Inner(inner) => {
+                let at = inner.child_for(probe);
+                let Some(child) = inner.children.get_mut(at) else { return Ok(None) };
+                let removed = self.remove(child, probe)?;
+                // SAFETY: nodes of the tree live, and nobody changes them here.
+                if unsafe { child.width() } < FAN_IN {
+                    self.widen(inner, at)?;
+                }
+                Ok(removed)
             }
-            Ok(removed)
         }
     }
-}
 
-/// Joins a narrow child with a neighbour, or takes it away if it is empty.
-fn widen<K: Clone, V>(inner: &mut Inner<K, V>, at: usize) -> Result<()> {
-    let empty = inner.children.get(at).is_some_and(|child| child.width() == 0);
-    if empty && inner.children.len() > 1 {
-        inner.children.remove(at);
-        inner.bounds.remove(at.saturating_sub(1));
-        return Ok(());
-    }
-    let left = if at + 1 < inner.children.len() { at } else { at.saturating_sub(1) };
-    let (Some(a), Some(b)) = (inner.children.get(left), inner.children.get(left + 1)) else {
-        return Ok(());
-    };
-    let joinable = match (a.in_memory(), b.in_memory()) {
-        (Some(Hot::Leaf(_)), Some(Hot::Leaf(_))) | (Some(Hot::Inner(_)), Some(Hot::Inner(_))) => {
-            a.width() + b.width() <= FAN_OUT
+    /// Joins a narrow child with a neighbour, or takes it away if it is empty.
+    fn widen(&mut self, inner: &mut Inner<K, V>, at: usize) -> Result<()> {
+        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
+        let width = |node: &NodePtr<K, V>| unsafe { node.width() };
+        let empty = inner.children.get(at).is_some_and(|child| width(child) == 0);
+        if empty && inner.children.len() > 1 {
+            let child = inner.children.remove(at);
+            inner.bounds.remove(at.saturating_sub(1));
+            self.end_node(child);
+            return Ok(());
         }
-        _ => false,
-    };
-    if !joinable {
-        return Ok(());
-    }
-    let mut right = inner.children.remove(left + 1);
-    let bound = inner.bounds.remove(left);
-    let right = std::mem::replace(own(&mut right)?, Hot::empty());
-    let Some(joined) = inner.children.get_mut(left) else { return Ok(()) };
-    match (own(joined)?, right) {
-        (Hot::Leaf(a), Hot::Leaf(b)) => {
-            a.keys.extend(b.keys);
-            a.values.extend(b.values);
+        let left = if at + 1 < inner.children.len() { at } else { at.saturating_sub(1) };
+        let [a, b] = [inner.children.get(left), inner.children.get(left + 1)];
+        let (Some(a), Some(b)) = (a, b) else { return Ok(()) };
+        // SAFETY: as above.
+        let alike = matches!(
+            unsafe { (a.in_memory(), b.in_memory()) },
+            (Some(Hot::Leaf(_)), Some(Hot::Leaf(_))) | (Some(Hot::Inner(_)), Some(Hot::Inner(_)))
+        );
+        if !alike || width(a) + width(b) > FAN_OUT {
+            return Ok(());
         }
-        (Hot::Inner(a), Hot::Inner(b)) => {
-            a.bounds.push(bound);
-            a.bounds.extend(b.bounds);
-            a.children.extend(b.children);
+        let right = inner.children.remove(left + 1);
+        let bound = inner.bounds.remove(left);
+        let Some(joined) = inner.children.get_mut(left) else { return Ok(()) };
+        // SAFETY: as above; the right one is not the left one.
+        match (self.own(joined)?, unsafe { right.in_memory() }) {
+            (HotMut::Leaf(a), Some(Hot::Leaf(b))) => {
+                a.keys.extend(b.keys.iter().cloned());
+                a.values.extend(b.values.iter().copied());
+            }
+            (HotMut::Inner(a), Some(Hot::Inner(b))) => {
+                a.bounds.push(bound);
+                a.bounds.extend(b.bounds.iter().cloned());
+                a.children.extend(b.children.iter().copied());
+            }
+            _ => {}
         }
-        _ => {}
+        self.end_node(right);
+        Ok(())
     }
-    Ok(())
 }

@@ -1,32 +1,53 @@
-//! Where large trees go to be freed: a thread that does nothing else, in bounded steps.
+//! Where trees and parts of them go to be freed: a thread that does nothing else, in bounded steps.
 
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use super::node::{Hot, Node};
+/// How long what died waits for more of its kind.
+const REST: Duration = Duration::from_millis(20);
 
-/// Trees with fewer entries are freed where they are dropped.
-pub(super) const WORTH_BURYING: usize = 4096;
+/// How seldom what is still seen is looked at again.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// How many nodes are freed between two pauses.
-const NODES_PER_STEP: usize = 64;
-
-/// A way to the thread that frees; cheap to clone.
+/// A way to the thread that frees; cheap to clone. Without a thread things are freed on the spot.
 #[derive(Clone, Debug)]
-pub(crate) struct Graveyard(Option<Sender<Box<dyn Remains>>>);
+pub(crate) struct Graveyard(Option<Sender<Work>>);
+
+/// What the thread reads from; its work is done when the last clone of the graveyard is gone.
+#[derive(Debug)]
+pub(crate) struct Buried(Receiver<Work>);
+
+enum Work {
+    Bury(Box<dyn Remains>),
+    Sweep(Weak<dyn Sweep>),
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Work::Bury(_)) { "Bury" } else { "Sweep" })
+    }
+}
 
 /// Something large that is to be freed in steps.
-pub(crate) trait Remains: Send {
+pub(super) trait Remains: Send {
     /// Frees it, and calls `pause` every so often.
     fn decay(self: Box<Self>, pause: &mut dyn FnMut());
 }
 
+/// Something that has parts to be freed once nobody can see them.
+pub(super) trait Sweep: Send + Sync {
+    /// Frees what nobody can see; whether something is left that somebody can.
+    fn sweep(&self) -> bool;
+}
+
 impl Graveyard {
-    /// A graveyard and the end that its thread reads from; that thread's work is done when the
-    /// last clone of the graveyard is gone.
-    pub(crate) fn new() -> (Graveyard, Receiver<Box<dyn Remains>>) {
+    /// A graveyard and the end that its thread reads from.
+    pub(crate) fn new() -> (Graveyard, Buried) {
         let (to, from) = mpsc::channel();
-        (Graveyard(Some(to)), from)
+        (Graveyard(Some(to)), Buried(from))
     }
 
     /// Frees on the spot.
@@ -36,28 +57,78 @@ impl Graveyard {
 
     pub(super) fn bury(&self, remains: Box<dyn Remains>) {
         let refused = match &self.0 {
-            Some(to) => to.send(remains).err().map(|refused| refused.0),
-            None => Some(remains),
+            Some(to) => to.send(Work::Bury(remains)).err().map(|refused| refused.0),
+            None => Some(Work::Bury(remains)),
         };
-        if let Some(remains) = refused {
+        if let Some(Work::Bury(remains)) = refused {
             remains.decay(&mut || {});
+        }
+    }
+
+    /// Has a line looked at when there is time.
+    pub(super) fn note(&self, line: Weak<dyn Sweep>) {
+        if let Some(to) = &self.0 {
+            // Without a receiver it is looked at when there is more.
+            to.send(Work::Sweep(line)).ok();
         }
     }
 }
 
-impl<K: Send + Sync, V: Send + Sync> Remains for Arc<Node<K, V>> {
-    fn decay(self: Box<Self>, pause: &mut dyn FnMut()) {
-        let mut open = vec![*self];
-        let mut freed = 0;
-        while let Some(node) = open.pop() {
-            if let Some(Hot::Inner(inner)) = Arc::into_inner(node).and_then(Node::into_memory) {
-                open.extend(inner.children);
+impl Buried {
+    /// Frees what comes until nothing more can; `pause` lets others go first.
+    pub(crate) fn run(self, pause: &mut dyn FnMut()) {
+        let mut noted: Vec<Weak<dyn Sweep>> = Vec::new();
+        let mut rest = REST;
+        loop {
+            let work = match noted.as_slice() {
+                [] => self.0.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                _ => self.0.recv_timeout(rest),
+            };
+            match work {
+                // A destructor that panics costs what was to be freed with it, and nothing else.
+                Ok(Work::Bury(remains)) => {
+                    catch_unwind(AssertUnwindSafe(|| remains.decay(pause))).ok();
+                }
+                Ok(Work::Sweep(line)) => {
+                    rest = REST;
+                    noted.push(line);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    sweep(&mut noted);
+                    rest = (rest * 2).min(LONGEST_REST);
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            freed += 1;
-            if freed == NODES_PER_STEP {
-                freed = 0;
-                pause();
+        }
+    }
+
+    /// Takes what is there, without waiting.
+    #[cfg(test)]
+    pub(super) fn decay_what_is_there(&self, pause: &mut dyn FnMut()) -> usize {
+        let mut count = 0;
+        while let Ok(work) = self.0.try_recv() {
+            match work {
+                Work::Bury(remains) => {
+                    remains.decay(pause);
+                    count += 1;
+                }
+                Work::Sweep(line) => sweep(&mut vec![line]),
             }
+        }
+        count
+    }
+}
+
+/// Sweeps all lines in the order in which they were noted, and keeps those that have something left.
+/// Who changes a tree of trees settles that first: sweeping it lets go of versions of the others.
+fn sweep(noted: &mut Vec<Weak<dyn Sweep>>) {
+    let mut lines: Vec<_> = noted.drain(..).filter_map(|line| line.upgrade()).collect();
+    let mut known = HashSet::new();
+    lines.retain(|line| known.insert(Arc::as_ptr(line).cast::<()>().addr()));
+    for line in lines {
+        let left = catch_unwind(AssertUnwindSafe(|| line.sweep())).unwrap_or(false);
+        if left {
+            noted.push(Arc::downgrade(&line));
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Walking a tree from both ends.
 
-use std::sync::Arc;
-
-use super::node::{Ahead, Hot, Inner, Leaf, Node, hot_ahead};
+use super::node::{Ahead, Hot, Inner, Leaf, NodePtr};
 use crate::error::{Error, Result};
 
 /// The entries between two places. After an error it ends.
@@ -27,20 +25,24 @@ struct Position<'a, K, V> {
 
 impl<'a, K: Clone, V> Position<'a, K, V> {
     /// The place after all keys for which `before` holds; it holds for a prefix of all keys.
-    fn seek(
-        root: &'a Node<K, V>,
+    ///
+    /// # Safety
+    /// What is below the root lives for `'a`, and nobody changes it meanwhile; so for all that follows.
+    unsafe fn seek(
+        root: NodePtr<K, V>,
         before: &dyn Fn(&K) -> bool,
         ahead: &mut Ahead,
     ) -> Result<Option<Self>> {
         let mut path = Vec::new();
         let mut node = root;
         loop {
-            match hot_ahead(node, ahead)? {
+            // SAFETY: the caller's promise.
+            match unsafe { node.hot(ahead) }? {
                 Hot::Inner(inner) => {
                     let at = inner.bounds.partition_point(before);
                     path.push((inner, at));
                     let Some(child) = inner.children.get(at) else { return Ok(None) };
-                    node = child;
+                    node = *child;
                 }
                 Hot::Leaf(leaf) => {
                     let at = leaf.keys.partition_point(before);
@@ -61,23 +63,25 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                 continue;
             };
             self.path.push((inner, next));
-            return self.descend(child, forward, ahead);
+            return self.descend(*child, forward, ahead);
         }
         Ok(false)
     }
 
-    fn descend(&mut self, child: &'a Node<K, V>, forward: bool, ahead: &mut Ahead) -> Result<bool> {
+    fn descend(&mut self, child: NodePtr<K, V>, forward: bool, ahead: &mut Ahead) -> Result<bool> {
         let mut node = child;
         loop {
-            match hot_ahead(node, ahead)? {
+            // SAFETY: whoever made this position promised that what it is in lives for `'a`.
+            match unsafe { node.hot(ahead) }? {
                 Hot::Inner(inner) => {
                     let at = if forward { 0 } else { inner.children.len() - 1 };
                     self.path.push((inner, at));
                     let Some(child) = inner.children.get(at) else { return Ok(false) };
-                    node = child;
+                    node = *child;
                 }
                 Hot::Leaf(leaf) => {
                     self.leaf = leaf;
+                    self.fetch_ahead(forward);
                     self.at = if forward { 0 } else { leaf.keys.len() };
                     return Ok(true);
                 }
@@ -85,23 +89,46 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         }
     }
 
-    fn entry(&self, at: usize) -> Option<(&'a K, &'a Arc<V>)> {
-        Some((self.leaf.keys.get(at)?, self.leaf.values.get(at)?))
+    /// Has the processor fetch what comes next: the values of the leaf behind this one, and the leaf
+    /// behind that.
+    fn fetch_ahead(&self, forward: bool) {
+        let Some((inner, at)) = self.path.last() else { return };
+        let behind = |steps: usize| {
+            let at = if forward { at.checked_add(steps) } else { at.checked_sub(steps) };
+            at.and_then(|at| inner.children.get(at))
+        };
+        // SAFETY: as above.
+        if let Some(Hot::Leaf(leaf)) = behind(1).and_then(|node| unsafe { node.in_memory() }) {
+            leaf.values.iter().for_each(|value| value.prefetch());
+        }
+        if let Some(node) = behind(2) {
+            node.prefetch();
+        }
+    }
+
+    #[inline]
+    fn entry(&self, at: usize) -> Option<(&'a K, &'a V)> {
+        let (key, value) = (self.leaf.keys.get(at)?, self.leaf.values.get(at)?);
+        // SAFETY: as above.
+        Some((key, unsafe { value.get() }))
     }
 }
 
 impl<'a, K: Clone, V> Iter<'a, K, V> {
-    pub(super) fn new(
-        root: &'a Node<K, V>,
+    /// # Safety
+    /// What is below the root lives for `'a`, and nobody changes it meanwhile.
+    pub(super) unsafe fn new(
+        root: NodePtr<K, V>,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
     ) -> Self {
         let mut ahead = Ahead::default();
-        let state = State::between(root, before_first, before_end, &mut ahead);
+        // SAFETY: the caller's promise.
+        let state = unsafe { State::between(root, before_first, before_end, &mut ahead) };
         Iter { state: state.unwrap_or_else(State::Failed), ahead }
     }
 
-    fn step(&mut self, forward: bool) -> Option<Result<(&'a K, &'a Arc<V>)>> {
+    fn step(&mut self, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
         let State::Between { front, back } = &mut self.state else {
             return match std::mem::replace(&mut self.state, State::Ended) {
                 State::Failed(error) => Some(Err(error)),
@@ -137,14 +164,17 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
     }
 }
 
-impl<'a, K: Clone, V> State<'a, K, V> {
-    fn between(
-        root: &'a Node<K, V>,
+impl<K: Clone, V> State<'_, K, V> {
+    /// # Safety
+    /// What is below the root lives for `'a`, and nobody changes it meanwhile.
+    unsafe fn between(
+        root: NodePtr<K, V>,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
         ahead: &mut Ahead,
     ) -> Result<Self> {
-        let Some(mut front) = Position::seek(root, before_first, ahead)? else {
+        // SAFETY: the caller's promise.
+        let Some(mut front) = (unsafe { Position::seek(root, before_first, ahead) })? else {
             return Ok(State::Ended);
         };
         while front.entry(front.at).is_none() {
@@ -154,7 +184,8 @@ impl<'a, K: Clone, V> State<'a, K, V> {
         }
         // An inverted range is empty: its first entry is already beyond its end.
         let inside = front.entry(front.at).is_some_and(|(key, _)| before_end(key));
-        match Position::seek(root, before_end, &mut Ahead::default())? {
+        // SAFETY: the caller's promise.
+        match unsafe { Position::seek(root, before_end, &mut Ahead::default()) }? {
             Some(back) if inside => Ok(State::Between { front, back }),
             _ => Ok(State::Ended),
         }
@@ -162,7 +193,7 @@ impl<'a, K: Clone, V> State<'a, K, V> {
 }
 
 impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
-    type Item = Result<(&'a K, &'a Arc<V>)>;
+    type Item = Result<(&'a K, &'a V)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step(true)

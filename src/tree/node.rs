@@ -1,19 +1,36 @@
 //! Nodes: leaves, what leads to them, and ranges that are not in memory yet.
+//!
+//! Nodes carry the stamp of their birth and are pointed to, not counted: who may change one and when
+//! it is freed is decided by [`Draft`](super::Draft) and [`Line`](super::line::Line).
+//!
+//! # Invariants
+//! - A pointer to a node or a value has the rights of the allocation that it was made from.
+//! - A node whose kind is `COLD` is written by the holder of its lock alone, and read by nobody; its
+//!   kind is stored last. From then on it is an inner node like any other.
+//! - Pointers are followed by functions that are `unsafe`: the caller knows that the node lives, and
+//!   for exclusive access that nobody else can reach it.
 
 use std::any::Any;
 use std::cmp::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU8, Ordering as Atomic};
 
+use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
+use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr, prefetch};
 use crate::error::Result;
 
-/// The most entries of a leaf, and children of an inner node.
-pub(super) const FAN_OUT: usize = 32;
+/// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
+/// node of small keys takes less than a kilobyte, for which allocators have their quick ways.
+pub(super) const FAN_OUT: usize = 60;
 /// A node with fewer is merged with a neighbour that is in memory.
 pub(super) const FAN_IN: usize = FAN_OUT / 4;
 /// How full bulk loading makes a node, so that it takes some inserts before it splits.
 const BULK_FILL: usize = FAN_OUT - 4;
+
+/// When something was made or retired, in the order of one line of versions.
+pub(super) type Stamp = u64;
 
 /// Where the entries of a cold range come from.
 pub(crate) trait Source<K, V>: Send + Sync {
@@ -26,7 +43,7 @@ pub(crate) trait Source<K, V>: Send + Sync {
 
 /// What loading a cold range gives, in ascending order.
 pub(crate) enum Loaded<K, V> {
-    Entries(Vec<(K, Arc<V>)>),
+    Entries(Vec<(K, V)>),
     /// Narrower ranges, at least two.
     Ranges(Ranges<K, V>),
 }
@@ -38,236 +55,413 @@ pub(crate) type Ranges<K, V> = Vec<(Option<K>, Box<dyn Source<K, V>>)>;
 #[derive(Default)]
 pub(crate) struct Ahead(pub(crate) Option<Box<dyn Any + Send + Sync>>);
 
-/// A node, as others point to it.
-pub(super) enum Node<K, V> {
-    Hot(Hot<K, V>),
-    Cold(Cold<K, V>),
+const LEAF: u8 = 0;
+const INNER: u8 = 1;
+const COLD: u8 = 2;
+
+/// What every node begins with.
+#[repr(C)]
+struct Head {
+    born: Stamp,
+    kind: AtomicU8,
+    /// The allocation is a [`Cold`], whatever the kind is by now.
+    was_cold: bool,
 }
 
-/// A node in memory.
-pub(super) enum Hot<K, V> {
-    Leaf(Leaf<K, V>),
-    Inner(Inner<K, V>),
+impl Head {
+    fn new(born: Stamp, kind: u8) -> Head {
+        Head { born, kind: AtomicU8::new(kind), was_cold: kind == COLD }
+    }
 }
 
+#[repr(C)]
 pub(super) struct Leaf<K, V> {
-    pub(super) keys: Vec<K>,
-    pub(super) values: Vec<Arc<V>>,
+    head: Head,
+    pub(super) keys: ArrayVec<K, FAN_OUT>,
+    pub(super) values: ArrayVec<ValuePtr<V>, FAN_OUT>,
 }
 
+#[repr(C)]
 pub(super) struct Inner<K, V> {
+    head: Head,
     /// One fewer than children.
-    pub(super) bounds: Vec<K>,
-    pub(super) children: Vec<Arc<Node<K, V>>>,
+    pub(super) bounds: ArrayVec<K, FAN_OUT>,
+    pub(super) children: ArrayVec<NodePtr<K, V>, FAN_OUT>,
 }
 
-/// A range that is loaded on first touch. What is loaded lies in the node itself, so that it costs
-/// a reader no further step.
-pub(super) struct Cold<K, V> {
-    loaded: OnceLock<Hot<K, V>>,
+/// A range that is loaded on first touch, into the place that it has.
+#[repr(C)]
+struct Cold<K, V> {
+    inner: Inner<K, V>,
     /// Held by whoever loads; empty once it is loaded.
     source: Mutex<Option<Box<dyn Source<K, V>>>>,
     divides: bool,
 }
 
-impl<K: Clone, V> Clone for Hot<K, V> {
-    /// Copies a node; below it everything is shared.
+/// Points to a node.
+pub(super) struct NodePtr<K, V>(NonNull<Leaf<K, V>>);
+
+/// A node in memory, to be read.
+pub(super) enum Hot<'a, K, V> {
+    Leaf(&'a Leaf<K, V>),
+    Inner(&'a Inner<K, V>),
+}
+
+/// A node in memory, to be changed.
+pub(super) enum HotMut<'a, K, V> {
+    Leaf(&'a mut Leaf<K, V>),
+    Inner(&'a mut Inner<K, V>),
+}
+
+impl<K, V> Clone for NodePtr<K, V> {
     fn clone(&self) -> Self {
-        match self {
-            Hot::Leaf(leaf) => {
-                Hot::Leaf(Leaf { keys: leaf.keys.clone(), values: leaf.values.clone() })
-            }
-            Hot::Inner(inner) => {
-                Hot::Inner(Inner { bounds: inner.bounds.clone(), children: inner.children.clone() })
-            }
-        }
+        *self
     }
 }
 
-impl<K: Clone, V> Clone for Node<K, V> {
-    /// The copy of a range that was loaded is hot. One that was not is never copied: whoever wants
-    /// to change it loads it first.
-    fn clone(&self) -> Self {
-        match self {
-            Node::Hot(hot) => Node::Hot(hot.clone()),
-            Node::Cold(cold) => match cold.loaded.get() {
-                Some(hot) => Node::Hot(hot.clone()),
-                None => unreachable!("a cold range is loaded before it is changed"),
-            },
-        }
+impl<K, V> Copy for NodePtr<K, V> {}
+
+impl<K, V> PartialEq for NodePtr<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
     }
 }
 
-impl<K, V> Node<K, V> {
-    pub(super) fn empty() -> Self {
-        Node::Hot(Hot::empty())
-    }
+// SAFETY: it is no more than the way to keys and values, which threads may share and take over; a
+// cold node's source is `Send` and `Sync` by its own bounds.
+unsafe impl<K: Send + Sync, V: Send + Sync> Send for NodePtr<K, V> {}
+// SAFETY: as above.
+unsafe impl<K: Send + Sync, V: Send + Sync> Sync for NodePtr<K, V> {}
 
-    pub(super) fn cold(source: Box<dyn Source<K, V>>) -> Self {
-        let divides = source.divides();
-        Node::Cold(Cold { loaded: OnceLock::new(), source: Mutex::new(Some(source)), divides })
-    }
-
-    /// The node as far as it is in memory.
-    pub(super) fn in_memory(&self) -> Option<&Hot<K, V>> {
-        match self {
-            Node::Hot(hot) => Some(hot),
-            Node::Cold(cold) => cold.loaded.get(),
-        }
-    }
-
-    pub(super) fn into_memory(self) -> Option<Hot<K, V>> {
-        match self {
-            Node::Hot(hot) => Some(hot),
-            Node::Cold(cold) => cold.loaded.into_inner(),
-        }
-    }
-
-    /// Entries of a leaf, children of an inner node; a cold range counts as full.
-    pub(super) fn width(&self) -> usize {
-        match self.in_memory() {
-            Some(Hot::Leaf(leaf)) => leaf.keys.len(),
-            Some(Hot::Inner(inner)) => inner.children.len(),
-            None => FAN_OUT,
-        }
-    }
-
-    /// Whether it is a range that nobody has loaded and that would be loaded as entries.
-    pub(super) fn lacks_entries(&self) -> bool {
-        matches!(self, Node::Cold(cold) if !cold.divides && cold.loaded.get().is_none())
-    }
-}
-
-impl<K, V> Hot<K, V> {
-    pub(super) fn empty() -> Self {
-        Hot::Leaf(Leaf { keys: Vec::new(), values: Vec::new() })
-    }
-}
+// One kind of room serves both.
+const _: () = assert!(size_of::<Leaf<u64, u8>>() == size_of::<Inner<u64, u8>>());
+const _: () = assert!(size_of::<Leaf<String, u8>>() == size_of::<Inner<String, u8>>());
 
 impl<K, V> Leaf<K, V> {
+    fn boxed(born: Stamp, spare: &mut Spare<K, V>) -> Box<Self> {
+        let mut leaf = spare.room();
+        let at = leaf.as_mut_ptr();
+        // SAFETY: every field is written, in the place that it has: on the stack it would be copied
+        // once more.
+        unsafe {
+            ptr::addr_of_mut!((*at).head).write(Head::new(born, LEAF));
+            ptr::addr_of_mut!((*at).keys).write(ArrayVec::new_const());
+            ptr::addr_of_mut!((*at).values).write(ArrayVec::new_const());
+            leaf.assume_init()
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Where a key is, or where it belongs.
     pub(super) fn find(&self, probe: impl Fn(&K) -> Ordering) -> Result<usize, usize> {
-        self.keys.binary_search_by(|key| probe(key).reverse())
+        let at = self.keys.partition_point(|key| probe(key) == Ordering::Greater);
+        match self.keys.get(at) {
+            Some(key) if probe(key) == Ordering::Equal => Ok(at),
+            _ => Err(at),
+        }
     }
 }
 
 impl<K, V> Inner<K, V> {
+    fn boxed(born: Stamp, spare: &mut Spare<K, V>) -> Box<Self> {
+        let room = Box::into_raw(spare.room());
+        let at = room.cast::<Self>();
+        // SAFETY: the room is that of a leaf, which has the same layout: both are a head, as many keys,
+        // and as many pointers. Every field is written, in the place that it has.
+        unsafe {
+            ptr::addr_of_mut!((*at).head).write(Head::new(born, INNER));
+            ptr::addr_of_mut!((*at).bounds).write(ArrayVec::new_const());
+            ptr::addr_of_mut!((*at).children).write(ArrayVec::new_const());
+            Box::from_raw(at)
+        }
+    }
+
     /// The child whose range holds a key.
     pub(super) fn child_for(&self, probe: impl Fn(&K) -> Ordering) -> usize {
         self.bounds.partition_point(|bound| probe(bound) != Ordering::Less)
     }
 }
 
-/// The node in memory; a cold range is loaded.
-#[inline]
-pub(super) fn hot<K: Clone, V>(node: &Node<K, V>) -> Result<&Hot<K, V>> {
-    match node {
-        Node::Hot(hot) => Ok(hot),
-        Node::Cold(cold) => cold.hot(&mut Ahead::default()),
+impl<K, V> From<Box<Leaf<K, V>>> for NodePtr<K, V> {
+    fn from(leaf: Box<Leaf<K, V>>) -> Self {
+        NodePtr(NonNull::from(Box::leak(leaf)))
     }
 }
 
-/// The same, going on from the range before.
-#[inline]
-pub(super) fn hot_ahead<'a, K: Clone, V>(
-    node: &'a Node<K, V>,
-    ahead: &mut Ahead,
-) -> Result<&'a Hot<K, V>> {
-    match node {
-        Node::Hot(hot) => Ok(hot),
-        Node::Cold(cold) => cold.hot(ahead),
+impl<K, V> From<Box<Inner<K, V>>> for NodePtr<K, V> {
+    fn from(inner: Box<Inner<K, V>>) -> Self {
+        NodePtr(NonNull::from(Box::leak(inner)).cast())
     }
 }
 
-/// The node in memory, this pointer's own: copied where somebody else can reach it.
-pub(super) fn own<K: Clone, V>(node: &mut Arc<Node<K, V>>) -> Result<&mut Hot<K, V>> {
-    hot(node)?;
-    let node = Arc::make_mut(node);
-    if let Node::Cold(cold) = node {
-        *node = Node::Hot(cold.loaded.take().unwrap_or_else(Hot::empty));
+impl<K, V> NodePtr<K, V> {
+    pub(super) fn leaf(born: Stamp, spare: &mut Spare<K, V>) -> Self {
+        Leaf::boxed(born, spare).into()
     }
-    match node {
-        Node::Hot(hot) => Ok(hot),
-        Node::Cold(_) => unreachable!("it was just put in memory"),
-    }
-}
 
-impl<K: Clone, V> Cold<K, V> {
-    fn hot(&self, ahead: &mut Ahead) -> Result<&Hot<K, V>> {
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let mut source = self.source.lock();
-        if let Some(loaded) = self.loaded.get() {
-            return Ok(loaded);
-        }
-        let content = match source.as_ref().map(|source| source.load(ahead)).transpose()? {
-            Some(Loaded::Entries(entries)) => build(entries),
-            Some(Loaded::Ranges(ranges)) => {
-                let cold = |(first, source)| (first, Arc::new(Node::cold(source)));
-                join(ranges.into_iter().map(cold).collect())
-            }
-            None => Hot::empty(),
+    pub(super) fn inner(born: Stamp, spare: &mut Spare<K, V>) -> Self {
+        Inner::boxed(born, spare).into()
+    }
+
+    pub(super) fn cold(born: Stamp, source: Box<dyn Source<K, V>>) -> Self {
+        let inner = Inner {
+            head: Head::new(born, COLD),
+            bounds: ArrayVec::new_const(),
+            children: ArrayVec::new_const(),
         };
+        let divides = source.divides();
+        let cold = Cold { inner, source: Mutex::new(Some(source)), divides };
+        NodePtr(NonNull::from(Box::leak(Box::new(cold))).cast())
+    }
+
+    fn head(self) -> *mut Head {
+        self.0.as_ptr().cast()
+    }
+
+    /// Has the processor fetch it, for somebody who is about to search it.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        prefetch(self.0.as_ptr().cast(), size_of::<Leaf<K, V>>().min(PREFETCHED_BYTES_MAX));
+    }
+
+    /// # Safety
+    /// The node lives.
+    #[inline]
+    unsafe fn kind(self) -> u8 {
+        // SAFETY: the caller's promise; every node begins with its head, and the kind is atomic.
+        unsafe { (*ptr::addr_of!((*self.head()).kind)).load(Atomic::Acquire) }
+    }
+
+    /// # Safety
+    /// The node lives.
+    pub(super) unsafe fn born(self) -> Stamp {
+        // SAFETY: the caller's promise; a stamp never changes.
+        unsafe { ptr::addr_of!((*self.head()).born).read() }
+    }
+
+    /// The node as far as it is in memory.
+    ///
+    /// # Safety
+    /// The node lives for `'a`, and nobody changes it meanwhile.
+    pub(super) unsafe fn in_memory<'a>(self) -> Option<Hot<'a, K, V>> {
+        // SAFETY: the caller's promise. The kind says what it is; one that was cold is only written
+        // before its kind was stored as inner.
+        unsafe {
+            match self.kind() {
+                LEAF => Some(Hot::Leaf(self.0.as_ref())),
+                INNER => Some(Hot::Inner(self.0.cast().as_ref())),
+                _ => None,
+            }
+        }
+    }
+
+    /// The node in memory; a cold range is loaded, going on from the range before.
+    ///
+    /// # Safety
+    /// As for [`in_memory`](Self::in_memory).
+    #[inline]
+    pub(super) unsafe fn hot<'a>(self, ahead: &mut Ahead) -> Result<Hot<'a, K, V>>
+    where
+        K: Clone,
+    {
+        loop {
+            // SAFETY: the caller's promise.
+            if let Some(hot) = unsafe { self.in_memory() } {
+                return Ok(hot);
+            }
+            // SAFETY: the caller's promise.
+            unsafe { self.load(ahead) }?;
+        }
+    }
+
+    /// The node in memory, to be changed.
+    ///
+    /// # Safety
+    /// The node lives for `'a`, is in memory, and nobody else can reach it.
+    pub(super) unsafe fn hot_mut<'a>(mut self) -> HotMut<'a, K, V> {
+        // SAFETY: the caller's promise, and the kind says what it is.
+        unsafe {
+            match self.kind() {
+                LEAF => HotMut::Leaf(self.0.as_mut()),
+                _ => HotMut::Inner(self.0.cast().as_mut()),
+            }
+        }
+    }
+
+    /// Copies a node that is in memory; below it everything is shared.
+    ///
+    /// # Safety
+    /// The node lives, is in memory, and nobody changes it meanwhile.
+    pub(super) unsafe fn copy(self, born: Stamp, spare: &mut Spare<K, V>) -> Self
+    where
+        K: Clone,
+    {
+        // SAFETY: the caller's promise.
+        match unsafe { self.in_memory() } {
+            Some(Hot::Leaf(leaf)) => {
+                let mut copy = Leaf::boxed(born, spare);
+                copy.keys.extend(leaf.keys.iter().cloned());
+                copy.values.extend(leaf.values.iter().copied());
+                copy.into()
+            }
+            Some(Hot::Inner(inner)) => {
+                let mut copy = Inner::boxed(born, spare);
+                copy.bounds.extend(inner.bounds.iter().cloned());
+                copy.children.extend(inner.children.iter().copied());
+                copy.into()
+            }
+            None => unreachable!("a cold range is loaded before it is changed"),
+        }
+    }
+
+    /// Entries of a leaf, children of an inner node; a cold range counts as full.
+    ///
+    /// # Safety
+    /// As for [`in_memory`](Self::in_memory).
+    pub(super) unsafe fn width(self) -> usize {
+        // SAFETY: the caller's promise.
+        match unsafe { self.in_memory() } {
+            Some(Hot::Leaf(leaf)) => leaf.len(),
+            Some(Hot::Inner(inner)) => inner.children.len(),
+            None => FAN_OUT,
+        }
+    }
+
+    /// Whether it is a range that nobody has loaded and that would be loaded as entries.
+    ///
+    /// # Safety
+    /// The node lives.
+    pub(super) unsafe fn lacks_entries(self) -> bool {
+        // SAFETY: the caller's promise; a node whose kind is cold is a `Cold`.
+        unsafe { self.kind() == COLD && !(*self.as_cold()).divides }
+    }
+
+    fn as_cold(self) -> *mut Cold<K, V> {
+        self.0.as_ptr().cast()
+    }
+
+    /// Frees the node itself; what it points to lives on.
+    ///
+    /// # Safety
+    /// The node lives, and nobody can reach it from now on.
+    pub(super) unsafe fn free(self, spare: &mut Spare<K, V>) {
+        // SAFETY: it was made by `Box::leak` as what its head says, and this is its end, the caller
+        // promises. Pointers have no destructor; the layout of both kinds is that of a leaf.
+        unsafe {
+            if (*self.head()).was_cold {
+                return drop(Box::from_raw(self.as_cold()));
+            }
+            if self.kind() == LEAF {
+                ptr::drop_in_place(self.0.as_ptr());
+            } else {
+                ptr::drop_in_place(self.0.as_ptr().cast::<Inner<K, V>>());
+            }
+            spare.give(Box::from_raw(self.0.as_ptr().cast()));
+        }
+    }
+
+    /// Loads a cold range, unless somebody has meanwhile.
+    ///
+    /// # Safety
+    /// The node lives and was seen to be cold.
+    #[cold]
+    unsafe fn load(self, ahead: &mut Ahead) -> Result<()>
+    where
+        K: Clone,
+    {
+        let cold = self.as_cold();
+        // SAFETY: it is a `Cold` whatever its kind is by now; of it only the lock is borrowed.
+        let lock = unsafe { &(*cold).source };
+        let mut source = lock.lock();
+        let Some(from) = source.as_ref() else { return Ok(()) };
+        let loaded = from.load(ahead)?;
+        // SAFETY: the node lives.
+        let born = unsafe { self.born() };
+        let content = match loaded {
+            Loaded::Entries(entries) => build(born, entries),
+            Loaded::Ranges(ranges) => {
+                let cold = |(first, source)| (first, NodePtr::cold(born, source));
+                join(born, ranges.into_iter().map(cold).collect())
+            }
+        };
+        // SAFETY: the kind is still cold and the lock is held, so nobody else reads or writes what is
+        // filled here; who sees the kind that is stored last sees all of it.
+        unsafe {
+            let (bounds, children) = content.into_parts();
+            ptr::addr_of_mut!((*cold).inner.bounds).write(bounds);
+            ptr::addr_of_mut!((*cold).inner.children).write(children);
+            (*ptr::addr_of!((*self.head()).kind)).store(INNER, Atomic::Release);
+        }
         *source = None;
-        Ok(self.loaded.get_or_init(|| content))
+        Ok(())
+    }
+
+    /// What an inner node holds that was just built; any other node becomes the only child.
+    ///
+    /// # Safety
+    /// Nobody else can reach the node.
+    unsafe fn into_parts(self) -> (ArrayVec<K, FAN_OUT>, ArrayVec<NodePtr<K, V>, FAN_OUT>) {
+        // SAFETY: the caller's promise; an inner node that was just built never was cold.
+        unsafe {
+            if self.kind() == INNER {
+                let inner = Box::from_raw(self.0.as_ptr().cast::<Inner<K, V>>());
+                return (inner.bounds, inner.children);
+            }
+        }
+        let mut children = ArrayVec::new();
+        children.push(self);
+        (ArrayVec::new(), children)
     }
 }
 
 /// A node with the lowest key that belongs to it.
-type Lowest<K, V> = (Option<K>, Arc<Node<K, V>>);
+type Lowest<K, V> = (Option<K>, NodePtr<K, V>);
 
 /// Builds a tree bottom-up from ascending entries.
-pub(super) fn build<K: Clone, V>(entries: Vec<(K, Arc<V>)>) -> Hot<K, V> {
-    let leaf = |entries: &mut dyn Iterator<Item = (K, Arc<V>)>, len: usize| {
-        let (mut keys, mut values) = (Vec::with_capacity(len), Vec::with_capacity(len));
-        for (key, value) in entries.take(len) {
-            keys.push(key);
-            values.push(value);
-        }
-        Leaf { keys, values }
-    };
-    let sizes = shares(entries.len());
+pub(super) fn build<K: Clone, V>(born: Stamp, entries: Vec<(K, V)>) -> NodePtr<K, V> {
+    let (sizes, mut spare) = (shares(entries.len().max(1)), Spare::default());
     let mut entries = entries.into_iter();
-    if sizes.len() < 2 {
-        let len = entries.len();
-        return Hot::Leaf(leaf(&mut entries, len));
-    }
     let leaves = sizes.map(|len| {
-        let leaf = leaf(&mut entries, len);
-        (leaf.keys.first().cloned(), Arc::new(Node::Hot(Hot::Leaf(leaf))))
+        let mut leaf = Leaf::boxed(born, &mut spare);
+        for (key, value) in entries.by_ref().take(len) {
+            leaf.keys.push(key);
+            leaf.values.push(ValuePtr::new(born, value, &mut spare));
+        }
+        (leaf.keys.first().cloned(), NodePtr::from(leaf))
     });
-    join(leaves.collect())
+    let leaves: Vec<_> = leaves.collect();
+    match leaves.as_slice() {
+        [(_, only)] => *only,
+        _ => join(born, leaves),
+    }
 }
 
 /// Builds what leads to the nodes of one level.
-fn join<K: Clone, V>(mut level: Vec<Lowest<K, V>>) -> Hot<K, V> {
-    let inner = |below: &mut dyn Iterator<Item = Lowest<K, V>>, len: usize| {
-        let mut inner =
-            Inner { bounds: Vec::with_capacity(len), children: Vec::with_capacity(len) };
-        let mut lowest = None;
-        for (at, (first, child)) in below.take(len).enumerate() {
-            if at == 0 {
-                lowest = first;
-            } else {
-                inner.bounds.extend(first);
-            }
-            inner.children.push(child);
-        }
-        (lowest, inner)
-    };
+fn join<K: Clone, V>(born: Stamp, mut level: Vec<Lowest<K, V>>) -> NodePtr<K, V> {
+    let mut spare = Spare::default();
     loop {
         let sizes = shares(level.len());
-        let len = level.len();
         let mut below = level.into_iter();
-        if sizes.len() < 2 {
-            return Hot::Inner(inner(&mut below, len).1);
-        }
         let above = sizes.map(|len| {
-            let (lowest, inner) = inner(&mut below, len);
-            (lowest, Arc::new(Node::Hot(Hot::Inner(inner))))
+            let mut inner = Inner::boxed(born, &mut spare);
+            let mut lowest = None;
+            for (at, (first, child)) in below.by_ref().take(len).enumerate() {
+                if at == 0 {
+                    lowest = first;
+                } else {
+                    inner.bounds.extend(first);
+                }
+                inner.children.push(child);
+            }
+            (lowest, NodePtr::from(inner))
         });
         level = above.collect();
+        if let [(_, top)] = level.as_slice() {
+            return *top;
+        }
     }
 }
 
@@ -275,18 +469,4 @@ fn join<K: Clone, V>(mut level: Vec<Lowest<K, V>>) -> Hot<K, V> {
 fn shares(things: usize) -> impl ExactSizeIterator<Item = usize> {
     let nodes = things.div_ceil(BULK_FILL);
     (0..nodes).map(move |at| things * (at + 1) / nodes - things * at / nodes)
-}
-
-/// Whether dropping this root would free much: it is the last one, and so are the ways down from
-/// it. A root that was merely replaced shares nearly all of its children with its successor.
-pub(super) fn is_abandoned<K, V>(root: &Arc<Node<K, V>>) -> bool {
-    if Arc::strong_count(root) > 1 {
-        return false;
-    }
-    let Some(Hot::Inner(inner)) = root.in_memory() else { return false };
-    let last = inner.children.len() - 1;
-    let sample = [0, last / 3, last * 2 / 3, last];
-    let alone =
-        |at: &usize| inner.children.get(*at).is_some_and(|child| Arc::strong_count(child) == 1);
-    sample.iter().filter(|at| alone(at)).count() >= 2
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
 use proptest::prelude::*;
@@ -12,11 +13,28 @@ const fn up_to(operations: usize) -> usize {
 
 fn same(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>) {
     assert_eq!(tree.len(), model.len());
-    let forward: Vec<_> = tree.iter().map(|entry| entry.map(|(k, v)| (*k, **v)).unwrap()).collect();
+    let forward: Vec<_> = tree.iter().map(|entry| entry.map(|(k, v)| (*k, *v)).unwrap()).collect();
     assert!(forward.iter().copied().eq(model.iter().map(|(k, v)| (*k, *v))));
     let mut backward: Vec<_> = tree.iter().rev().map(|entry| *entry.unwrap().0).collect();
     backward.reverse();
     assert!(backward.iter().eq(model.keys()));
+}
+
+/// Makes one change in a version of its own.
+fn insert(tree: &mut Tree<u16, u32>, key: u16, value: u32) -> Result<Option<u32>> {
+    let mut draft = tree.draft();
+    let old = draft.insert(key, value)?.map(Old::into_value);
+    *tree = draft.freeze();
+    draft.settle();
+    Ok(old)
+}
+
+fn remove(tree: &mut Tree<u16, u32>, key: u16) -> Option<u32> {
+    let mut draft = tree.draft();
+    let old = draft.remove(|k| key.cmp(k)).unwrap().map(|(_, old)| old.into_value());
+    *tree = draft.freeze();
+    draft.settle();
+    old
 }
 
 proptest! {
@@ -26,20 +44,18 @@ proptest! {
         bounds in (0u16..400, 0u16..400),
         bulk in prop::collection::btree_map(0u16..400, any::<u32>(), 0..300),
     ) {
-        let entries = bulk.iter().map(|(k, v)| (*k, Arc::new(*v))).collect();
+        let entries = bulk.iter().map(|(k, v)| (*k, *v)).collect();
         let mut tree = Tree::from_sorted(entries, Graveyard::none());
         let mut model = bulk.clone();
         let mut older = Vec::new();
-        for (at, (insert, key, value)) in operations.into_iter().enumerate() {
+        for (at, (inserts, key, value)) in operations.into_iter().enumerate() {
             if at % 200 == 0 {
                 older.push((tree.clone(), model.clone()));
             }
-            if insert {
-                let old = tree.insert(key, Arc::new(value)).unwrap().map(|old| *old);
-                prop_assert_eq!(old, model.insert(key, value));
+            if inserts {
+                prop_assert_eq!(insert(&mut tree, key, value).unwrap(), model.insert(key, value));
             } else {
-                let old = tree.remove(|k| key.cmp(k)).unwrap().map(|(_, old)| *old);
-                prop_assert_eq!(old, model.remove(&key));
+                prop_assert_eq!(remove(&mut tree, key), model.remove(&key));
             }
         }
         older.push((tree, model));
@@ -61,7 +77,7 @@ proptest! {
             }
             prop_assert!(expected.is_empty());
             for key in 0..400 {
-                let found = tree.get(|k| key.cmp(k)).unwrap().map(|v| **v);
+                let found = tree.get(|k| key.cmp(k)).unwrap().copied();
                 prop_assert_eq!(found, model.get(&key).copied());
             }
         }
@@ -90,7 +106,7 @@ impl Source<u16, u32> for Part {
             return Ok(Loaded::Ranges(parts.collect()));
         }
         all.loads.fetch_add(1, Atomic::SeqCst);
-        Ok(Loaded::Entries(range.clone().map(|key| (key, Arc::new(u32::from(key)))).collect()))
+        Ok(Loaded::Entries(range.clone().map(|key| (key, u32::from(key))).collect()))
     }
 
     fn divides(&self) -> bool {
@@ -111,14 +127,14 @@ fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
     for fails in [1, 2] {
         let (all, mut tree) = thousand(fails);
         let view = tree.clone();
-        assert!(tree.insert(505, Arc::new(1)).is_err());
+        assert!(insert(&mut tree, 505, 1).is_err());
         assert_eq!(tree.len(), 1000);
-        assert!(tree.insert(505, Arc::new(1)).unwrap().is_some());
-        tree.remove(|k| 501.cmp(k)).unwrap();
+        assert!(insert(&mut tree, 505, 1).unwrap().is_some());
+        assert_eq!(remove(&mut tree, 501), Some(501));
         assert_eq!(tree.len(), 999);
         assert_eq!(all.loads.load(Atomic::SeqCst), 1, "one range was touched");
-        assert_eq!(**view.get(|k| 501.cmp(k)).unwrap().unwrap(), 501);
-        assert_eq!(**view.get(|k| 505.cmp(k)).unwrap().unwrap(), 505);
+        assert_eq!(*view.get(|k| 501.cmp(k)).unwrap().unwrap(), 501);
+        assert_eq!(*view.get(|k| 505.cmp(k)).unwrap().unwrap(), 505);
         assert!(tree.get(|k| 501.cmp(k)).unwrap().is_none());
         assert_eq!(all.loads.load(Atomic::SeqCst), 1, "views share what was loaded");
         assert_eq!(view.iter().count(), 1000);
@@ -130,8 +146,8 @@ fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
 #[test]
 fn warming_loads_every_range_once_from_the_end_on() {
     let (all, mut tree) = thousand(0);
-    tree.insert(250, Arc::new(1)).unwrap();
-    tree.remove(|k| 999.cmp(k)).unwrap();
+    insert(&mut tree, 250, 1).unwrap();
+    remove(&mut tree, 999);
     let mut warming = WarmPosition::default();
     let mut fails = |error: Error| panic!("{error}");
     let mut steps = 0;
@@ -159,14 +175,13 @@ proptest! {
         for (what, key, value) in operations {
             match what {
                 0 | 1 => {
-                    let old = tree.insert(key, Arc::new(value)).unwrap().map(|old| *old);
+                    let old = insert(&mut tree, key, value).unwrap();
                     prop_assert_eq!(old, model.insert(key, value));
                 }
                 2 | 3 => {
                     // A stretch, so that leaves and whole ranges become empty.
                     for key in key..key + 60 {
-                        let old = tree.remove(|k| key.cmp(k)).unwrap().map(|(_, old)| *old);
-                        prop_assert_eq!(old, model.remove(&key));
+                        prop_assert_eq!(remove(&mut tree, key), model.remove(&key));
                     }
                 }
                 4 => older.push((tree.clone(), model.clone())),
@@ -186,18 +201,117 @@ proptest! {
     }
 }
 
+/// Counts its kind.
+#[derive(Debug)]
+struct Counted(u32, Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(value: u32, alive: &Arc<AtomicUsize>) -> Counted {
+        alive.fetch_add(1, Atomic::SeqCst);
+        Counted(value, Arc::clone(alive))
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Counted {
+        Counted::new(self.0, &self.1)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Atomic::SeqCst);
+    }
+}
+
 #[test]
-fn a_large_abandoned_tree_is_freed_elsewhere_and_a_replaced_root_is_not() {
+fn a_large_abandoned_tree_is_freed_elsewhere() {
     let (graveyard, buried) = Graveyard::new();
-    let entries = (0..20_000u32).map(|key| (key, Arc::new(key))).collect();
-    let mut tree = Tree::from_sorted(entries, graveyard);
+    let alive = Arc::new(AtomicUsize::new(0));
+    let entries = (0..20_000u32).map(|key| (key, Counted::new(key, &alive))).collect();
+    let tree = Tree::from_sorted(entries, graveyard);
     let view = tree.clone();
-    tree.insert(30_000, Arc::new(0)).unwrap();
+    drop(tree);
+    assert_eq!(buried.decay_what_is_there(&mut || {}), 0);
     drop(view);
-    assert!(buried.try_recv().is_err());
-    let emptied = tree.emptied();
-    drop(std::mem::replace(&mut tree, emptied));
+    assert_eq!(alive.load(Atomic::SeqCst), 20_000);
     let mut pauses = 0;
-    buried.try_recv().unwrap().decay(&mut || pauses += 1);
+    assert_eq!(buried.decay_what_is_there(&mut || pauses += 1), 1);
     assert!(pauses > 5);
+    assert_eq!(alive.load(Atomic::SeqCst), 0);
+}
+
+proptest! {
+    /// Drafts with savepoints, undone, dropped and settled, while some versions are held: what each
+    /// shows never changes, and what nobody can see is freed, each value once.
+    #[test]
+    fn what_is_held_lives_and_nothing_else(
+        drafts in prop::collection::vec(
+            (prop::collection::vec((0u8..10, 0u16..300, any::<u32>()), 0..up_to(60)), 0u8..6),
+            0..up_to(60),
+        ),
+    ) {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut tree: Tree<u16, Counted> = Tree::new(Graveyard::none());
+        let mut model: BTreeMap<u16, u32> = BTreeMap::new();
+        let mut held: Vec<(Tree<u16, Counted>, BTreeMap<u16, u32>)> = Vec::new();
+        for (changes, end) in drafts {
+            let mut draft = tree.draft();
+            let mut after = model.clone();
+            let mut savepoints = Vec::new();
+            for (what, key, value) in changes {
+                match what {
+                    0..=4 => {
+                        let new = Counted::new(value, &alive);
+                        let old = draft.insert(key, new).unwrap().map(Old::into_value);
+                        prop_assert_eq!(after.insert(key, value), old.map(|old| old.0));
+                    }
+                    5 | 6 => {
+                        for key in key..key + 20 {
+                            let gone = draft.remove(|k| key.cmp(k)).unwrap().is_some();
+                            prop_assert_eq!(gone, after.remove(&key).is_some());
+                        }
+                    }
+                    7 => {
+                        if let Some(place) = draft.get_mut(|k| key.cmp(k)).unwrap() {
+                            place.0 = value;
+                            after.insert(key, value);
+                        }
+                    }
+                    8 => savepoints.push((draft.savepoint(), after.clone())),
+                    _ => if let Some((savepoint, before)) = savepoints.pop() {
+                        draft.undo(&savepoint);
+                        after = before;
+                    },
+                }
+            }
+            prop_assert_eq!(draft.len(), after.len());
+            match end {
+                0 => drop(draft),
+                1 => {
+                    drop(draft.freeze());
+                    drop(draft);
+                }
+                end => {
+                    tree = draft.freeze();
+                    draft.settle();
+                    model = after;
+                    if end == 2 {
+                        held.push((tree.clone(), model.clone()));
+                    } else if end == 3 && !held.is_empty() {
+                        held.remove(held.len() / 2);
+                    }
+                }
+            }
+            for (tree, model) in held.iter().chain([&(tree.clone(), model.clone())]) {
+                let shown = tree.iter().map(|entry| entry.map(|(k, v)| (*k, v.0)).unwrap());
+                prop_assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
+            }
+        }
+        drop(held);
+        tree.sweep();
+        prop_assert_eq!(alive.load(Atomic::SeqCst), model.len());
+        drop(tree);
+        prop_assert_eq!(alive.load(Atomic::SeqCst), 0);
+    }
 }

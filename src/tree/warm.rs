@@ -4,10 +4,9 @@
 //! work once, together. And where keys ascend with time, the newest ones are warm first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use super::Tree;
-use super::node::{Ahead, Hot, Node, hot_ahead};
+use super::node::{Ahead, Hot, NodePtr};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many ranges are claimed at a time: some milliseconds of work.
@@ -25,8 +24,11 @@ impl<K> Default for WarmPosition<K> {
     }
 }
 
-/// Ranges that one thread loads.
-pub(crate) struct Claim<K, V>(Vec<Arc<Node<K, V>>>);
+/// Ranges that one thread loads, and the version in which they are.
+pub(crate) struct Claim<K, V> {
+    ranges: Vec<NodePtr<K, V>>,
+    tree: Tree<K, V>,
+}
 
 impl<K: Clone + Ord, V> Tree<K, V> {
     /// Takes the next cold ranges; `None` when there are no more. A range that would have to be
@@ -38,14 +40,14 @@ impl<K: Clone + Ord, V> Tree<K, V> {
     ) -> Option<Claim<K, V>> {
         let WarmPosition::Before(before) = position else { return None };
         let mut walk = Walk { before: before.as_ref(), claimed: Vec::new(), lowest: None, failed };
-        walk.visit(&self.root, None);
+        walk.visit(self, self.0.root, None);
         let Walk { mut claimed, lowest, .. } = walk;
         *position = match lowest {
             Some(lowest) if claimed.len() == RANGES_PER_CLAIM => WarmPosition::Before(Some(lowest)),
             _ => WarmPosition::Ended,
         };
         claimed.reverse();
-        (!claimed.is_empty()).then_some(Claim(claimed))
+        (!claimed.is_empty()).then(|| Claim { ranges: claimed, tree: self.clone() })
     }
 }
 
@@ -53,8 +55,8 @@ impl<K: Clone, V> Claim<K, V> {
     /// Loads what was claimed, and asks between two ranges whether to go on.
     pub(crate) fn load(&self, mut go_on: impl FnMut(Result<()>) -> bool) {
         let mut ahead = Ahead::default();
-        for range in &self.0 {
-            let done = load(range, &mut ahead).map(|_| ());
+        for range in &self.ranges {
+            let done = load(&self.tree, *range, &mut ahead).map(|_| ());
             if !go_on(done) {
                 return;
             }
@@ -62,9 +64,14 @@ impl<K: Clone, V> Claim<K, V> {
     }
 }
 
-/// Loads a range; a value's own code that panics is as bad as bytes that are wrong.
-fn load<'a, K: Clone, V>(node: &'a Node<K, V>, ahead: &mut Ahead) -> Result<&'a Hot<K, V>> {
-    catch_unwind(AssertUnwindSafe(|| hot_ahead(node, ahead))).unwrap_or_else(|_| {
+/// Loads a range of a tree; a value's own code that panics is as bad as bytes that are wrong.
+fn load<'a, K: Clone, V>(
+    _: &'a Tree<K, V>,
+    node: NodePtr<K, V>,
+    ahead: &mut Ahead,
+) -> Result<Hot<'a, K, V>> {
+    // SAFETY: the node is one of the version's, which is borrowed.
+    catch_unwind(AssertUnwindSafe(|| unsafe { node.hot(ahead) })).unwrap_or_else(|_| {
         let what = "the code that reads a value panicked while its region was warmed";
         Err(Error::new(ErrorKind::Damaged, what))
     })
@@ -74,20 +81,22 @@ fn load<'a, K: Clone, V>(node: &'a Node<K, V>, ahead: &mut Ahead) -> Result<&'a 
 struct Walk<'a, K, V> {
     before: Option<&'a K>,
     /// Last range first.
-    claimed: Vec<Arc<Node<K, V>>>,
+    claimed: Vec<NodePtr<K, V>>,
     /// Where the range collected last begins; `None` for the beginning of the tree.
     lowest: Option<K>,
     failed: &'a mut dyn FnMut(Error),
 }
 
 impl<K: Clone + Ord, V> Walk<'_, K, V> {
-    fn visit(&mut self, node: &Arc<Node<K, V>>, lower: Option<&K>) {
-        if node.lacks_entries() {
-            self.claimed.push(Arc::clone(node));
+    /// Visits what is below a node of a tree.
+    fn visit(&mut self, tree: &Tree<K, V>, node: NodePtr<K, V>, lower: Option<&K>) {
+        // SAFETY: the node is one of the version's, which is borrowed.
+        if unsafe { node.lacks_entries() } {
+            self.claimed.push(node);
             self.lowest = lower.cloned();
             return;
         }
-        let inner = match load(node, &mut Ahead::default()) {
+        let inner = match load(tree, node, &mut Ahead::default()) {
             Ok(Hot::Inner(inner)) => inner,
             Ok(Hot::Leaf(_)) => return,
             Err(error) => return (self.failed)(error),
@@ -100,7 +109,7 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
                 continue;
             }
             if let Some(child) = inner.children.get(at) {
-                self.visit(child, bound);
+                self.visit(tree, *child, bound);
             }
             if self.claimed.len() == RANGES_PER_CLAIM {
                 return;

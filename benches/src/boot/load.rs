@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rocstate::{DurableMap, Store};
 
-use rocstate_bench::data::{Dice, Order};
 use crate::{Failure, child, spread};
+use rocstate_bench::data::{Dice, Order};
 
 const KEYS: u64 = 1_000_000;
 

@@ -37,10 +37,7 @@ pub(crate) fn plain(entries: u64) -> BTreeMap<u64, Order> {
 }
 
 /// A store of `Process` commits whose map was filled in the same order.
-pub(crate) fn store(
-    dir: &Path,
-    entries: u64,
-) -> Result<(Store, DurableMap<u64, Order>), Failure> {
+pub(crate) fn store(dir: &Path, entries: u64) -> Result<(Store, DurableMap<u64, Order>), Failure> {
     let store = Store::options().durability(Durability::Process).open(dir)?;
     let map = store.durable_map("orders")?;
     for keys in shuffled(entries).chunks(10_000) {

@@ -27,7 +27,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn from_arguments(words: impl Iterator<Item = String>) -> Result<Plan, Failure> {
-        let mut plan = Plan { rounds: 7, entries: 1_000_000, operations: 200_000, only: Vec::new() };
+        let mut plan =
+            Plan { rounds: 7, entries: 1_000_000, operations: 200_000, only: Vec::new() };
         let mut words = words;
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));

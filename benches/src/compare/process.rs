@@ -26,7 +26,8 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         }
         Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())
     };
-    let insert_each = |entries: Vec<(u64, Order)>| Ok(insert_each(&mut plain.borrow_mut(), entries));
+    let insert_each =
+        |entries: Vec<(u64, Order)>| Ok(insert_each(&mut plain.borrow_mut(), entries));
     for (name, limit) in [("uniform", plan.entries), ("hot", HOT_KEYS)] {
         let (mut ours, mut theirs) = (Dice::new(7), Dice::new(7));
         let question = Question::of_rates(format!("Process commits, {name}"), "commits/s")
@@ -46,9 +47,10 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         let began = Instant::now();
         while entries.len() > 0 {
             store.transact(|tx| {
-                entries.by_ref().take(PER_BATCH).try_for_each(|(key, order)| {
-                    map.insert(tx, key, order).map(drop)
-                })
+                entries
+                    .by_ref()
+                    .take(PER_BATCH)
+                    .try_for_each(|(key, order)| map.insert(tx, key, order).map(drop))
             })?;
         }
         Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())

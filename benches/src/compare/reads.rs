@@ -30,23 +30,24 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     }
     let mut tails: Vec<(f64, f64)> = Vec::new();
     let write_plain = |key| drop(plain.write().insert(key, Order::new(key, 2)));
-    let write_store =
-        |key| drop(store.transact(|tx| map.insert(tx, key, Order::new(key, 2))));
-    let question = Question::of_costs("point read beside a writer, mean", "ns")
-        .ask("RwLock<BTreeMap>", || {
-            let (mean, tail) =
-                beside_a_writer(plan, &|key| read_plain(plain, key), &write_plain);
+    let write_store = |key| drop(store.transact(|tx| map.insert(tx, key, Order::new(key, 2))));
+    let question = Question::of_costs("point read beside a writer, mean", "ns").ask(
+        "RwLock<BTreeMap>",
+        || {
+            let (mean, tail) = beside_a_writer(plan, &|key| read_plain(plain, key), &write_plain);
             tails.push((tail, 0.0));
             Ok(mean)
-        });
+        },
+    );
     report.ask(question, plan.rounds)?;
     let mut ours = Vec::new();
-    let question = Question::of_costs("point read beside a writer, mean", "ns").ask("rocstate", || {
-        let (mean, tail) =
-            beside_a_writer(plan, &|key| read_store(store, map, key), &write_store);
-        ours.push(tail);
-        Ok(mean)
-    });
+    let question =
+        Question::of_costs("point read beside a writer, mean", "ns").ask("rocstate", || {
+            let (mean, tail) =
+                beside_a_writer(plan, &|key| read_store(store, map, key), &write_store);
+            ours.push(tail);
+            Ok(mean)
+        });
     report.ask(question, plan.rounds)?;
     println!("p99.9: {tails:?} {ours:?}");
     let question = Question::of_rates("range scan of everything", "entries/s")

@@ -43,8 +43,8 @@ impl<K, V> UnwindSafe for VolatileView<K, V> {}
 impl<K, V> RefUnwindSafe for VolatileView<K, V> {}
 
 impl<K: Ord + Clone, V> VolatileView<K, V> {
-    pub(in crate::region) fn of(tree: &Tree<K, V>, generation: Generation) -> Self {
-        VolatileView { tree: tree.clone(), generation }
+    pub(in crate::region) fn of(tree: Tree<K, V>, generation: Generation) -> Self {
+        VolatileView { tree, generation }
     }
 
     /// The value of a key.
@@ -52,7 +52,7 @@ impl<K: Ord + Clone, V> VolatileView<K, V> {
     where
         K: Borrow<Q>,
     {
-        sure(self.tree.get(|other| key.cmp(other.borrow()))).map(|value| &**value)
+        sure(self.tree.get(|other| key.cmp(other.borrow())))
     }
 
     /// How many entries there are.
@@ -128,13 +128,13 @@ impl<'a, K: Clone, V> Iterator for VolatileIter<'a, K, V> {
     type Item = (&'a K, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.entries.next().map(sure).map(|(key, value)| (key, &**value))
+        self.entries.next().map(sure)
     }
 }
 
 impl<K: Clone, V> DoubleEndedIterator for VolatileIter<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.next_back().map(sure).map(|(key, value)| (key, &**value))
+        self.entries.next_back().map(sure)
     }
 }
 

@@ -1,0 +1,377 @@
+//! The line of versions of one tree, and when what they share is freed.
+//!
+//! What a version can see was born before it or with it and died after it: a version with stamp `v`
+//! sees what has `born <= v < died`. So what died is freed when no version in that span is held any
+//! more, however many younger ones are; what an old view alone still sees is kept, and nothing else.
+//!
+//! # Invariants
+//! - One draft at a time makes the next version: it holds the [`Pen`].
+//! - A version is registered before anything dies that it can see, in the order of stamps. One that
+//!   is registered and held by nobody can never be held again.
+//! - What dies is handed over by the draft that settles, once no newer version sees it.
+//! - Every version holds its line; when the line goes there is no version, and all the rest is freed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::graveyard::{Graveyard, Remains, Sweep};
+use super::node::{Hot, NodePtr, Stamp};
+use super::slot::{Spare, ValuePtr};
+
+/// Trees with fewer entries are freed where they are dropped.
+const WORTH_BURYING: usize = 4096;
+
+/// How many nodes are freed between two pauses.
+const NODES_PER_STEP: usize = 32;
+
+/// So many dead are worth a look at who still sees them, by the one who hands them over: what died just
+/// now is still in the processor's cache, and its room is used for the next change.
+pub(super) const ENOUGH_DEAD: usize = 64;
+
+/// The same where values hold versions of other trees, whose dead wait for that.
+pub(super) const ENOUGH_HOLDERS_DEAD: usize = 6;
+
+/// More than this at a time is freed by the graveyard's thread.
+const FREED_AT_ONCE: usize = 1 << 14;
+
+/// One version of a tree. It sees what was born by its stamp and has not died by then.
+pub(super) struct Version<K, V> {
+    pub(super) root: NodePtr<K, V>,
+    pub(super) len: usize,
+    /// Ranges of it may be cold; not so once it was emptied, whatever it was before.
+    pub(super) was_cold: bool,
+    pub(super) stamp: Stamp,
+    pub(super) line: Arc<Line<K, V>>,
+}
+
+/// What the versions of one tree share.
+pub(super) struct Line<K, V> {
+    /// Absent while a draft has it.
+    pen: Mutex<Option<Box<Pen<K, V>>>>,
+    handed_over: Mutex<HandedOver<K, V>>,
+    limbo: Mutex<Limbo<K, V>>,
+    /// The graveyard's thread knows that there is something to look at.
+    noted: AtomicBool,
+    /// So many dead are worth a look.
+    enough: usize,
+    pub(super) graveyard: Graveyard,
+    /// How to get there: `Drop` cannot ask for the bounds that it needs.
+    note: fn(&Arc<Line<K, V>>),
+    bury: fn(Estate<K, V>, &Graveyard),
+}
+
+/// The right to make the next version.
+pub(super) struct Pen<K, V> {
+    pub(super) newest: NodePtr<K, V>,
+    pub(super) newest_len: usize,
+    /// The stamp of the version that a draft may begin at.
+    pub(super) newest_stamp: Stamp,
+    /// The last stamp that was used.
+    pub(super) clock: Stamp,
+    /// What died since the last handing over, with the stamp at which it did.
+    pub(super) dead: Vec<Dead<K, V>>,
+    pub(super) spare: Spare<K, V>,
+}
+
+/// Something that newer versions do not see.
+pub(super) struct Dead<K, V> {
+    pub(super) what: Thing<K, V>,
+    pub(super) died: Stamp,
+}
+
+pub(super) enum Thing<K, V> {
+    Node(NodePtr<K, V>),
+    Value(ValuePtr<V>),
+}
+
+/// What drafts left to be looked at.
+struct HandedOver<K, V> {
+    versions: Vec<(Stamp, Weak<Version<K, V>>)>,
+    dead: Vec<Dead<K, V>>,
+    /// So many dead are worth a look.
+    enough: usize,
+}
+
+/// What may still be seen by somebody.
+struct Limbo<K, V> {
+    /// Versions that were held when they were last looked at, oldest first.
+    versions: Vec<(Stamp, Weak<Version<K, V>>)>,
+    /// The dead, by the newest held version that sees them.
+    parked: BTreeMap<Stamp, Vec<Dead<K, V>>>,
+    /// What nobody can see.
+    free: Vec<Dead<K, V>>,
+    /// Empty, but for their room, unless somebody sweeps.
+    new: HandedOver<K, V>,
+    held: Vec<Stamp>,
+    spare: Spare<K, V>,
+}
+
+impl<K, V> Default for HandedOver<K, V> {
+    fn default() -> Self {
+        HandedOver { versions: Vec::new(), dead: Vec::new(), enough: ENOUGH_DEAD }
+    }
+}
+
+impl<K, V> Default for Limbo<K, V> {
+    fn default() -> Self {
+        Limbo {
+            versions: Vec::new(),
+            parked: BTreeMap::new(),
+            free: Vec::new(),
+            new: HandedOver::default(),
+            held: Vec::new(),
+            spare: Spare::default(),
+        }
+    }
+}
+
+impl<K, V> Thing<K, V> {
+    /// # Safety
+    /// It lives.
+    unsafe fn born(&self) -> Stamp {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Thing::Node(node) => node.born(),
+                Thing::Value(value) => value.born(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// It lives, and nobody can reach it from now on.
+    pub(super) unsafe fn free(self, spare: &mut Spare<K, V>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Thing::Node(node) => node.free(spare),
+                Thing::Value(value) => drop(value.take(spare)),
+            }
+        }
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
+    /// A line that begins with a tree of these nodes, all born by `stamp`.
+    pub(super) fn begin(
+        root: NodePtr<K, V>,
+        len: usize,
+        was_cold: bool,
+        stamp: Stamp,
+        enough: usize,
+        graveyard: Graveyard,
+    ) -> Arc<Version<K, V>> {
+        let pen = Pen {
+            newest: root,
+            newest_len: len,
+            newest_stamp: stamp,
+            clock: stamp,
+            dead: Vec::new(),
+            spare: Spare::default(),
+        };
+        let line = Arc::new(Line {
+            pen: Mutex::new(Some(Box::new(pen))),
+            handed_over: Mutex::default(),
+            limbo: Mutex::new(Limbo::default()),
+            noted: AtomicBool::new(false),
+            enough,
+            graveyard,
+            note: |line| {
+                let weak: Weak<dyn Sweep> = Arc::downgrade(line) as Weak<dyn Sweep>;
+                line.graveyard.note(weak);
+            },
+            bury: |estate, graveyard| graveyard.bury(Box::new(estate)),
+        });
+        let version = Arc::new(Version { root, len, was_cold, stamp, line: Arc::clone(&line) });
+        line.handed_over.lock().versions.push((stamp, Arc::downgrade(&version)));
+        version
+    }
+}
+
+impl<K, V> Line<K, V> {
+    /// Takes the pen.
+    ///
+    /// # Panics
+    /// If another draft has it.
+    #[expect(clippy::unnecessary_box_returns, reason = "it lies where it is and is passed on")]
+    pub(super) fn take_pen(&self) -> Box<Pen<K, V>> {
+        let mut pen = self.pen.lock().take().expect("one draft at a time changes a tree");
+        if pen.spare.is_low()
+            && let Some(mut limbo) = self.limbo.try_lock()
+        {
+            pen.spare.take_from(&mut limbo.spare);
+        }
+        pen
+    }
+
+    pub(super) fn return_pen(&self, pen: Box<Pen<K, V>>) {
+        *self.pen.lock() = Some(pen);
+    }
+
+    /// Registers a version, if there is a new one, and lets go of what died for it.
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        version: Option<(Stamp, Weak<Version<K, V>>)>,
+        dead: &mut Vec<Dead<K, V>>,
+    ) {
+        let mut handed_over = self.handed_over.lock();
+        handed_over.versions.extend(version);
+        handed_over.dead.append(dead);
+        let (count, enough) = (handed_over.dead.len(), handed_over.enough);
+        drop(handed_over);
+        if count >= enough {
+            self.sweep();
+        }
+        if count > 0 && !self.noted.load(Ordering::Relaxed) {
+            // What is left when nothing more comes is for whoever has time.
+            self.noted.store(true, Ordering::Relaxed);
+            (self.note)(self);
+        }
+    }
+
+    /// Frees what nobody can see; whether something is left that somebody can. Whoever comes while
+    /// another one sweeps leaves it to the next.
+    pub(super) fn sweep(&self) -> bool {
+        let Some(mut limbo) = self.limbo.try_lock() else { return true };
+        let limbo = &mut *limbo;
+        std::mem::swap(&mut *self.handed_over.lock(), &mut limbo.new);
+        limbo.sort_out();
+        self.handed_over.lock().enough = self.enough.max(2 * limbo.versions.len());
+        let left = !limbo.parked.is_empty();
+        let mut free = std::mem::take(&mut limbo.free);
+        if free.len() > FREED_AT_ONCE {
+            (self.bury)(Estate { root: None, dead: free }, &self.graveyard);
+        } else {
+            for dead in free.drain(..) {
+                // SAFETY: nobody can see it, and this is the only way to it.
+                unsafe { dead.what.free(&mut limbo.spare) };
+            }
+            limbo.free = free;
+        }
+        left
+    }
+}
+
+impl<K, V> Limbo<K, V> {
+    /// Finds what nobody can see.
+    fn sort_out(&mut self) {
+        self.versions.append(&mut self.new.versions);
+        self.versions.retain(|(_, version)| version.strong_count() > 0);
+        // Whoever held a version that is gone has read from it for the last time before this.
+        fence(Ordering::Acquire);
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        held.extend(self.versions.iter().map(|(stamp, _)| *stamp));
+        let is_held = |stamp: &Stamp| held.binary_search(stamp).is_ok();
+        let unheld: Vec<Stamp> =
+            self.parked.keys().filter(|stamp| !is_held(stamp)).copied().collect();
+        for stamp in unheld {
+            let dead = self.parked.remove(&stamp).unwrap_or_default();
+            for dead in dead {
+                self.place(dead, &held);
+            }
+        }
+        let mut new = std::mem::take(&mut self.new.dead);
+        for dead in new.drain(..) {
+            self.place(dead, &held);
+        }
+        (self.new.dead, self.held) = (new, held);
+    }
+
+    /// Lets it be freed, or parks it on the newest version that sees it.
+    fn place(&mut self, dead: Dead<K, V>, held: &[Stamp]) {
+        let before = held.partition_point(|stamp| *stamp < dead.died);
+        let newest = before.checked_sub(1).and_then(|at| held.get(at));
+        match newest {
+            // SAFETY: what died lives until it is freed, once.
+            Some(stamp) if *stamp >= unsafe { dead.what.born() } => {
+                self.parked.entry(*stamp).or_default().push(dead);
+            }
+            // Every version that could see it was registered before it was handed over, and no version
+            // of its span is held: none will be again.
+            _ => self.free.push(dead),
+        }
+    }
+}
+
+impl<K, V> Drop for Line<K, V> {
+    fn drop(&mut self) {
+        // A draft that was forgotten has the pen; then nothing can be said of what lives.
+        let Some(pen) = self.pen.get_mut().take() else { return };
+        let handed_over = std::mem::take(self.handed_over.get_mut());
+        let limbo = std::mem::take(self.limbo.get_mut());
+        let mut dead = handed_over.dead;
+        dead.extend(pen.dead);
+        dead.extend(limbo.free);
+        dead.extend(limbo.new.dead);
+        dead.extend(limbo.parked.into_values().flatten());
+        let large = pen.newest_len + dead.len() >= WORTH_BURYING;
+        let estate = Estate { root: Some(pen.newest), dead };
+        if large {
+            (self.bury)(estate, &self.graveyard);
+        } else {
+            estate.free(&mut || {});
+        }
+    }
+}
+
+/// What a line leaves behind: what died, and with the line its newest tree.
+struct Estate<K, V> {
+    root: Option<NodePtr<K, V>>,
+    dead: Vec<Dead<K, V>>,
+}
+
+impl<K, V> Estate<K, V> {
+    fn free(self, pause: &mut dyn FnMut()) {
+        let (mut freed, mut spare) = (0, Spare::default());
+        let mut step = || {
+            freed += 1;
+            if freed % NODES_PER_STEP == 0 {
+                pause();
+            }
+        };
+        for dead in self.dead {
+            // SAFETY: nobody can see it, and this is the last way to it. What died is not below the
+            // newest root.
+            unsafe { dead.what.free(&mut spare) };
+            step();
+        }
+        let mut open: Vec<_> = self.root.into_iter().collect();
+        while let Some(node) = open.pop() {
+            // SAFETY: the line is gone, and every version with it; each node and value has one place in
+            // the newest tree.
+            unsafe {
+                match node.in_memory() {
+                    Some(Hot::Inner(inner)) => open.extend(&inner.children),
+                    Some(Hot::Leaf(leaf)) => {
+                        leaf.values.iter().for_each(|value| drop(value.take(&mut spare)));
+                    }
+                    None => {}
+                }
+                node.free(&mut spare);
+            }
+            step();
+        }
+    }
+}
+
+impl<K: Send + Sync, V: Send + Sync> Remains for Estate<K, V> {
+    fn decay(self: Box<Self>, pause: &mut dyn FnMut()) {
+        self.free(pause);
+    }
+}
+
+impl<K: Send + Sync, V: Send + Sync> Sweep for Line<K, V> {
+    fn sweep(&self) -> bool {
+        self.noted.store(false, Ordering::Relaxed);
+        let left = Line::sweep(self);
+        // Nothing has come for a while, or this would have been swept before.
+        if let Some(mut limbo) = self.limbo.try_lock() {
+            limbo.spare.trim();
+        }
+        left
+    }
+}
