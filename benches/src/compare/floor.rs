@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use rocstate::{Durability, DurableMap, Store};
 use rocstate_bench::data::{Dice, Order};
@@ -38,11 +39,13 @@ pub(crate) fn plain(entries: u64) -> BTreeMap<u64, Order> {
 
 /// A store of `Process` commits whose map was filled in the same order.
 pub(crate) fn store(dir: &Path, entries: u64) -> Result<(Store, DurableMap<u64, Order>), Failure> {
-    let store = Store::options().durability(Durability::Process).open(dir)?;
+    // With the default budget, checkpoints are taken all the time at these rates.
+    let options = Store::options().durability(Durability::Process);
+    let store = options.boot_budget(Duration::from_secs(1)).open(dir)?;
     let map = store.durable_map("orders")?;
     for keys in shuffled(entries).chunks(10_000) {
         store.transact(|tx| {
-            keys.iter().try_for_each(|key| map.insert(tx, *key, Order::new(*key, 0)).map(drop))
+            keys.iter().try_for_each(|key| map.put(tx, *key, Order::new(*key, 0)).map(drop))
         })?;
     }
     Ok((store, map))

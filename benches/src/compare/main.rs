@@ -1,18 +1,35 @@
 //! The same work for rocstate, its peers and the floor, at equal durability, alternating in one run.
 //!
-//! `cargo run --release -p rocstate-bench --bin compare -- [--quick] [--rounds N] [--only PART,PART]`
+//! `cargo run --release -p rocstate-bench --bin compare -- [OPTION]...`
+//!
+//! - `--quick`: everything, smaller and in three rounds, in under three minutes
+//! - `--rounds N`, `--entries N`: instead of seven rounds, a million entries
+//! - `--only PART,PART`: of `durable`, `process`, `reads`, `memory`, `growth`
+//! - `--fixed-sync US`: every sync of every contender waits so many microseconds and syncs nothing
+//! - `--out DIR`: JSON lines and a plot for each question go there
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 #![expect(clippy::cast_precision_loss, reason = "figures are told in three digits")]
 
+mod durable;
+mod fixed_sync;
 mod floor;
+mod growth;
 mod memory;
+mod peers;
 mod process;
 mod reads;
 mod report;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use report::Report;
 use rocstate_bench::run::Failure;
+
+/// Counts what the tests of memory ask for.
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;
 
 /// How much is done.
 #[derive(Clone, Debug)]
@@ -22,13 +39,27 @@ pub(crate) struct Plan {
     pub(crate) entries: u64,
     /// Operations of a round.
     pub(crate) operations: usize,
+    /// How long a round is that is measured by time.
+    pub(crate) time: Duration,
+    /// The sizes at which growth is looked at.
+    pub(crate) sizes: Vec<u64>,
     only: Vec<String>,
+    fixed_sync: Option<Duration>,
+    out: Option<PathBuf>,
 }
 
 impl Plan {
     fn from_arguments(words: impl Iterator<Item = String>) -> Result<Plan, Failure> {
-        let mut plan =
-            Plan { rounds: 7, entries: 1_000_000, operations: 200_000, only: Vec::new() };
+        let mut plan = Plan {
+            rounds: 7,
+            entries: 1_000_000,
+            operations: 200_000,
+            time: Duration::from_millis(500),
+            sizes: vec![10_000, 1_000_000, 20_000_000],
+            only: Vec::new(),
+            fixed_sync: None,
+            out: None,
+        };
         let mut words = words;
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -36,11 +67,17 @@ impl Plan {
                 "--quick" => {
                     plan.rounds = 3;
                     plan.entries = 100_000;
-                    plan.operations = 50_000;
+                    plan.operations = 20_000;
+                    plan.time = Duration::from_millis(150);
+                    plan.sizes = vec![10_000, 100_000];
                 }
                 "--rounds" => plan.rounds = value()?.parse()?,
                 "--entries" => plan.entries = value()?.replace('_', "").parse()?,
                 "--only" => plan.only = value()?.split(',').map(str::to_owned).collect(),
+                "--fixed-sync" => {
+                    plan.fixed_sync = Some(Duration::from_micros(value()?.parse()?));
+                }
+                "--out" => plan.out = Some(value()?.into()),
                 _ => return Err(format!("{word} is not known; see the head of main.rs").into()),
             }
         }
@@ -54,11 +91,25 @@ impl Plan {
 
 fn main() -> Result<(), Failure> {
     let plan = Plan::from_arguments(std::env::args().skip(1))?;
-    let mut report = Report::default();
+    let syncs = match plan.fixed_sync {
+        Some(wait) => {
+            fixed_sync::fix(wait);
+            format!("simulated: each waits {} us and syncs nothing", wait.as_micros())
+        }
+        None => "the disk's".to_owned(),
+    };
+    let cores = std::thread::available_parallelism()?;
+    println!("{} rounds, contenders in turn; {cores} cores; syncs: {syncs}", plan.rounds);
+    for entrant in &peers::ENTRANTS {
+        println!("{}: {}", entrant.name, entrant.settings);
+    }
+    let mut report = Report::new(plan.out.clone(), format!("{cores} cores, syncs: {syncs}"))?;
     for (part, measure) in [
-        ("process", process::measure as fn(&Plan, &mut Report) -> Result<(), Failure>),
+        ("durable", durable::measure as fn(&Plan, &mut Report) -> Result<(), Failure>),
+        ("process", process::measure),
         ("reads", reads::measure),
         ("memory", memory::measure),
+        ("growth", growth::measure),
     ] {
         if plan.wants(part) {
             measure(&plan, &mut report)?;

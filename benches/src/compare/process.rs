@@ -22,7 +22,7 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         let count = entries.len();
         let began = Instant::now();
         for (key, order) in entries {
-            store.transact(|tx| map.insert(tx, key, order))?;
+            store.transact(|tx| map.put(tx, key, order))?;
         }
         Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())
     };
@@ -50,7 +50,7 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
                 entries
                     .by_ref()
                     .take(PER_BATCH)
-                    .try_for_each(|(key, order)| map.insert(tx, key, order).map(drop))
+                    .try_for_each(|(key, order)| map.put(tx, key, order).map(drop))
             })?;
         }
         Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())

@@ -1,5 +1,6 @@
 //! Reads of hot state, against a plain map behind a lock.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,8 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{plain, store};
+use crate::floor::{plain, shuffled, store};
+use crate::peers::ENTRANTS;
 use crate::report::Report;
 
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
@@ -28,28 +30,27 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
                 .ask("rocstate", || on_threads(threads, plan, &|key| read_store(store, map, key)));
         report.ask(question, plan.rounds)?;
     }
-    let mut tails: Vec<(f64, f64)> = Vec::new();
     let write_plain = |key| drop(plain.write().insert(key, Order::new(key, 2)));
-    let write_store = |key| drop(store.transact(|tx| map.insert(tx, key, Order::new(key, 2))));
-    let question = Question::of_costs("point read beside a writer, mean", "ns").ask(
-        "RwLock<BTreeMap>",
-        || {
-            let (mean, tail) = beside_a_writer(plan, &|key| read_plain(plain, key), &write_plain);
-            tails.push((tail, 0.0));
-            Ok(mean)
-        },
-    );
+    let write_store = |key| drop(store.transact(|tx| map.put(tx, key, Order::new(key, 2))));
+    // What the tail was is measured with the mean, and told afterwards.
+    let (plain_tails, our_tails) = (RefCell::default(), RefCell::default());
+    let beside = |read: Read<'_>, write: Write<'_>, tails: &RefCell<Vec<f64>>| {
+        let (mean, tail) = beside_a_writer(plan, read, write);
+        tails.borrow_mut().push(tail);
+        Ok(mean)
+    };
+    let question = Question::of_costs("point read beside a writer, mean", "ns")
+        .ask("RwLock<BTreeMap>", || {
+            beside(&|key| read_plain(plain, key), &write_plain, &plain_tails)
+        })
+        .ask("rocstate", || beside(&|key| read_store(store, map, key), &write_store, &our_tails));
     report.ask(question, plan.rounds)?;
-    let mut ours = Vec::new();
-    let question =
-        Question::of_costs("point read beside a writer, mean", "ns").ask("rocstate", || {
-            let (mean, tail) =
-                beside_a_writer(plan, &|key| read_store(store, map, key), &write_store);
-            ours.push(tail);
-            Ok(mean)
-        });
+    let mut plain_tails = plain_tails.into_inner().into_iter();
+    let mut our_tails = our_tails.into_inner().into_iter();
+    let question = Question::of_costs("point read beside a writer, p99.9", "ns")
+        .ask("RwLock<BTreeMap>", || Ok(plain_tails.next().ok_or("no such round")?))
+        .ask("rocstate", || Ok(our_tails.next().ok_or("no such round")?));
     report.ask(question, plan.rounds)?;
-    println!("p99.9: {tails:?} {ours:?}");
     let question = Question::of_rates("range scan of everything", "entries/s")
         .ask("BTreeMap", || {
             let (plain, began) = (plain.read(), Instant::now());
@@ -67,7 +68,46 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
             Ok(map.len(&view) as f64 / began.elapsed().as_secs_f64())
         });
     report.ask(question, plan.rounds)?;
-    Ok(())
+    peers(plan, report)
+}
+
+type Read<'a> = &'a (dyn Fn(u64) -> i64 + Sync);
+type Write<'a> = &'a (dyn Fn(u64) + Sync);
+
+/// Reads that decode, from stores whose files are in the page cache.
+fn peers(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let mut stores = Vec::new();
+    for entrant in &ENTRANTS {
+        let dir = dir.path().join(entrant.name);
+        std::fs::create_dir(&dir)?;
+        let peer = (entrant.open)(&dir)?;
+        for keys in shuffled(plan.entries).chunks(10_000) {
+            peer.commit(keys.iter().map(|key| (*key, Order::new(*key, 0))).collect())?;
+        }
+        stores.push((entrant.name, peer));
+    }
+    let mut question = Question::of_costs("point read, one thread, decoded", "ns");
+    for (name, peer) in &stores {
+        let mut dice = Dice::new(11);
+        question = question.ask(*name, move || {
+            let (count, began) = (plan.operations / 4, Instant::now());
+            for _ in 0..count {
+                black_box(peer.cents(dice.below(plan.entries))?);
+            }
+            Ok(began.elapsed().as_secs_f64() * 1e9 / count as f64)
+        });
+    }
+    report.ask(question, plan.rounds)?;
+    let mut question = Question::of_rates("scan of everything, decoded", "entries/s");
+    for (name, peer) in &stores {
+        question = question.ask(*name, move || {
+            let began = Instant::now();
+            black_box(peer.all_cents()?);
+            Ok(plan.entries as f64 / began.elapsed().as_secs_f64())
+        });
+    }
+    report.ask(question, plan.rounds.min(5))
 }
 
 fn read_plain(plain: &RwLock<BTreeMap<u64, Order>>, key: u64) -> i64 {
@@ -79,11 +119,7 @@ fn read_store(store: &Store, map: &DurableMap<u64, Order>, key: u64) -> i64 {
 }
 
 /// Nanoseconds of a read on each of so many threads.
-fn on_threads(
-    threads: u64,
-    plan: &Plan,
-    read: &(dyn Fn(u64) -> i64 + Sync),
-) -> Result<f64, Failure> {
+fn on_threads(threads: u64, plan: &Plan, read: Read<'_>) -> Result<f64, Failure> {
     let count = plan.operations * 2;
     let one = |seed: u64| {
         let mut dice = Dice::new(seed * 0x9e37_79b9);
@@ -101,11 +137,7 @@ fn on_threads(
 }
 
 /// The mean and the 99.9th percentile of reads while another thread writes without a pause, in ns.
-fn beside_a_writer(
-    plan: &Plan,
-    read: &(dyn Fn(u64) -> i64 + Sync),
-    write: &(dyn Fn(u64) + Sync),
-) -> (f64, f64) {
+fn beside_a_writer(plan: &Plan, read: Read<'_>, write: Write<'_>) -> (f64, f64) {
     let stop = AtomicBool::new(false);
     let mut times = std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -1,0 +1,144 @@
+//! Synced commits: one writer to many, against the peers and a raw loop of write and fdatasync.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rocstate_bench::data::{Dice, Order};
+use rocstate_bench::run::{Failure, Question};
+
+use crate::Plan;
+use crate::floor::drawn;
+use crate::peers::{ENTRANTS, Peer};
+use crate::report::Report;
+
+const BLOCK: usize = 4096;
+const PREWRITTEN_BLOCKS: u64 = 4096;
+const KEYS: u64 = 100_000;
+const PER_BATCH: usize = 1000;
+
+pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    for writers in [1, 4, 16, 64] {
+        commits(plan, report, writers)?;
+    }
+    batches(plan, report)
+}
+
+fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let raw = prewritten(&dir.path().join("raw"))?;
+    // The latency of a round is measured with its rate, and told afterwards.
+    let tails: parking_lot::Mutex<HashMap<&str, Vec<f64>>> = parking_lot::Mutex::default();
+    let note = |name: &'static str, mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        let tail = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
+        tails.lock().entry(name).or_default().push(tail * 1e6);
+    };
+    let mut question = Question::of_rates(
+        format!("synced commits, {writers} writers"),
+        "commits/s",
+    )
+    .ask("raw write + fdatasync, one thread", || {
+        let times = raw_loop(&raw, plan.time)?;
+        let rate = times.len() as f64 / plan.time.as_secs_f64();
+        note("raw write + fdatasync, one thread", times);
+        Ok(rate)
+    });
+    for entrant in &ENTRANTS {
+        let dir = dir.path().join(entrant.name);
+        std::fs::create_dir(&dir)?;
+        let peer = (entrant.open)(&dir)?;
+        let note = &note;
+        question = question.ask(entrant.name, move || {
+            let times = write(&*peer, writers, plan.time)?;
+            let rate = times.len() as f64 / plan.time.as_secs_f64();
+            note(entrant.name, times);
+            Ok(rate)
+        });
+    }
+    report.ask(question, plan.rounds)?;
+    let mut question = Question::of_costs(format!("synced commits, {writers} writers, p99"), "us");
+    let mut tails = tails.into_inner();
+    let names = ["raw write + fdatasync, one thread"];
+    for name in names.into_iter().chain(ENTRANTS.iter().map(|entrant| entrant.name)) {
+        let mut rounds = tails.remove(name).unwrap_or_default().into_iter();
+        question = question.ask(name, move || Ok(rounds.next().ok_or("no such round")?));
+    }
+    report.ask(question, plan.rounds)
+}
+
+/// Commits of `writers` threads, each of one order; how long each took, in seconds.
+fn write(peer: &dyn Peer, writers: u64, time: Duration) -> Result<Vec<f64>, Failure> {
+    let stop = AtomicBool::new(false);
+    let all: Result<Vec<Vec<f64>>, Failure> = std::thread::scope(|scope| {
+        let writer = |seed: u64| {
+            let stop = &stop;
+            move || {
+                let (mut dice, mut times) = (Dice::new(seed * 7919), Vec::new());
+                while !stop.load(Ordering::Relaxed) {
+                    let entries = drawn(&mut dice, KEYS, 1);
+                    let began = Instant::now();
+                    peer.commit(entries).map_err(|error| error.to_string())?;
+                    times.push(began.elapsed().as_secs_f64());
+                }
+                Ok::<_, String>(times)
+            }
+        };
+        let threads: Vec<_> = (1..=writers).map(|seed| scope.spawn(writer(seed))).collect();
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.map(|times| times.map_err(|_| "a writer panicked")?.map_err(Failure::from)).collect()
+    });
+    all.map(|times| times.concat())
+}
+
+/// Batches of one writer, into a map that is empty at first.
+fn batches(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let mut question = Question::of_rates(
+        format!("synced batches of {PER_BATCH}, keys at random"),
+        "operations/s",
+    );
+    for entrant in &ENTRANTS {
+        let dir = dir.path().join(entrant.name);
+        std::fs::create_dir(&dir)?;
+        let (peer, mut dice) = ((entrant.open)(&dir)?, Dice::new(3));
+        question = question.ask(entrant.name, move || {
+            let batches: Vec<_> =
+                (0..20).map(|_| drawn(&mut dice, plan.entries, PER_BATCH)).collect();
+            let (count, began) = (batches.len() * PER_BATCH, Instant::now());
+            batches.into_iter().try_for_each(|batch| peer.commit(batch))?;
+            Ok(count as f64 / began.elapsed().as_secs_f64())
+        });
+    }
+    report.ask(question, plan.rounds)
+}
+
+/// A file whose blocks were written and synced before.
+fn prewritten(path: &Path) -> Result<File, Failure> {
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    for block in 0..PREWRITTEN_BLOCKS {
+        file.write_all_at(&[0; BLOCK], block * BLOCK as u64)?;
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Blocks written and synced one after the other; how long each took, in seconds.
+fn raw_loop(file: &File, time: Duration) -> Result<Vec<f64>, Failure> {
+    let (began, mut times) = (Instant::now(), Vec::new());
+    let order = Order::new(1, 1).to_bytes();
+    while began.elapsed() < time {
+        let mut block = [0; BLOCK];
+        block[..order.len()].copy_from_slice(&order);
+        let (offset, began) = (times.len() as u64 % PREWRITTEN_BLOCKS, Instant::now());
+        file.write_all_at(&block, offset * BLOCK as u64)?;
+        file.sync_data()?;
+        times.push(began.elapsed().as_secs_f64());
+    }
+    Ok(times)
+}
