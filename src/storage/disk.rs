@@ -100,8 +100,8 @@ struct DiskFile {
     window: OnceLock<MmapRaw>,
 }
 
-/// Larger writes are cheaper by a system call than by a page fault for each block.
-const SMALL_WRITE_BYTES: usize = 16 << 10;
+/// Whole blocks are cheaper by a system call than by a page fault for each of them.
+const SMALL_WRITE_BYTES: usize = 4095;
 
 impl DiskFile {
     /// Writes through the window; whether it could.
