@@ -35,11 +35,14 @@ use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::{Condvar, Mutex, MutexGuard, yield_now};
+use crate::sync::{Condvar, Mutex, MutexGuard, current_thread, park, yield_now};
 use queue::{Group, Queue};
 
-/// How often a leader looks in vain for more commits before it writes its group.
-const GATHER_PATIENCE: u32 = 4;
+/// A leader waits for so large a part of what the last write took for those who are expected.
+const GATHER_PART: u32 = 2;
+
+/// Under explored schedules it looks so often instead, since there is no time.
+const GATHER_LOOKS: u32 = 4;
 
 /// The queue of groups, the open end of the log, and the state that readers see.
 #[derive(Debug)]
@@ -127,9 +130,8 @@ impl Commits {
                 return outcome;
             }
             if queue.is_led() {
-                let crowd = queue.join(lsn);
-                crowd.wake.wait(&mut queue);
-                crowd.leave();
+                queue.join(lsn, current_thread());
+                MutexGuard::unlocked(&mut queue, park);
             } else {
                 queue = self.lead(queue);
             }
@@ -183,12 +185,16 @@ impl Commits {
             return;
         }
         queue.gathering = true;
-        let (mut seen, mut patience) = (0, GATHER_PATIENCE);
-        while patience > 0 && seen < expected && queue.accepts() {
+        let (began, patience) = (Instant::now(), queue.last_write_took / GATHER_PART);
+        let mut looks = 0;
+        while queue.first_commits() < expected && queue.accepts() {
+            looks += 1;
+            let waited =
+                if cfg!(shuttle) { looks > GATHER_LOOKS } else { began.elapsed() >= patience };
+            if waited {
+                break;
+            }
             MutexGuard::unlocked(queue, yield_now);
-            let commits = queue.first_commits();
-            patience = if commits > seen { GATHER_PATIENCE } else { patience - 1 };
-            seen = commits;
         }
         queue.gathering = false;
     }
@@ -218,7 +224,7 @@ impl Commits {
         self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
         self.pressure.log_grew(&log);
         drop(log);
-        Ok(Written { frame, last, state, synced: sync, at: now })
+        Ok(Written { frame, commits, last, state, synced: sync, at: now })
     }
 
     /// Closes the block and syncs what is appended, with the log free for others meanwhile.
@@ -249,6 +255,7 @@ impl Commits {
                 replaced = Some(self.visible.swap(written.state));
                 queue.visible = written.last;
                 queue.note_write(written.at, written.synced);
+                queue.expect(written.commits);
                 queue.keep_buffer(written.frame);
                 queue.end_lead()
             }
@@ -326,6 +333,7 @@ impl Commits {
 #[derive(Debug)]
 struct Written {
     frame: Vec<u8>,
+    commits: u32,
     last: Lsn,
     state: Arc<State>,
     synced: bool,

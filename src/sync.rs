@@ -4,12 +4,12 @@
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(shuttle))]
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::thread::{Thread, current as current_thread, park, yield_now};
 
 #[cfg(shuttle)]
 pub(crate) use explored::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread::{Thread, current as current_thread, park, yield_now};
 
 #[cfg(shuttle)]
 mod explored {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::operation::{put_record, record_len};
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::Condvar;
+use crate::sync::{Condvar, Thread};
 
 /// A group holds at most this many bytes of records, or one commit.
 const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -39,8 +38,10 @@ pub(super) struct Queue {
     /// Since when something is appended that nobody has synced.
     pub(super) unsynced_since: Option<Instant>,
     pub(super) last_write: Instant,
-    /// How many commits the last two groups had.
-    recent_commits: [u32; 2],
+    /// How many commits the next group may be about to have.
+    expected: u32,
+    /// From the beginning of the last write to its end, with the sync.
+    pub(super) last_write_took: Duration,
     /// Somebody leads and waits for more to join the first group.
     pub(super) gathering: bool,
     /// Something was synced that has no witness yet.
@@ -73,26 +74,14 @@ pub(super) struct Group {
 }
 
 /// Those who wait for one group.
+///
+/// Threads are woken by name and not by a condition variable: that would wake each of them when the one
+/// before it lets go of the lock, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     last: Lsn,
-    /// Absent until the first thread comes.
-    crowd: Option<Arc<Crowd>>,
+    threads: Vec<Thread>,
     wakers: Vec<Waker>,
-}
-
-/// Those of them that are threads.
-#[derive(Debug, Default)]
-pub(super) struct Crowd {
-    pub(super) wake: Condvar,
-    waiting: AtomicUsize,
-}
-
-impl Crowd {
-    /// A thread that was woken goes; under the lock of the queue, as it came.
-    pub(super) fn leave(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Who is to be woken, after the lock.
@@ -103,9 +92,7 @@ pub(super) struct Done(Vec<Waiters>);
 impl Done {
     pub(super) fn wake(self) {
         for waiters in &self.0 {
-            if let Some(crowd) = &waiters.crowd {
-                crowd.wake.notify_all();
-            }
+            waiters.threads.iter().for_each(Thread::unpark);
         }
         for waker in self.0.into_iter().flat_map(|waiters| waiters.wakers) {
             waker.wake();
@@ -123,7 +110,8 @@ impl Queue {
             closed: false,
             unsynced_since: None,
             last_write: Instant::now(),
-            recent_commits: [0; 2],
+            expected: 0,
+            last_write_took: Duration::ZERO,
             gathering: false,
             unwitnessed: false,
             background: Background::Awake,
@@ -167,12 +155,16 @@ impl Queue {
         self.led.is_some() || self.gathering
     }
 
-    /// How many commits the first group may be about to have: as many as the last two had, who are
-    /// awake now, unless that was long ago.
+    /// A group of so many commits was acknowledged. Those who made them are awake now and may come back,
+    /// to join those who wait already.
+    pub(super) fn expect(&mut self, commits: u32) {
+        self.expected = commits.saturating_add(self.first_commits());
+    }
+
+    /// How many commits the first group may be about to have, unless the last one was long ago.
     pub(super) fn expected_commits(&self) -> u32 {
-        let [last, before] = self.recent_commits;
-        let many = last + before > 2 || self.first_commits() > 1;
-        if many && self.last_write.elapsed() < RECENT { last + before } else { 0 }
+        let recent = self.expected > 1 && self.last_write.elapsed() < RECENT + self.last_write_took;
+        if recent { self.expected } else { 0 }
     }
 
     /// How many commits the first group has.
@@ -214,12 +206,14 @@ impl Queue {
         })
     }
 
-    /// Joins those who wait for a commit.
-    pub(super) fn join(&mut self, lsn: Lsn) -> Arc<Crowd> {
-        let crowd = self.waiters_of(lsn).map(|waiters| waiters.crowd.get_or_insert_default());
-        let crowd = crowd.map(|crowd| Arc::clone(crowd)).unwrap_or_default();
-        crowd.waiting.fetch_add(1, Ordering::Relaxed);
-        crowd
+    /// Has a thread woken when there is news of a commit: that it is acknowledged, or that somebody has
+    /// to lead.
+    pub(super) fn join(&mut self, lsn: Lsn, thread: Thread) {
+        if let Some(waiters) = self.waiters_of(lsn)
+            && !waiters.threads.iter().any(|known| known.id() == thread.id())
+        {
+            waiters.threads.push(thread);
+        }
     }
 
     pub(super) fn leave_waker(&mut self, lsn: Lsn, waker: &Waker) {
@@ -236,7 +230,6 @@ impl Queue {
             return None;
         }
         let (group, waiters) = self.groups.pop_front()?;
-        self.recent_commits = [group.commits, self.recent_commits[0]];
         self.led = Some(waiters);
         Some(group)
     }
@@ -266,12 +259,10 @@ impl Queue {
     /// Wakes one of those who wait for the next group, or the background thread where none does,
     /// or where it sleeps beyond what is due.
     pub(super) fn hand_over(&mut self, background: &Condvar, sync_interval: Duration) {
-        if let Some((_, next)) = self.groups.front() {
-            match &next.crowd {
-                Some(crowd) if crowd.waiting.load(Ordering::Relaxed) > 0 => {
-                    crowd.wake.notify_one();
-                }
-                _ => self.wake_background(background),
+        if let Some((_, next)) = self.groups.front_mut() {
+            match next.threads.pop() {
+                Some(thread) => thread.unpark(),
+                None => self.wake_background(background),
             }
         }
         if let Some(due) = self.due(sync_interval) {
@@ -300,6 +291,9 @@ impl Queue {
 
     pub(super) fn note_write(&mut self, at: Instant, synced: bool) {
         self.last_write = at;
+        if !cfg!(shuttle) {
+            self.last_write_took = at.elapsed();
+        }
         if synced {
             self.unsynced_since = None;
             self.unwitnessed = true;
