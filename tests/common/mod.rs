@@ -35,6 +35,7 @@ pub struct Faults {
     pub panic: AtomicBool,
     pub syncs: AtomicU64,
     pub writes: AtomicU64,
+    pub written_bytes: AtomicU64,
     pub reads: AtomicU64,
     /// Syncs wait while this is set.
     closed_gate: Mutex<bool>,
@@ -104,11 +105,15 @@ impl StorageFile for FaultyFile {
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.1.writes.fetch_add(1, Ordering::SeqCst);
+        self.1.written_bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         self.1.hit(&self.1.write, "write")?;
         self.0.write_at(bytes, offset)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+    fn expect_small_writes(&self) {
+        self.0.expect_small_writes();
     }
     fn sync(&self) -> io::Result<()> {
         self.1.syncs.fetch_add(1, Ordering::SeqCst);

@@ -1,0 +1,197 @@
+//! What a commit and a read cost, counted exactly: writes, syncs, bytes, allocations, instructions.
+//! Times depend on the machine and the hour; these do not, so a change that makes one of them grow fails
+//! here. Whoever has a reason changes the figure with it.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+
+use common::FaultyDisk;
+use rocstate::{Durability, DurableMap, Store};
+
+/// The system's allocator, with a count for each thread of what it asked for.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code, reason = "an allocator is one")]
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that ends may free and allocate after its count is gone.
+        ALLOCATIONS.try_with(|count| count.set(count.get() + 1)).ok();
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// A store that does nothing in the background, with a thousand entries in its map.
+fn store(dir: &tempfile::TempDir, disk: &FaultyDisk) -> (Store, DurableMap<u64, u64>) {
+    let options = Store::options().threads(false).storage(disk.clone());
+    let store = options.durability(Durability::Process).open(dir.path()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    store.transact(|tx| (0..1000).try_for_each(|key| map.put(tx, key, key).map(drop))).unwrap();
+    store.sync().unwrap();
+    (store, map)
+}
+
+/// Writes, written bytes and syncs of some work.
+fn io(disk: &FaultyDisk, work: impl FnOnce()) -> [u64; 3] {
+    let counts = || [&disk.0.writes, &disk.0.written_bytes, &disk.0.syncs];
+    let before = counts().map(|count| count.load(Ordering::SeqCst));
+    work();
+    let after = counts().map(|count| count.load(Ordering::SeqCst));
+    [0, 1, 2].map(|at| after[at] - before[at])
+}
+
+#[test]
+fn a_synced_commit_is_one_write_of_a_block_and_one_sync() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let (store, map) = store(&dir, &disk);
+    let [writes, bytes, syncs] = io(&disk, || {
+        for key in 0..20 {
+            let mut tx = store.begin();
+            map.put(&mut tx, key, 1).unwrap();
+            tx.commit_with(Durability::Machine).unwrap();
+        }
+    });
+    assert_eq!([writes, bytes, syncs], [20, 20 * 4096, 20]);
+}
+
+#[test]
+fn a_commit_that_is_not_synced_is_one_write_of_its_own_bytes() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let (store, map) = store(&dir, &disk);
+    store.transact(|tx| map.put(tx, 0, 1)).unwrap();
+    let [writes, bytes, syncs] = io(&disk, || {
+        for key in 100..200 {
+            store.transact(|tx| map.put(tx, key, 1)).unwrap();
+        }
+    });
+    assert_eq!([writes, syncs], [100, 0]);
+    // A header of 48 bytes; a length each of the record, its label, its key and its value; tag and region;
+    // eight bytes of key and one of value.
+    assert_eq!(bytes, 100 * 63, "{} bytes a commit", bytes / 100);
+}
+
+#[test]
+fn reads_allocate_nothing_and_scans_do_once() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let (store, map) = store(&dir, &disk);
+    black_box(map.get(&store.view(), &1).unwrap());
+    let of_reads = allocations(|| {
+        for key in 0..1000 {
+            assert_eq!(map.get(&store.view(), &key).unwrap(), Some(&key));
+        }
+    });
+    assert_eq!(of_reads, 0);
+    let of_a_scan = allocations(|| assert_eq!(map.iter(&store.view()).count(), 1000));
+    assert!(of_a_scan <= 2, "{of_a_scan}: the way down to either end");
+}
+
+#[test]
+fn a_commit_allocates_what_its_version_needs() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let (store, map) = store(&dir, &disk);
+    let commit = |keys: std::ops::Range<u64>| {
+        for key in keys {
+            store.transact(|tx| map.put(tx, key, 2)).unwrap();
+        }
+    };
+    commit(0..200);
+    let of_commits = allocations(|| commit(200..700));
+    let each = of_commits as f64 / 500.0;
+    println!("{each} allocations a commit");
+    assert!(each <= ALLOCATIONS_PER_COMMIT, "{each} allocations a commit");
+    let of_a_batch = allocations(|| {
+        store.transact(|tx| (0..1000).try_for_each(|key| map.put(tx, key, 3).map(drop))).unwrap();
+    });
+    let each = of_a_batch as f64 / 1000.0;
+    println!("{each} allocations an operation of a batch");
+    assert!(each <= ALLOCATIONS_PER_STAGED, "{each} allocations an operation of a batch");
+}
+
+const ALLOCATIONS_PER_COMMIT: f64 = 9.5;
+const ALLOCATIONS_PER_STAGED: f64 = 1.1;
+
+/// Instructions of a test's build; the tolerance is for other compilers.
+const INSTRUCTIONS_PER_READ: u64 = 1200;
+const INSTRUCTIONS_PER_STAGED: u64 = 2600;
+const COUNTED: u64 = 20_000;
+
+/// What callgrind counts in [`instructions_are_counted`].
+#[inline(never)]
+#[allow(unsafe_code, reason = "callgrind finds it by its name")]
+#[unsafe(no_mangle)]
+fn rocstate_counted_work(store: &Store, map: &DurableMap<u64, u64>, reads: bool) {
+    if reads {
+        for key in 0..COUNTED {
+            black_box(map.get(&store.view(), &(key * 7919 % 100_000)).unwrap());
+        }
+    } else {
+        let mut tx = store.begin();
+        for key in 0..COUNTED {
+            map.put(&mut tx, key * 7919 % 100_000, key).unwrap();
+        }
+    }
+}
+
+/// The process that callgrind runs.
+#[test]
+#[ignore = "run by instructions_are_counted"]
+fn counted_work() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let (store, map) = store(&dir, &disk);
+    store.transact(|tx| (0..100_000).try_for_each(|key| map.put(tx, key, 0).map(drop))).unwrap();
+    rocstate_counted_work(&store, &map, std::env::var_os("COUNTED_READS").is_some());
+}
+
+#[test]
+fn instructions_are_counted() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("SKIPPED: instructions are counted by valgrind");
+        return;
+    }
+    let count = |reads: bool| {
+        let mut command = Command::new("valgrind");
+        command
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg("--toggle-collect=rocstate_counted_work")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "counted_work", "--ignored", "--test-threads=1"]);
+        if reads {
+            command.env("COUNTED_READS", "1");
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = text.lines().find(|line| line.contains("Collected :"));
+        let line = line.unwrap_or_else(|| panic!("callgrind counted nothing: {text}"));
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() / COUNTED
+    };
+    let (read, staged) = (count(true), count(false));
+    println!("{read} instructions a read, {staged} a staged operation");
+    assert!((1..=INSTRUCTIONS_PER_READ).contains(&read), "{read} instructions a read");
+    assert!((1..=INSTRUCTIONS_PER_STAGED).contains(&staged), "{staged} a staged operation");
+}
