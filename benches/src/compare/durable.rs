@@ -90,7 +90,7 @@ fn write(peer: &dyn Peer, writers: u64, time: Duration) -> Result<Vec<f64>, Fail
         let threads: Vec<_> = (1..=writers).map(|seed| scope.spawn(writer(seed))).collect();
         std::thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
-        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
         ended.map(|times| times.map_err(|_| "a writer panicked")?.map_err(Failure::from)).collect()
     });
     all.map(|times| times.concat())

@@ -40,19 +40,19 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Bytes that are more in use after `make` than before.
-fn bytes_of<T>(make: impl FnOnce() -> Result<T, Failure>) -> Result<f64, Failure> {
+/// Bytes that are more in use after `build` than before.
+fn bytes_of<T>(build: impl FnOnce() -> Result<T, Failure>) -> Result<f64, Failure> {
     // What the round before left is freed in the background.
     std::thread::sleep(std::time::Duration::from_secs(1));
     COUNTS.store(true, Ordering::Relaxed);
     let in_use = || ALLOCATED.load(Ordering::Relaxed) as f64 - FREED.load(Ordering::Relaxed) as f64;
     let before = in_use();
-    let made = make()?;
+    let kept = build()?;
     // What is freed in the background is freed by now.
     std::thread::sleep(std::time::Duration::from_millis(200));
     let after = in_use();
     COUNTS.store(false, Ordering::Relaxed);
-    drop(made);
+    drop(kept);
     Ok(after - before)
 }
 

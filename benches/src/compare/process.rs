@@ -17,7 +17,7 @@ const PER_BATCH: usize = 1000;
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let (store, map) = store(dir.path(), plan.entries)?;
-    let plain = RefCell::new(plain(plan.entries));
+    let btree = RefCell::new(plain(plan.entries));
     let commit_each = |entries: Vec<(u64, Order)>| {
         let count = entries.len();
         let began = Instant::now();
@@ -27,7 +27,7 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())
     };
     let insert_each =
-        |entries: Vec<(u64, Order)>| Ok(insert_each(&mut plain.borrow_mut(), entries));
+        |entries: Vec<(u64, Order)>| Ok(insert_each(&mut btree.borrow_mut(), entries));
     for (name, limit) in [("uniform", plan.entries), ("hot", HOT_KEYS)] {
         let (mut ours, mut theirs) = (Dice::new(7), Dice::new(7));
         let question = Question::of_rates(format!("Process commits, {name}"), "commits/s")

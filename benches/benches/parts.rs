@@ -1,0 +1,132 @@
+//! The parts, each alone, over memory where that can be had: keys, values, the tree by way of the maps,
+//! commits without a sync, blocks by way of warming.
+//!
+//! `cargo bench -p rocstate-bench`
+
+#![allow(missing_docs, reason = "criterion's macros make functions")]
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rocstate::{AsKey, Durability, DurableMap, Key, KeyReader, KeyWriter, Store, Warming};
+use rocstate_bench::data::{Dice, Order};
+
+const ENTRIES: u64 = 100_000;
+
+fn keys(c: &mut Criterion) {
+    let key = ("customer 000000012345".to_owned(), 77u64, true);
+    let mut group = c.benchmark_group("keys");
+    group.bench_function("encode", |b| {
+        b.iter(|| {
+            let mut to = KeyWriter::new();
+            black_box(&key).encode(&mut to);
+            to
+        });
+    });
+    let mut to = KeyWriter::new();
+    key.encode(&mut to);
+    group.bench_function("decode", |b| {
+        b.iter(|| <(String, u64, bool)>::decode(&mut KeyReader::new(black_box(to.as_bytes()))));
+    });
+    group.finish();
+}
+
+fn values(c: &mut Criterion) {
+    let order = Order::new(12_345, 1);
+    let bytes = order.to_bytes();
+    let mut group = c.benchmark_group("values");
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("encode, postcard alone", |b| b.iter(|| black_box(&order).to_bytes()));
+    group.bench_function("decode, postcard alone", |b| {
+        b.iter(|| Order::from_bytes(black_box(&bytes)));
+    });
+    let block: Vec<u8> = (0..160).flat_map(|key| Order::new(key, 0).to_bytes()).collect();
+    group.throughput(Throughput::Bytes(block.len() as u64));
+    group.bench_function("copy of a block, memcpy alone", |b| b.iter(|| black_box(&block).clone()));
+    group.bench_function("a block through zstd alone", |b| {
+        b.iter(|| zstd::bulk::compress(black_box(&block), 1));
+    });
+    group.finish();
+}
+
+fn filled(dir: &std::path::Path) -> (Store, DurableMap<u64, Order>) {
+    let options = Store::options().durability(Durability::Process);
+    let store = options.open(dir).expect("a store opens in an empty directory");
+    let map = store.durable_map("orders").expect("an order is a value");
+    let mut keys = 0..ENTRIES;
+    let put = store
+        .transact(|tx| keys.try_for_each(|key| map.put(tx, key, Order::new(key, 0)).map(drop)));
+    put.expect("there is room on the disk");
+    (store, map)
+}
+
+fn tree(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let (store, map) = filled(dir.path());
+    let mut group = c.benchmark_group("tree");
+    let mut dice = Dice::new(1);
+    group.bench_function("a view", |b| b.iter(|| store.view()));
+    group.bench_function("get", |b| {
+        let view = store.view();
+        b.iter(|| map.get(&view, &dice.below(ENTRIES)).map(black_box).is_ok());
+    });
+    group.bench_function("put, staged", |b| {
+        b.iter_batched(
+            || store.begin(),
+            |mut tx| map.put(&mut tx, dice.below(ENTRIES), Order::new(1, 1)).is_ok(),
+            BatchSize::PerIteration,
+        );
+    });
+    group.throughput(Throughput::Elements(ENTRIES));
+    group.bench_function("scan", |b| {
+        let view = store.view();
+        b.iter(|| {
+            map.iter(&view).filter_map(Result::ok).map(|(_, order)| order.cents).sum::<i64>()
+        });
+    });
+    group.finish();
+}
+
+fn commits(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let (store, map) = filled(dir.path());
+    let mut dice = Dice::new(2);
+    let mut group = c.benchmark_group("commits");
+    group.bench_function("of one operation, not synced", |b| {
+        b.iter_batched(
+            || Order::new(1, 1),
+            |order| store.transact(|tx| map.put(tx, dice.below(ENTRIES), order)).is_ok(),
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn blocks(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let (store, map) = filled(dir.path());
+    store.checkpoint().expect("there is room on the disk");
+    drop((store, map));
+    let mut group = c.benchmark_group("blocks");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(ENTRIES));
+    group.bench_function("everything decoded after a boot", |b| {
+        b.iter_batched(
+            || {
+                let store = Store::options().warming(Warming::OnDemand).open(dir.path());
+                let store = store.expect("the store is not open elsewhere");
+                let map = store.durable_map::<u64, Order>("orders");
+                (map.expect("it has the same types"), store)
+            },
+            |(map, store)| {
+                map.warm().expect("the files are whole");
+                store
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(parts, keys, values, tree, commits, blocks);
+criterion_main!(parts);
