@@ -29,8 +29,10 @@ pub(crate) struct Draft<K, V> {
     stamp: Stamp,
     /// What was born at or after it nobody else can reach.
     floor: Stamp,
-    /// The version that was made of it and not kept yet.
+    /// The version that was made of it last and is not kept yet.
     frozen: Option<Arc<Version<K, V>>>,
+    /// Versions that were made of it before that, oldest first, as far as anybody held them then.
+    frozen_before: Vec<Arc<Version<K, V>>>,
 }
 
 /// A value that was replaced or removed.
@@ -78,6 +80,7 @@ impl<K, V> Draft<K, V> {
             stamp,
             floor: stamp,
             frozen: None,
+            frozen_before: Vec::new(),
         };
         assert!(is_newest, "only the newest version of a tree is changed");
         draft
@@ -180,15 +183,18 @@ impl<K, V> Draft<K, V> {
         });
         self.stamp += 1;
         self.floor = self.stamp;
-        self.frozen = Some(Arc::clone(&version));
+        let before = self.frozen.replace(Arc::clone(&version));
+        self.frozen_before.extend(before.filter(|before| Arc::strong_count(before) > 1));
         Tree(version)
     }
 
     /// Makes what was frozen the newest version of the line, and lets go of what died for it.
     fn keep(&mut self) {
         let Some(pen) = &mut self.pen else { return };
+        // Every version that somebody may hold is known before anything is freed that it sees.
         let version = self.frozen.take();
-        let registered = version.as_ref().map(|version| (version.stamp, Arc::downgrade(version)));
+        let all = self.frozen_before.drain(..).chain(version.clone());
+        let registered = all.map(|version| (version.stamp, Arc::downgrade(&version)));
         self.base.0.line.hand_over(registered, &mut pen.dead);
         if let Some(version) = version {
             pen.newest_stamp = version.stamp;
@@ -292,12 +298,14 @@ impl<K: Clone, V> Draft<K, V> {
 impl<K, V> Drop for Draft<K, V> {
     fn drop(&mut self) {
         let Some(mut pen) = self.pen.take() else { return };
-        if self.frozen.as_ref().is_some_and(|frozen| Arc::strong_count(frozen) > 1) {
+        let mut frozen = self.frozen_before.iter().chain(&self.frozen);
+        if frozen.any(|frozen| Arc::strong_count(frozen) > 1) {
             // Somebody reads what was to be undone: it is kept instead.
             self.pen = Some(pen);
             return self.end();
         }
         self.frozen = None;
+        self.frozen_before.clear();
         Draft::free_since(&mut pen, self.began, self.root);
         Draft::revive(&mut pen, 0, self.began);
         pen.clock = self.stamp;

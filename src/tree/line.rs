@@ -211,14 +211,14 @@ impl<K, V> Line<K, V> {
         *self.pen.lock() = Some(pen);
     }
 
-    /// Registers a version, if there is a new one, and lets go of what died for it.
+    /// Registers new versions, oldest first, and lets go of what died for them.
     pub(super) fn hand_over(
         self: &Arc<Self>,
-        version: Option<(Stamp, Weak<Version<K, V>>)>,
+        versions: impl Iterator<Item = (Stamp, Weak<Version<K, V>>)>,
         dead: &mut Vec<Dead<K, V>>,
     ) {
         let mut handed_over = self.handed_over.lock();
-        handed_over.versions.extend(version);
+        handed_over.versions.extend(versions);
         handed_over.dead.append(dead);
         let (count, enough) = (handed_over.dead.len(), handed_over.enough);
         drop(handed_over);

@@ -315,3 +315,42 @@ proptest! {
         prop_assert_eq!(alive.load(Atomic::SeqCst), 0);
     }
 }
+
+/// What Miri looks at for races: the writer frees what died while readers take versions, read and let go
+/// of them, and load a cold range together.
+#[test]
+fn readers_keep_what_they_see_while_a_writer_frees() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let newest = parking_lot::Mutex::new(Tree::<u16, Counted>::new(Graveyard::none()));
+    let (_, cold) = thousand(0);
+    let rounds: u16 = if cfg!(miri) { 40 } else { 5000 };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                assert_eq!(cold.get(|k| 505.cmp(k)).unwrap(), Some(&505));
+                let mut last = 0;
+                while last + 1 < u32::from(rounds) {
+                    let tree = newest.lock().clone();
+                    // Every version has one round's values, or those of two.
+                    let values: Vec<u32> = tree.iter().map(|entry| entry.unwrap().1.0).collect();
+                    let high = values.iter().max().copied().unwrap_or_default();
+                    assert!(values.iter().all(|value| value + 1 >= high) && high >= last);
+                    last = high;
+                }
+            });
+        }
+        for round in 0..rounds {
+            let mut draft = newest.lock().draft();
+            for key in 0..70 {
+                draft.insert(key, Counted::new(round.into(), &alive)).unwrap();
+                if key % 35 == 34 {
+                    let tree = draft.freeze();
+                    drop(std::mem::replace(&mut *newest.lock(), tree));
+                }
+            }
+            draft.settle();
+        }
+    });
+    newest.lock().sweep();
+    assert_eq!(alive.load(Atomic::SeqCst), 70);
+}
