@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::edit::{Edit, Replaced};
-use super::line::{Dead, Line, Pen, Thing, Version};
+use super::line::{Dead, Line, Pen, Version};
 use super::node::{Hot, NodePtr, Stamp};
 use super::{Graveyard, Iter, Tree, find};
 use crate::error::Result;
@@ -134,11 +134,7 @@ impl<K, V> Draft<K, V> {
             // SAFETY: what is noted as dead lives until it is handed over. What was born since this
             // draft began was never seen by others.
             unsafe {
-                let born = match &what {
-                    Thing::Node(node) => node.born(),
-                    Thing::Value(value) => value.born(),
-                };
-                if born >= since {
+                if what.born() >= since {
                     what.free(spare);
                 }
             }

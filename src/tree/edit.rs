@@ -114,14 +114,14 @@ impl<K: Clone, V> Edit<'_, K, V> {
     {
         let (old, split) = self.insert(root, key, value)?;
         if let Some((bound, right)) = split {
-            let mut above = NodePtr::inner(self.stamp, self.spare);
+            let above = NodePtr::inner(self.stamp, self.spare);
             // SAFETY: it was just made.
             if let HotMut::Inner(inner) = unsafe { above.hot_mut() } {
                 inner.bounds.push(bound);
                 inner.children.push(*root);
                 inner.children.push(right);
             }
-            std::mem::swap(root, &mut above);
+            *root = above;
         }
         Ok(old)
     }

@@ -131,7 +131,7 @@ impl<K, V> Default for Limbo<K, V> {
 impl<K, V> Thing<K, V> {
     /// # Safety
     /// It lives.
-    unsafe fn born(&self) -> Stamp {
+    pub(super) unsafe fn born(&self) -> Stamp {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
