@@ -7,15 +7,15 @@
 
 pub(crate) mod block;
 pub(crate) mod bytes;
-pub(crate) mod catalog;
-pub(crate) mod checkpoint;
-pub(crate) mod frame;
-pub(crate) mod index;
-pub(crate) mod lock;
-pub(crate) mod name;
-pub(crate) mod operation;
-pub(crate) mod segment;
-pub(crate) mod shape;
+pub mod catalog;
+pub mod checkpoint;
+pub mod frame;
+pub mod index;
+pub mod lock;
+pub mod name;
+pub mod operation;
+pub mod segment;
+pub mod shape;
 
 use std::fmt;
 
@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The unit of the log: a sync closes a block, and a closed block is never written again.
-pub(crate) const BLOCK_BYTES: u64 = 4096;
+pub const BLOCK_BYTES: u64 = 4096;
 
 /// The unit that a disk writes whole.
-pub(crate) const SECTOR_BYTES: usize = 512;
+pub const SECTOR_BYTES: usize = 512;
 
 /// The longest encoded key.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
@@ -87,46 +87,45 @@ impl fmt::Display for Lsn {
 
 /// Tells the store apart from every other store and from its own branches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Lineage(pub(crate) u64);
+pub struct Lineage(pub u64);
 
 /// Boots of this store, counted durably, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Epoch(pub(crate) u64);
+pub struct Epoch(pub u64);
 
 /// The number of a segment of the log, from 1; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SegmentNo(pub(crate) u64);
+pub struct SegmentNo(pub u64);
 
 /// The number of a checkpoint, from 1; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct CheckpointNo(pub(crate) u64);
+pub struct CheckpointNo(pub u64);
 
 /// The number of a region, from 1; never used again, also after a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct RegionNo(pub(crate) u64);
+pub struct RegionNo(pub u64);
 
 /// A place between two frames of the log: where one ends and the next continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     /// The segment, or 0 before the first one.
-    pub(crate) segment: SegmentNo,
+    pub segment: SegmentNo,
     /// The byte after the last frame.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// The last commit before this place.
-    pub(crate) lsn: Lsn,
+    pub lsn: Lsn,
     /// The checksum of the last frame: what the next one must name.
-    pub(crate) chain: u32,
+    pub chain: u32,
 }
 
 impl Place {
     /// Before the first segment of a store.
-    pub(crate) const START: Place =
-        Place { segment: SegmentNo(0), offset: 0, lsn: Lsn::ZERO, chain: 0 };
+    pub const START: Place = Place { segment: SegmentNo(0), offset: 0, lsn: Lsn::ZERO, chain: 0 };
 }
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
+pub enum Malformed {
     /// The bytes end before the value does.
     #[error("it is cut short")]
     Short,

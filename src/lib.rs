@@ -55,10 +55,16 @@ mod control;
 mod crash_test;
 mod engine;
 mod error;
+#[cfg(feature = "inspect")]
+pub mod format;
+#[cfg(not(feature = "inspect"))]
+#[allow(unreachable_pub, reason = "public with the feature `inspect`")]
 mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod log;
 mod options;
 mod region;

@@ -9,69 +9,76 @@ use super::{CheckpointNo, Epoch, Lsn, Malformed, Place, RegionNo};
 
 /// Everything that a checkpoint says about the state at its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Catalog {
-    pub(crate) number: CheckpointNo,
+pub struct Catalog {
+    /// The checkpoint that it belongs to.
+    pub number: CheckpointNo,
     /// The place in the log up to which this checkpoint holds everything.
-    pub(crate) place: Place,
+    pub place: Place,
     /// The boot that wrote it.
-    pub(crate) epoch: Epoch,
+    pub epoch: Epoch,
     /// No region has had this number or a higher one.
-    pub(crate) next_region: RegionNo,
+    pub next_region: RegionNo,
     /// The older checkpoints that were kept with it, newest first.
-    pub(crate) kept: Vec<CheckpointNo>,
+    pub kept: Vec<CheckpointNo>,
     /// Every file that a section below lies in, with its length.
-    pub(crate) files: BTreeMap<CheckpointNo, u64>,
-    pub(crate) regions: BTreeMap<RegionNo, CatalogRegion>,
+    pub files: BTreeMap<CheckpointNo, u64>,
+    /// What the regions are made of.
+    pub regions: BTreeMap<RegionNo, CatalogRegion>,
     /// What a boot cost on the machine that wrote it, for the next estimate; nothing depends on it.
-    pub(crate) boot_cost: Option<BootCost>,
+    pub boot_cost: Option<BootCost>,
 }
 
 /// What the parts of a boot take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BootCost {
-    pub(crate) ns_per_block: u64,
-    pub(crate) ns_per_operation: u64,
-    pub(crate) fixed_ns: u64,
+pub struct BootCost {
+    /// Nanoseconds for each block of the log.
+    pub ns_per_block: u64,
+    /// Nanoseconds for each operation.
+    pub ns_per_operation: u64,
+    /// Nanoseconds whatever the log holds.
+    pub fixed_ns: u64,
 }
 
 /// One durable region.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CatalogRegion {
-    pub(crate) name: String,
+pub struct CatalogRegion {
+    /// Its name.
+    pub name: String,
     /// The encoded schema: FORMAT.md section 9.
-    pub(crate) schema: Vec<u8>,
+    pub schema: Vec<u8>,
     /// Keys that are present.
-    pub(crate) entries: u64,
+    pub entries: u64,
     /// The layers over the pieces, newest first.
-    pub(crate) deltas: Vec<SectionRef>,
+    pub deltas: Vec<SectionRef>,
     /// The base, in key order; each piece reaches to the next one's lower key.
-    pub(crate) pieces: Vec<Piece>,
+    pub pieces: Vec<Piece>,
 }
 
 /// A key range of a region's base.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub struct Piece {
     /// The first key that belongs here; empty for the first piece.
-    pub(crate) lower: Vec<u8>,
+    pub lower: Vec<u8>,
     /// The checkpoint whose deltas, and all before, are merged into this piece.
-    pub(crate) merged: CheckpointNo,
+    pub merged: CheckpointNo,
     /// Its entries; `None` when the range is empty.
-    pub(crate) section: Option<SectionRef>,
+    pub section: Option<SectionRef>,
 }
 
 /// Where a section lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SectionRef {
+pub struct SectionRef {
     /// The file that holds it.
-    pub(crate) file: CheckpointNo,
+    pub file: CheckpointNo,
     /// The checkpoint up to which it holds what changed: deltas with a number at most a piece's
     /// `merged` do not apply to that piece.
-    pub(crate) number: CheckpointNo,
-    pub(crate) top: BlockPointer,
+    pub number: CheckpointNo,
+    /// The top of its index.
+    pub top: BlockPointer,
     /// Entries, tombstones included.
-    pub(crate) entries: u64,
+    pub entries: u64,
     /// All bytes in the file that exist for this section.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 impl SectionRef {
@@ -121,7 +128,7 @@ impl Piece {
 
 impl CatalogRegion {
     /// Every section that this region reads from.
-    pub(crate) fn sections(&self) -> impl Iterator<Item = &SectionRef> {
+    pub fn sections(&self) -> impl Iterator<Item = &SectionRef> {
         self.deltas.iter().chain(self.pieces.iter().filter_map(|piece| piece.section.as_ref()))
     }
 
@@ -257,7 +264,7 @@ impl Catalog {
     }
 
     /// The log's last commit that this checkpoint holds.
-    pub(crate) fn lsn(&self) -> Lsn {
+    pub fn lsn(&self) -> Lsn {
         self.place.lsn
     }
 }

@@ -11,19 +11,21 @@ const MAGIC: &[u8; 8] = b"ROCCKPT\n";
 const END_MAGIC: &[u8; 8] = b"ROCCKEND";
 
 /// The bytes of the header; sections begin after it.
-pub(crate) const HEADER_BYTES: usize = 64;
+pub const HEADER_BYTES: usize = 64;
 /// The bytes of the footer, the last of the file.
-pub(crate) const FOOTER_BYTES: usize = 64;
+pub const FOOTER_BYTES: usize = 64;
 
 /// What a checkpoint file begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CheckpointHeader {
-    pub(crate) lineage: Lineage,
-    pub(crate) number: CheckpointNo,
+pub struct CheckpointHeader {
+    /// The store it belongs to.
+    pub lineage: Lineage,
+    /// Its own number.
+    pub number: CheckpointNo,
     /// The bytes of the file, both ends included.
-    pub(crate) len: u64,
+    pub len: u64,
     /// Random for each file: seeds the checksums of its blocks.
-    pub(crate) salt: u64,
+    pub salt: u64,
 }
 
 impl CheckpointHeader {
@@ -36,7 +38,11 @@ impl CheckpointHeader {
         end_first_bytes(to, HEADER_BYTES)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<CheckpointHeader, Malformed> {
+    /// Reads the header out of the first bytes of the file.
+    ///
+    /// # Errors
+    /// Why the bytes are no such header.
+    pub fn decode(bytes: &[u8]) -> Result<CheckpointHeader, Malformed> {
         let mut from = first_bytes(bytes, HEADER_BYTES, MAGIC)?;
         Ok(CheckpointHeader {
             lineage: Lineage(from.u64()?),
@@ -49,8 +55,9 @@ impl CheckpointHeader {
 
 /// What a checkpoint file ends with: where its catalog is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CheckpointFooter {
-    pub(crate) catalog: BlockPointer,
+pub struct CheckpointFooter {
+    /// The block that holds the catalog.
+    pub catalog: BlockPointer,
 }
 
 impl CheckpointFooter {
@@ -65,7 +72,11 @@ impl CheckpointFooter {
         to
     }
 
-    pub(crate) fn decode(bytes: &[u8], salt: u64, offset: u64) -> Result<Self, Malformed> {
+    /// Reads the footer, which stands at `offset`.
+    ///
+    /// # Errors
+    /// Why the bytes are no such footer.
+    pub fn decode(bytes: &[u8], salt: u64, offset: u64) -> Result<Self, Malformed> {
         let (checked, sum) = bytes.split_at_checked(FOOTER_BYTES - 4).ok_or(Malformed::Short)?;
         let mut from = Reader::new(checked);
         if from.take(END_MAGIC.len())? != END_MAGIC {

@@ -11,25 +11,25 @@ use super::{BLOCK_BYTES, Lsn, block_after, disk_len, short_len};
 use crate::control::{Step, left_out};
 
 /// The bytes before the commits of a frame.
-pub(crate) const FRAME_HEADER_BYTES: usize = 48;
+pub const FRAME_HEADER_BYTES: usize = 48;
 
 const CHECKSUM_BYTES: usize = 4;
 
 /// What a writer says of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FrameFacts {
+pub struct FrameFacts {
     /// The header checksum of the frame before.
-    pub(crate) chain: u32,
+    pub chain: u32,
     /// How many commits follow; a witness has none.
-    pub(crate) commits: u32,
+    pub commits: u32,
     /// This segment was stable up to this byte when the frame was written.
-    pub(crate) claim: u64,
+    pub claim: u64,
     /// Where the frame before this one ends in this segment, or where frames begin.
-    pub(crate) follows: u64,
+    pub follows: u64,
     /// The LSN of the first commit, or of the one that will come next.
-    pub(crate) first_lsn: Lsn,
+    pub first_lsn: Lsn,
     /// Microseconds since 1970 when it was written; told, never trusted.
-    pub(crate) time_us: u64,
+    pub time_us: u64,
 }
 
 /// Fills in the header of a frame whose commits stand behind [`FRAME_HEADER_BYTES`] of room, and
@@ -66,14 +66,15 @@ fn place_in_segment(offset: u64) -> u32 {
 
 /// A header whose checksum fits its bytes, its place and its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FrameHeader {
-    pub(crate) facts: FrameFacts,
+pub struct FrameHeader {
+    /// What its writer said of it.
+    pub facts: FrameFacts,
     /// What the next frame must name as its chain.
-    pub(crate) sum: u32,
+    pub sum: u32,
     /// Where the frame begins in its segment.
-    pub(crate) begin: u64,
+    pub begin: u64,
     /// The bytes of the frame, header included.
-    pub(crate) len: u64,
+    pub len: u64,
     body_sum: u32,
 }
 
@@ -95,15 +96,16 @@ impl Verified {
 
 /// A frame whose checksums fit.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame<'a> {
-    pub(crate) header: FrameHeader,
+pub struct Frame<'a> {
+    /// Its header.
+    pub header: FrameHeader,
     /// The commits, one record after the other.
-    pub(crate) records: &'a [u8],
+    pub records: &'a [u8],
 }
 
 impl FrameHeader {
     /// Reads the header at the front of `bytes`, which stand at `offset` of their segment.
-    pub(crate) fn decode(bytes: &[u8], salt: u64, offset: u64) -> Option<FrameHeader> {
+    pub fn decode(bytes: &[u8], salt: u64, offset: u64) -> Option<FrameHeader> {
         let head = bytes.get(..FRAME_HEADER_BYTES)?;
         let mut from = Reader::new(head);
         let sum = from.u32().ok()?;
@@ -138,12 +140,12 @@ impl FrameHeader {
     }
 
     /// Where the frame ends in its segment.
-    pub(crate) fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.begin + self.len
     }
 
     /// The last commit up to and including this frame.
-    pub(crate) fn last_lsn(&self) -> Lsn {
+    pub fn last_lsn(&self) -> Lsn {
         let after = self.facts.first_lsn.plus(u64::from(self.facts.commits));
         Lsn::new(after.get().saturating_sub(1))
     }

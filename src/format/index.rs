@@ -28,9 +28,11 @@ pub(crate) struct IndexRef<'a> {
 
 /// Where a block lies in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BlockPointer {
-    pub(crate) offset: u64,
-    pub(crate) len: u64,
+pub struct BlockPointer {
+    /// Its first byte.
+    pub offset: u64,
+    /// Its bytes, envelope included.
+    pub len: u64,
 }
 
 impl BlockPointer {

@@ -7,10 +7,13 @@ const MAGIC: &[u8; 8] = b"ROCLOCK\n";
 
 /// Written after each new segment is durable, so that losing the newest one is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LockSector {
-    pub(crate) lineage: Lineage,
-    pub(crate) epoch: Epoch,
-    pub(crate) newest_segment: SegmentNo,
+pub struct LockSector {
+    /// The store it belongs to.
+    pub lineage: Lineage,
+    /// Boots up to the newest segment.
+    pub epoch: Epoch,
+    /// The segment that must be there.
+    pub newest_segment: SegmentNo,
 }
 
 impl LockSector {
@@ -22,7 +25,11 @@ impl LockSector {
         end_first_bytes(to, SECTOR_BYTES)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<LockSector, Malformed> {
+    /// Reads the sector: all of the file.
+    ///
+    /// # Errors
+    /// Why the bytes are no such sector.
+    pub fn decode(bytes: &[u8]) -> Result<LockSector, Malformed> {
         let mut from = first_bytes(bytes, SECTOR_BYTES, MAGIC)?;
         Ok(LockSector {
             lineage: Lineage(from.u64()?),

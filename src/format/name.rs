@@ -2,7 +2,8 @@
 
 use super::{CheckpointNo, SegmentNo};
 
-pub(crate) const LOCK: &str = "LOCK";
+/// The file that is locked, and names the newest segment.
+pub const LOCK: &str = "LOCK";
 /// A segment that is written ahead; it gets its number with its name.
 pub(crate) const SPARE: &str = "log-spare.tmp";
 /// A segment that is made when no spare one is ready.
@@ -13,19 +14,24 @@ const TEMPORARY: &str = ".tmp";
 
 /// What a name in the directory stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
+pub enum Name {
+    /// `LOCK`.
     Lock,
+    /// A segment of the log.
     Segment(SegmentNo),
+    /// A checkpoint file.
     Checkpoint(CheckpointNo),
     /// A file that was being made: removed by the next boot.
     Temporary,
 }
 
-pub(crate) fn segment(number: SegmentNo) -> String {
+/// The name of a segment.
+pub fn segment(number: SegmentNo) -> String {
     format!("log-{:010}.roc", number.0)
 }
 
-pub(crate) fn checkpoint(number: CheckpointNo) -> String {
+/// The name of a checkpoint file.
+pub fn checkpoint(number: CheckpointNo) -> String {
     format!("checkpoint-{:010}.roc", number.0)
 }
 
@@ -35,7 +41,7 @@ pub(crate) fn temporary(name: &str) -> String {
 }
 
 /// Reads a name; `None` for what is not ours.
-pub(crate) fn parse(name: &str) -> Option<Name> {
+pub fn parse(name: &str) -> Option<Name> {
     if name == LOCK {
         return Some(Name::Lock);
     }

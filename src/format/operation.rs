@@ -14,19 +14,51 @@ const CLEAR: u8 = 6;
 
 /// One effect of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation<'a> {
+pub enum Operation<'a> {
     /// A region begins to exist; the schema is the encoded form of section 9.
-    Create { region: RegionNo, name: &'a str, schema: &'a [u8] },
+    Create {
+        /// Its number.
+        region: RegionNo,
+        /// Its name.
+        name: &'a str,
+        /// Its schema, encoded.
+        schema: &'a [u8],
+    },
     /// A region and all it holds is gone; its number is never used again.
-    RemoveRegion { region: RegionNo },
+    RemoveRegion {
+        /// Its number.
+        region: RegionNo,
+    },
     /// A key that was absent holds this value.
-    Insert { region: RegionNo, key: &'a [u8], value: &'a [u8] },
+    Insert {
+        /// The region's number.
+        region: RegionNo,
+        /// The key, encoded.
+        key: &'a [u8],
+        /// The value, encoded.
+        value: &'a [u8],
+    },
     /// A key that was present holds this value now.
-    Replace { region: RegionNo, key: &'a [u8], value: &'a [u8] },
+    Replace {
+        /// The region's number.
+        region: RegionNo,
+        /// The key, encoded.
+        key: &'a [u8],
+        /// The value, encoded.
+        value: &'a [u8],
+    },
     /// A key that was present is absent.
-    Remove { region: RegionNo, key: &'a [u8] },
+    Remove {
+        /// The region's number.
+        region: RegionNo,
+        /// The key, encoded.
+        key: &'a [u8],
+    },
     /// Every key of the region is absent.
-    Clear { region: RegionNo },
+    Clear {
+        /// Its number.
+        region: RegionNo,
+    },
 }
 
 impl<'a> Operation<'a> {
@@ -95,12 +127,15 @@ pub(crate) fn put_record(to: &mut Vec<u8>, label: &str, operations: &[u8]) {
 
 /// One commit of a frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Record<'a> {
+pub struct Record<'a> {
     /// What the caller named it for whoever reads the log; may be empty.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the inspection tool"))]
-    pub(crate) label: &'a str,
+    #[cfg_attr(
+        not(any(test, feature = "inspect")),
+        expect(dead_code, reason = "read by the inspection tool")
+    )]
+    pub label: &'a str,
     /// Its operations, encoded.
-    pub(crate) operations: &'a [u8],
+    pub operations: &'a [u8],
 }
 
 impl<'a> Record<'a> {

@@ -6,32 +6,35 @@ use super::{BLOCK_BYTES, Epoch, Lineage, Lsn, Malformed, Place, SECTOR_BYTES, Se
 const MAGIC: &[u8; 8] = b"ROCLOG\n\0";
 
 /// Where the frames of a segment begin: after the header's block.
-pub(crate) const FRAMES_BEGIN: u64 = BLOCK_BYTES;
+pub const FRAMES_BEGIN: u64 = BLOCK_BYTES;
 
 /// The longest segment, so that an offset in one fits four bytes.
-pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 31;
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 31;
 
 /// One sector at the beginning of the header block; the rest of the block is padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SegmentHeader {
-    pub(crate) lineage: Lineage,
-    pub(crate) number: SegmentNo,
+pub struct SegmentHeader {
+    /// The store it belongs to.
+    pub lineage: Lineage,
+    /// Its own number.
+    pub number: SegmentNo,
     /// The bytes of the file, header included.
-    pub(crate) len: u64,
-    pub(crate) epoch: Epoch,
+    pub len: u64,
+    /// The boot that wrote it.
+    pub epoch: Epoch,
     /// Random at each boot: tells a generation of this boot from one of a copy of the store.
-    pub(crate) nonce: u64,
+    pub nonce: u64,
     /// Random for each segment: seeds the checksums of its frames.
-    pub(crate) salt: u64,
+    pub salt: u64,
     /// Frames up to here were stable before this segment had its name.
-    pub(crate) claim: u64,
+    pub claim: u64,
     /// The exact end of the log before this segment: its seal.
-    pub(crate) before: Place,
+    pub before: Place,
 }
 
 impl SegmentHeader {
     /// The place before the first frame of this segment.
-    pub(crate) fn begin(&self) -> Place {
+    pub fn begin(&self) -> Place {
         Place {
             segment: self.number,
             offset: FRAMES_BEGIN,
@@ -53,7 +56,11 @@ impl SegmentHeader {
         end_first_bytes(to, SECTOR_BYTES)
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<SegmentHeader, Malformed> {
+    /// Reads the header out of the first sector.
+    ///
+    /// # Errors
+    /// Why the bytes are no such header.
+    pub fn decode(bytes: &[u8]) -> Result<SegmentHeader, Malformed> {
         let mut from = first_bytes(bytes, SECTOR_BYTES, MAGIC)?;
         let header = SegmentHeader {
             lineage: Lineage(from.u64()?),

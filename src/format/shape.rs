@@ -2,6 +2,7 @@
 //! FORMAT.md section 9.
 
 mod differences;
+mod key;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,125 +10,10 @@ use std::fmt;
 use super::Malformed;
 use super::bytes::{Reader, put_bytes, put_varint};
 
+pub use key::KeyShape;
+
 /// How deep shapes may nest; deeper ones are refused, so that no bytes exhaust the stack.
 const DEPTH_MAX: usize = 64;
-
-/// The order-preserving encoding of a key, as its type names it.
-///
-/// ```
-/// use rocstate::{Key, KeyShape};
-/// assert_eq!(<(u64, String)>::shape().to_string(), "(u64, String)");
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyShape {
-    /// `()`: no bytes.
-    Unit,
-    /// One byte, 0 or 1.
-    Bool,
-    /// Four bytes, big endian.
-    Char,
-    /// Big endian, this many bytes.
-    Unsigned(u8),
-    /// Big endian with the sign bit flipped, this many bytes.
-    Signed(u8),
-    /// UTF-8, escaped and terminated.
-    String,
-    /// Bytes, escaped and terminated.
-    Bytes,
-    /// Exactly this many bytes.
-    ByteArray(u64),
-    /// One byte, 0 or 1, then the key if 1.
-    Option(Box<KeyShape>),
-    /// The complement of the key's bytes.
-    Reverse(Box<KeyShape>),
-    /// One after the other.
-    Tuple(Vec<KeyShape>),
-    /// A type of the user's by this name, encoded as what it wraps.
-    Newtype(String, Box<KeyShape>),
-}
-
-impl KeyShape {
-    fn encode(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Unit => to.push(0),
-            Self::Bool => to.push(1),
-            Self::Char => to.push(2),
-            Self::Unsigned(bytes) => to.extend([3, *bytes]),
-            Self::Signed(bytes) => to.extend([4, *bytes]),
-            Self::String => to.push(5),
-            Self::Bytes => to.push(6),
-            Self::ByteArray(bytes) => {
-                to.push(7);
-                put_varint(to, *bytes);
-            }
-            Self::Option(inner) => {
-                to.push(8);
-                inner.encode(to);
-            }
-            Self::Reverse(inner) => {
-                to.push(9);
-                inner.encode(to);
-            }
-            Self::Tuple(parts) => {
-                to.push(10);
-                put_varint(to, parts.len() as u64);
-                for part in parts {
-                    part.encode(to);
-                }
-            }
-            Self::Newtype(name, inner) => {
-                to.push(11);
-                put_bytes(to, name.as_bytes());
-                inner.encode(to);
-            }
-        }
-    }
-
-    fn decode(from: &mut Reader<'_>, depth: usize) -> Result<KeyShape, Malformed> {
-        let below = depth.checked_sub(1).ok_or(Malformed::Field("depth of a shape"))?;
-        Ok(match from.u8()? {
-            0 => Self::Unit,
-            1 => Self::Bool,
-            2 => Self::Char,
-            3 => Self::Unsigned(from.u8()?),
-            4 => Self::Signed(from.u8()?),
-            5 => Self::String,
-            6 => Self::Bytes,
-            7 => Self::ByteArray(from.varint()?),
-            8 => Self::Option(Box::new(Self::decode(from, below)?)),
-            9 => Self::Reverse(Box::new(Self::decode(from, below)?)),
-            10 => {
-                let mut parts = Vec::new();
-                for _ in 0..from.varint()? {
-                    parts.push(Self::decode(from, below)?);
-                }
-                Self::Tuple(parts)
-            }
-            11 => Self::Newtype(from.str()?.to_owned(), Box::new(Self::decode(from, below)?)),
-            _ => return Err(Malformed::Field("key shape")),
-        })
-    }
-}
-
-impl fmt::Display for KeyShape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unit => f.write_str("()"),
-            Self::Bool => f.write_str("bool"),
-            Self::Char => f.write_str("char"),
-            Self::Unsigned(bytes) => write!(f, "u{}", u32::from(*bytes) * 8),
-            Self::Signed(bytes) => write!(f, "i{}", u32::from(*bytes) * 8),
-            Self::String => f.write_str("String"),
-            Self::Bytes => f.write_str("Vec<u8>"),
-            Self::ByteArray(bytes) => write!(f, "[u8; {bytes}]"),
-            Self::Option(inner) => write!(f, "Option<{inner}>"),
-            Self::Reverse(inner) => write!(f, "Reverse<{inner}>"),
-            Self::Tuple(parts) => write_tuple(f, parts),
-            Self::Newtype(name, inner) => write!(f, "{name}({inner})"),
-        }
-    }
-}
 
 fn write_tuple<T: fmt::Display>(f: &mut fmt::Formatter<'_>, parts: &[T]) -> fmt::Result {
     f.write_str("(")?;
@@ -140,25 +26,64 @@ fn write_tuple<T: fmt::Display>(f: &mut fmt::Formatter<'_>, parts: &[T]) -> fmt:
     f.write_str(if parts.len() == 1 { ",)" } else { ")" })
 }
 
-/// The scalars, each with its number on disk and its name in Rust.
-const SCALARS: [(u8, &str); 17] = [
-    (0, "()"),
-    (1, "bool"),
-    (2, "i8"),
-    (3, "i16"),
-    (4, "i32"),
-    (5, "i64"),
-    (6, "i128"),
-    (7, "u8"),
-    (8, "u16"),
-    (9, "u32"),
-    (10, "u64"),
-    (11, "u128"),
-    (12, "f32"),
-    (13, "f64"),
-    (14, "char"),
-    (15, "String"),
-    (16, "Bytes"),
+/// A shape without parts; its number on disk is its place here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// `()`.
+    Unit,
+    /// `bool`.
+    Bool,
+    /// `i8`.
+    I8,
+    /// `i16`.
+    I16,
+    /// `i32`.
+    I32,
+    /// `i64`.
+    I64,
+    /// `i128`.
+    I128,
+    /// `u8`.
+    U8,
+    /// `u16`.
+    U16,
+    /// `u32`.
+    U32,
+    /// `u64`.
+    U64,
+    /// `u128`.
+    U128,
+    /// `f32`.
+    F32,
+    /// `f64`.
+    F64,
+    /// `char`.
+    Char,
+    /// `String`.
+    String,
+    /// `Bytes`.
+    Bytes,
+}
+
+/// The scalars by their numbers, each with its name in Rust.
+const SCALARS: [(Scalar, &str); 17] = [
+    (Scalar::Unit, "()"),
+    (Scalar::Bool, "bool"),
+    (Scalar::I8, "i8"),
+    (Scalar::I16, "i16"),
+    (Scalar::I32, "i32"),
+    (Scalar::I64, "i64"),
+    (Scalar::I128, "i128"),
+    (Scalar::U8, "u8"),
+    (Scalar::U16, "u16"),
+    (Scalar::U32, "u32"),
+    (Scalar::U64, "u64"),
+    (Scalar::U128, "u128"),
+    (Scalar::F32, "f32"),
+    (Scalar::F64, "f64"),
+    (Scalar::Char, "char"),
+    (Scalar::String, "String"),
+    (Scalar::Bytes, "Bytes"),
 ];
 const OPTION: u8 = 32;
 const SEQ: u8 = 33;
@@ -169,13 +94,18 @@ const NAMED: u8 = 37;
 
 /// The shape of a value that has no name of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// A row of [`SCALARS`].
-    Scalar(u8),
+pub enum Shape {
+    /// One without parts.
+    Scalar(Scalar),
+    /// A value or none.
     Option(Box<Shape>),
+    /// Any number of values.
     Seq(Box<Shape>),
+    /// Pairs of key and value.
     Map(Box<Shape>, Box<Shape>),
+    /// One value of each.
     Tuple(Vec<Shape>),
+    /// So many values.
     Array(Box<Shape>, u64),
     /// A struct or enum by its name.
     Named(String),
@@ -183,29 +113,43 @@ pub(crate) enum Shape {
 
 /// What a struct, an enum or a variant is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Container {
+pub enum Container {
+    /// Nothing.
     Unit,
+    /// One value.
     Newtype(Shape),
+    /// Values by position.
     Tuple(Vec<Shape>),
+    /// Values by name.
     Struct(Vec<(String, Shape)>),
+    /// One of several variants, by number.
     Enum(BTreeMap<u32, (String, Container)>),
 }
 
 /// The shape of a value with all the types that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ValueShape {
-    pub(crate) root: Shape,
-    pub(crate) types: BTreeMap<String, Container>,
+pub struct ValueShape {
+    /// The value itself.
+    pub root: Shape,
+    /// Every type that is named, by name.
+    pub types: BTreeMap<String, Container>,
+}
+
+impl Scalar {
+    /// Its name in Rust.
+    pub fn name(self) -> &'static str {
+        SCALARS.get(self as usize).map_or("?", |(_, name)| name)
+    }
 }
 
 impl Shape {
     pub(crate) fn scalar(name: &str) -> Option<Shape> {
-        SCALARS.iter().find(|(_, known)| *known == name).map(|(number, _)| Shape::Scalar(*number))
+        SCALARS.iter().find(|(_, known)| *known == name).map(|(scalar, _)| Shape::Scalar(*scalar))
     }
 
     fn encode(&self, to: &mut Vec<u8>) {
         match self {
-            Self::Scalar(number) => to.push(*number),
+            Self::Scalar(scalar) => to.push(*scalar as u8),
             Self::Option(inner) => {
                 to.push(OPTION);
                 inner.encode(to);
@@ -241,7 +185,6 @@ impl Shape {
     fn decode(from: &mut Reader<'_>, depth: usize) -> Result<Shape, Malformed> {
         let below = depth.checked_sub(1).ok_or(Malformed::Field("depth of a shape"))?;
         Ok(match from.u8()? {
-            number if usize::from(number) < SCALARS.len() => Self::Scalar(number),
             OPTION => Self::Option(Box::new(Self::decode(from, below)?)),
             SEQ => Self::Seq(Box::new(Self::decode(from, below)?)),
             MAP => {
@@ -254,7 +197,10 @@ impl Shape {
                 Self::Array(Box::new(Self::decode(from, below)?), count)
             }
             NAMED => Self::Named(from.str()?.to_owned()),
-            _ => return Err(Malformed::Field("shape")),
+            number => {
+                let known = SCALARS.get(usize::from(number)).ok_or(Malformed::Field("shape"))?;
+                Self::Scalar(known.0)
+            }
         })
     }
 }
@@ -276,10 +222,7 @@ fn decode_parts(from: &mut Reader<'_>, depth: usize) -> Result<Vec<Shape>, Malfo
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Scalar(number) => {
-                let known = SCALARS.get(usize::from(*number)).map_or("?", |(_, name)| name);
-                f.write_str(known)
-            }
+            Self::Scalar(scalar) => f.write_str(scalar.name()),
             Self::Option(inner) => write!(f, "Option<{inner}>"),
             Self::Seq(inner) => write!(f, "Vec<{inner}>"),
             Self::Map(key, value) => write!(f, "Map<{key}, {value}>"),
@@ -383,18 +326,22 @@ impl fmt::Display for Container {
 
 /// What a region holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RegionClass {
+pub enum RegionClass {
+    /// Keys and values.
     Map,
+    /// One value, or none, under the key `()`.
     Cell,
 }
 
 /// The stored schema of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Schema {
-    pub(crate) class: RegionClass,
-    pub(crate) key: KeyShape,
+pub struct Schema {
+    /// Map or cell.
+    pub class: RegionClass,
+    /// The encoding of its keys.
+    pub key: KeyShape,
     /// `None`: opaque, a type whose shape cannot be traced.
-    pub(crate) value: Option<ValueShape>,
+    pub value: Option<ValueShape>,
 }
 
 impl Schema {
@@ -419,7 +366,11 @@ impl Schema {
         to
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Schema, Malformed> {
+    /// Reads a schema as catalogs and the log keep it.
+    ///
+    /// # Errors
+    /// Why the bytes are no schema.
+    pub fn decode(bytes: &[u8]) -> Result<Schema, Malformed> {
         let mut from = Reader::new(bytes);
         let class = match from.u8()? {
             0 => RegionClass::Map,
@@ -472,7 +423,7 @@ impl fmt::Display for Schema {
 mod tests {
     use super::*;
 
-    fn schema(fields: &[(&str, u8)]) -> Schema {
+    fn schema(fields: &[(&str, Scalar)]) -> Schema {
         let fields = fields.iter().map(|(name, s)| ((*name).to_owned(), Shape::Scalar(*s)));
         let types = BTreeMap::from([("Account".to_owned(), Container::Struct(fields.collect()))]);
         Schema {
@@ -484,8 +435,11 @@ mod tests {
 
     #[test]
     fn a_schema_comes_back_and_never_from_less() {
-        let bytes = schema(&[("owner", 15), ("cents", 5)]).encode();
-        assert_eq!(Schema::decode(&bytes), Ok(schema(&[("owner", 15), ("cents", 5)])));
+        let bytes = schema(&[("owner", Scalar::String), ("cents", Scalar::I64)]).encode();
+        assert_eq!(
+            Schema::decode(&bytes),
+            Ok(schema(&[("owner", Scalar::String), ("cents", Scalar::I64)]))
+        );
         for cut in 0..bytes.len() {
             assert!(Schema::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
@@ -517,8 +471,9 @@ mod tests {
 
     #[test]
     fn differences_are_told_field_by_field() {
-        let stored = schema(&[("owner", 15), ("cents", 5)]);
-        let declared = schema(&[("owner", 15), ("cents", 10), ("open", 1)]);
+        let stored = schema(&[("owner", Scalar::String), ("cents", Scalar::I64)]);
+        let declared =
+            schema(&[("owner", Scalar::String), ("cents", Scalar::U64), ("open", Scalar::Bool)]);
         assert_eq!(
             stored.differences(&declared),
             [
@@ -531,8 +486,8 @@ mod tests {
 
     #[test]
     fn every_scalar_has_its_own_number() {
-        for (at, (number, _)) in SCALARS.iter().enumerate() {
-            assert_eq!(at, usize::from(*number));
+        for (at, (scalar, _)) in SCALARS.iter().enumerate() {
+            assert_eq!(at, *scalar as usize);
         }
     }
 }
