@@ -13,7 +13,7 @@
 //! - No file of an earlier boot is written into; a crash at any point leads to the same state.
 //! - What is read reaches the state only through types that verified bytes alone can have.
 
-mod load;
+pub(crate) mod load;
 pub(crate) mod locate;
 mod scan;
 mod seal;
@@ -247,6 +247,57 @@ fn recover(
         replayed,
         replay_times: (reading, sorting),
         report,
+    })
+}
+
+/// What a boot would decide, up to and without the first thing that it writes.
+#[cfg(feature = "inspect")]
+pub(crate) struct Foreseen {
+    /// The checkpoints that are whole, newest first.
+    pub(crate) kept: Vec<Arc<Catalog>>,
+    pub(crate) healed: Vec<String>,
+    pub(crate) claimed: Place,
+    pub(crate) unclaimed: usize,
+    pub(crate) torn_bytes: u64,
+    pub(crate) last_run: LastRun,
+    pub(crate) work: ReplayWork,
+    pub(crate) rate: ReplayRate,
+    pub(crate) tail: Tail,
+    /// The last commit that there will be.
+    pub(crate) end: crate::format::Lsn,
+}
+
+/// Locks nothing and writes nothing.
+#[cfg(feature = "inspect")]
+pub(crate) fn foresee(dir: &Directory) -> Result<Foreseen> {
+    let options = Options { create: false, ..Options::default() };
+    let listing = enter(dir, &options)?;
+    let (sector, mut healed) = read_lock(dir, &listing)?;
+    let identity = locate::identity(dir, &listing, sector)?;
+    let files = Files::new(dir.clone(), identity.lineage);
+    let mut located = locate::locate(dir, &files, &listing)?;
+    let mut scanned = scan_from_a_checkpoint(dir, &identity, &mut located, &options)
+        .map_err(|error| blame(error, located.damage.as_ref()).stopping_boot())?;
+    healed.append(&mut located.healed);
+    healed.append(&mut scanned.healed);
+    let tail = std::mem::take(&mut scanned.builder).finish();
+    let unclaimed = std::mem::take(&mut scanned.unclaimed);
+    let cost = located.kept.first().and_then(|catalog| catalog.boot_cost);
+    let end = unclaimed.last().map_or(scanned.claimed.lsn, |frame| frame.last_lsn);
+    let base = located.kept.first().map(AsRef::as_ref);
+    // What a boot would refuse to put together it refuses here.
+    load::regions(base, &tail, dir.path(), end)?;
+    Ok(Foreseen {
+        healed,
+        claimed: scanned.claimed,
+        unclaimed: unclaimed.len(),
+        torn_bytes: scanned.torn_bytes,
+        last_run: last_run(&scanned, &unclaimed),
+        work: ReplayWork { bytes: scanned.bytes, operations: tail.operations },
+        rate: cost.map_or_else(ReplayRate::default, ReplayRate::from_cost),
+        kept: located.kept,
+        tail,
+        end,
     })
 }
 

@@ -1,14 +1,16 @@
 //! Putting the regions together: catalog and tail, no entries.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use crate::checkpoint::cold::{ColdRegion, Warmth};
 use crate::checkpoint::heal::{Healed, Redundancy};
 use crate::checkpoint::layers::{Files, Layers};
 use crate::error::{Error, Result};
-use crate::format::catalog::Catalog;
+use crate::format::catalog::{Catalog, CatalogRegion};
 use crate::format::{Lsn, RegionNo};
+use crate::log::run::Run;
 use crate::log::tail::{RegionTail, Tail};
 use crate::state::{RegionMeta, RegionRoot, State};
 use crate::tree::{Graveyard, Tree};
@@ -35,6 +37,59 @@ impl Healing {
     }
 }
 
+/// A region as a checkpoint and the tail of the log make it.
+pub(crate) struct Made<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) schema: &'a [u8],
+    /// Keys that are present.
+    pub(crate) entries: u64,
+    /// What the checkpoint holds of it that still counts.
+    pub(crate) below: Option<&'a CatalogRegion>,
+    pub(crate) run: &'a Arc<Run>,
+}
+
+/// The regions that there are after the tail of the log.
+pub(crate) fn regions<'a>(
+    base: Option<&'a Catalog>,
+    tail: &'a Tail,
+    path: &Path,
+    lsn: Lsn,
+) -> Result<BTreeMap<RegionNo, Made<'a>>> {
+    static NOTHING: LazyLock<RegionTail> = LazyLock::new(RegionTail::default);
+    let stored = base.map(|catalog| &catalog.regions);
+    let created = tail.regions.iter().filter(|(_, change)| change.created.is_some());
+    let numbers = stored.into_iter().flat_map(BTreeMap::keys).chain(created.map(|(n, _)| n));
+    let mut regions: BTreeMap<RegionNo, Made<'a>> = BTreeMap::new();
+    for number in numbers {
+        let change = tail.regions.get(number).unwrap_or(&NOTHING);
+        if change.removed {
+            continue;
+        }
+        let region = stored.and_then(|regions| regions.get(number));
+        let (name, schema) = match (&change.created, region) {
+            (Some((name, schema)), _) => (name.as_str(), schema.as_slice()),
+            (None, Some(region)) => (region.name.as_str(), region.schema.as_slice()),
+            (None, None) => continue,
+        };
+        let below = region.filter(|_| !change.cleared);
+        let entries = below.map_or(0, |region| region.entries);
+        let entries = entries.saturating_add_signed(change.entries_added);
+        regions.insert(*number, Made { name, schema, entries, below, run: &change.run });
+    }
+    let mut changed = tail.regions.iter();
+    let unknown = changed.find(|(number, change)| !change.removed && !regions.contains_key(number));
+    if let Some((number, _)) = unknown {
+        let what = format!("the log changes region {}, which does not exist", number.0);
+        return Err(Error::damaged(path, 0, what).at_lsn(lsn));
+    }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = regions.values().find(|region| !names.insert(region.name)) {
+        let what = format!("two regions have the name {:?}", twice.name);
+        return Err(Error::damaged(path, 0, what).at_lsn(lsn));
+    }
+    Ok(regions)
+}
+
 /// The state that a checkpoint and the tail of the log make.
 pub(super) fn load(
     base: Option<&Catalog>,
@@ -45,41 +100,13 @@ pub(super) fn load(
     graveyard: Graveyard,
     healing: &Healing,
 ) -> Result<State> {
-    let nothing = RegionTail::default();
-    let stored = base.map(|catalog| &catalog.regions);
-    let created = tail.regions.iter().filter(|(_, change)| change.created.is_some());
-    let numbers = stored.into_iter().flat_map(BTreeMap::keys).chain(created.map(|(n, _)| n));
     let mut roots: BTreeMap<RegionNo, RegionRoot> = BTreeMap::new();
-    for number in numbers {
-        let change = tail.regions.get(number).unwrap_or(&nothing);
-        if change.removed {
-            continue;
-        }
-        let region = stored.and_then(|regions| regions.get(number));
-        let (name, schema) = match (&change.created, region) {
-            (Some((name, schema)), _) => (name.as_str(), schema.as_slice()),
-            (None, Some(region)) => (region.name.as_str(), region.schema.as_slice()),
-            (None, None) => continue,
-        };
-        let meta = RegionMeta { number: *number, name: name.into(), schema: schema.into() };
-        let below = region.filter(|_| !change.cleared);
-        let entries = below.map_or(0, |region| region.entries);
-        let len = entries.saturating_add_signed(change.entries_added);
-        let layers = Layers::new(files, below, Arc::clone(&change.run))?;
-        roots.insert(*number, healing.root(meta, len, layers));
-    }
-    let unknown =
-        tail.regions.iter().find(|(number, change)| !change.removed && !roots.contains_key(number));
-    if let Some((number, _)) = unknown {
-        let what = format!("the log changes region {}, which does not exist", number.0);
-        return Err(Error::damaged(files.path(), 0, what).at_lsn(lsn));
-    }
     let mut names: BTreeMap<String, RegionNo> = BTreeMap::new();
-    for (number, root) in &roots {
-        if names.insert(root.meta.name.to_string(), *number).is_some() {
-            let what = format!("two regions have the name {:?}", root.meta.name);
-            return Err(Error::damaged(files.path(), 0, what).at_lsn(lsn));
-        }
+    for (number, made) in regions(base, tail, files.path(), lsn)? {
+        let meta = RegionMeta { number, name: made.name.into(), schema: made.schema.into() };
+        let layers = Layers::new(files, made.below, Arc::clone(made.run))?;
+        roots.insert(number, healing.root(meta, made.entries, layers));
+        names.insert(made.name.to_owned(), number);
     }
     let (regions, names) = (roots.into_iter().collect(), names.into_iter().collect());
     Ok(State {

@@ -69,6 +69,11 @@ impl CheckpointFile {
         self.header.number
     }
 
+    #[cfg(feature = "inspect")]
+    pub(crate) fn header(&self) -> &CheckpointHeader {
+        &self.header
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.header.len
     }
@@ -90,6 +95,13 @@ impl CheckpointFile {
             return Ok(content);
         }
         read()?.map_err(|why| malformed(self.path(), at.offset, why))
+    }
+
+    /// The length that the envelope at an offset states; it is not verified.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn block_len(&self, offset: u64) -> Option<u64> {
+        let envelope = self.file.read(offset, disk_len(ENVELOPE_BYTES)).ok()?;
+        block::stated_len(&envelope)
     }
 
     /// The same through the cache, for a block that others will read soon.

@@ -69,6 +69,14 @@ pub(crate) fn wrap(content: &[u8], compression: Compression, salt: u64, offset: 
     block
 }
 
+/// The length of a block, its envelope included, as the envelope states it.
+#[cfg(feature = "inspect")]
+pub(crate) fn stated_len(envelope: &[u8]) -> Option<u64> {
+    let mut from = Reader::new(envelope);
+    from.u32().ok()?;
+    Some(disk_len(ENVELOPE_BYTES) + u64::from(from.u32().ok()?))
+}
+
 /// Takes the content out of an envelope.
 pub(crate) fn unwrap(
     block: Vec<u8>,

@@ -148,6 +148,26 @@ impl SegmentReader {
         Ok(behind)
     }
 
+    /// The next frame at or behind a broken place that is valid in itself, whatever it continues: where
+    /// the next one should stand, behind one whose header is whole and whose body is not, or at the
+    /// beginning of a block. Whoever goes on from what it follows finds it, further on than here.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn resume_behind(&mut self, offset: u64) -> Result<Option<FrameHeader>> {
+        let blocks = (block_after(offset + 1)..self.header.len).step_by(memory_len(BLOCK_BYTES));
+        for at in next_places(offset).chain(blocks) {
+            let Some(header) = self.header_at(at)? else { continue };
+            for next in [at].into_iter().chain(next_places(header.end())) {
+                let Some(header) = self.header_at(next)? else { continue };
+                let follows = header.facts.follows;
+                let found = follows >= offset && next_places(follows).any(|place| place == next);
+                if found && self.verify(header)?.is_some() {
+                    return Ok(Some(header));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Forgets what was read, to look again.
     pub(crate) fn forget(&mut self) {
         self.window = Arc::default();

@@ -100,6 +100,17 @@ impl TailBuilder {
         done
     }
 
+    /// Takes the first `commits` of a frame, where a state between its commits is asked for.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn add_first(&mut self, records: &[u8], commits: u32) -> Result<(), Malformed> {
+        let mut from = Reader::new(records);
+        for _ in 0..commits {
+            Record::decode(&mut from)?;
+        }
+        let records = records.get(..records.len() - from.rest().len()).unwrap_or_default();
+        self.add(records, None, commits)
+    }
+
     fn take_records(&mut self, records: &[u8], held: &Held, commits: u32) -> Result<(), Malformed> {
         let mut from = Reader::new(records);
         for _ in 0..commits {

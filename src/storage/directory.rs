@@ -81,6 +81,12 @@ impl Directory {
         self.storage.ticks()
     }
 
+    /// Waits for somebody else's work to be done.
+    #[cfg(feature = "inspect")]
+    pub(crate) fn pause(&self, duration: Duration) {
+        self.storage.pause(duration);
+    }
+
     pub(crate) fn create(&self) -> Result<()> {
         self.storage
             .create_dir(&self.path)
