@@ -15,6 +15,21 @@ pub const FRAME_HEADER_BYTES: usize = 48;
 
 const CHECKSUM_BYTES: usize = 4;
 
+/// The fields of a frame's header: where each begins and ends, and what it is.
+#[cfg(feature = "inspect")]
+pub const FRAME_FIELDS: [(usize, usize, &str); 10] = [
+    (0, 4, "checksum of the header"),
+    (4, 8, "length of the frame"),
+    (8, 12, "checksum of the commits"),
+    (12, 16, "chain: the checksum of the frame before"),
+    (16, 20, "commits"),
+    (20, 24, "claim: synced up to this byte when this was written"),
+    (24, 28, "follows: where the frame before ends"),
+    (28, 32, "0"),
+    (32, 40, "LSN of the first commit"),
+    (40, 48, "microseconds since 1970"),
+];
+
 /// What a writer says of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameFacts {

@@ -71,6 +71,8 @@ pub struct Commit<'a> {
     pub lsn: Lsn,
     /// What its writer called it; may be empty.
     pub label: &'a str,
+    /// Where its record begins in the [records](LogFrame::records) of its frame, and where it ends.
+    pub record: (usize, usize),
     operations: &'a [u8],
 }
 
@@ -78,6 +80,7 @@ pub struct Commit<'a> {
 #[derive(Clone, Debug)]
 pub struct Commits<'a> {
     from: Reader<'a>,
+    len: usize,
     left: u32,
     lsn: Lsn,
     begin: u64,
@@ -94,7 +97,8 @@ impl<'a> LogFrame<'a> {
     pub fn commits(&self) -> Commits<'a> {
         let facts = &self.header.facts;
         let from = Reader::new(self.records);
-        Commits { from, left: facts.commits, lsn: facts.first_lsn, begin: self.header.begin }
+        let (len, left, lsn) = (self.records.len(), facts.commits, facts.first_lsn);
+        Commits { from, len, left, lsn, begin: self.header.begin }
     }
 
     /// The bytes of its commits, behind its header.
@@ -122,8 +126,12 @@ impl<'a> Iterator for Commits<'a> {
         self.left = self.left.checked_sub(1)?;
         let lsn = self.lsn;
         self.lsn = lsn.next();
+        let begin = self.len - self.from.rest().len();
         match Record::decode(&mut self.from) {
-            Ok(Record { label, operations }) => Some(Ok(Commit { lsn, label, operations })),
+            Ok(Record { label, operations }) => {
+                let record = (begin, self.len - self.from.rest().len());
+                Some(Ok(Commit { lsn, label, record, operations }))
+            }
             Err(why) => {
                 self.left = 0;
                 Some(Err(Error::damaged(std::path::Path::new(""), self.begin, why).at_lsn(lsn)))

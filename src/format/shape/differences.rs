@@ -7,7 +7,7 @@ use super::{Container, Schema, Shape, ValueShape};
 
 impl Schema {
     /// Where a declared schema differs from this stored one, a line each, outermost first.
-    pub(crate) fn differences(&self, declared: &Schema) -> Vec<String> {
+    pub fn differences(&self, declared: &Schema) -> Vec<String> {
         let mut found = Vec::new();
         if self.class != declared.class {
             found.push(format!("it is a {:?}, declared as a {:?}", self.class, declared.class));

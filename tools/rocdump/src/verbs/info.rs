@@ -1,0 +1,522 @@
+//! `info`: what a store is and how it is; of a single file, what it says of itself.
+
+use std::ops::ControlFlow;
+
+use rocstate::format::catalog::Catalog;
+use rocstate::format::name::{self, Name};
+use rocstate::format::{CheckpointNo, SegmentNo};
+use rocstate::inspect::{LogEvent, Snapshot};
+use rocstate::{Error, ErrorKind, Lsn};
+
+use crate::exit::{Done, Exit};
+use crate::health::{Health, health};
+use crate::holder::{Holder, holder};
+use crate::json::{self, Object};
+use crate::out::{Ink, Out, begin_document, bytes, count, counted, duration, moment};
+use crate::store::Opened;
+
+/// What is known of a segment.
+pub(super) struct SegmentLine {
+    pub(super) number: SegmentNo,
+    pub(super) epoch: Option<u64>,
+    pub(super) first: Option<Lsn>,
+    pub(super) last: Option<Lsn>,
+    pub(super) began_us: Option<u64>,
+    pub(super) used: u64,
+    pub(super) len: u64,
+    pub(super) broken: Option<String>,
+}
+
+/// What is known of a checkpoint.
+pub(super) struct CheckpointLine {
+    pub(super) number: CheckpointNo,
+    pub(super) catalog: Result<Catalog, Error>,
+    pub(super) len: u64,
+}
+
+impl CheckpointLine {
+    /// The bytes of its sections that lie in its own file, and in older ones.
+    pub(super) fn own_and_shared(&self) -> (u64, u64) {
+        let Ok(catalog) = &self.catalog else { return (0, 0) };
+        let sections = catalog.regions.values().flat_map(|region| region.sections());
+        sections.fold((0, 0), |(own, shared), section| {
+            if section.file == self.number {
+                (own + section.bytes, shared)
+            } else {
+                (own, shared.saturating_add(section.bytes))
+            }
+        })
+    }
+}
+
+pub(super) fn checkpoints(store: &Opened<'_>) -> Vec<CheckpointLine> {
+    let numbers = store.files.checkpoints().iter();
+    let line = |number: &CheckpointNo| CheckpointLine {
+        number: *number,
+        catalog: store.files.checkpoint(*number).and_then(|file| file.catalog()),
+        len: store.files.len_of(&name::checkpoint(*number)).unwrap_or(0),
+    };
+    numbers.map(line).collect()
+}
+
+pub(super) fn segments(store: &Opened<'_>) -> Done<Vec<SegmentLine>> {
+    let mut lines: Vec<SegmentLine> = Vec::new();
+    store.files.walk_log(Lsn::ZERO, |event| {
+        match event {
+            LogEvent::Segment(header) => lines.push(SegmentLine {
+                number: header.number,
+                epoch: Some(header.epoch.0),
+                first: None,
+                last: None,
+                began_us: None,
+                used: rocstate::format::segment::FRAMES_BEGIN,
+                len: header.len,
+                broken: None,
+            }),
+            LogEvent::Frame(frame) => {
+                if let Some(line) = lines.last_mut() {
+                    line.began_us.get_or_insert(frame.header.facts.time_us);
+                    line.used = frame.header.end();
+                    if frame.header.facts.commits > 0 {
+                        line.first.get_or_insert(frame.header.facts.first_lsn);
+                        line.last = Some(frame.header.last_lsn());
+                    }
+                }
+            }
+            LogEvent::Gap(gap) => {
+                let broken = Some(gap.error.to_string());
+                match lines.last_mut().filter(|line| line.number == gap.segment) {
+                    Some(line) => line.broken = broken,
+                    None => lines.push(SegmentLine {
+                        number: gap.segment,
+                        epoch: None,
+                        first: None,
+                        last: None,
+                        began_us: None,
+                        used: 0,
+                        len: 0,
+                        broken,
+                    }),
+                }
+            }
+            LogEvent::End(_) => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(lines)
+}
+
+/// Everything that is said of a store.
+struct Info<'a> {
+    store: &'a Opened<'a>,
+    lock: Result<Option<rocstate::format::lock::LockSector>, Error>,
+    holder: Option<Holder>,
+    health: Health,
+    snapshot: Option<Snapshot>,
+    checkpoints: Vec<CheckpointLine>,
+    segments: Vec<SegmentLine>,
+}
+
+pub(crate) fn run(store: &Opened<'_>, out: &mut Out<'_>) -> Done {
+    match store.files.only() {
+        Some(Name::Lock) => return lock_file(store, out),
+        Some(Name::Segment(number)) => return segment_file(store, number, out),
+        Some(Name::Checkpoint(number)) => {
+            return super::checkpoint::run(store, Some(number.0), out);
+        }
+        _ => {}
+    }
+    let lock = match store.files.lock() {
+        Err(error) if error.kind() != ErrorKind::Damaged => return Err(error.into()),
+        lock => lock,
+    };
+    let begun = !store.files.segments().is_empty() || !store.files.checkpoints().is_empty();
+    let info = Info {
+        store,
+        lock,
+        holder: holder(&store.files),
+        health: health(store)?,
+        snapshot: if begun { store.files.snapshot(None).ok() } else { None },
+        checkpoints: checkpoints(store),
+        segments: segments(store)?,
+    };
+    if out.json {
+        info.json(out)?
+    } else {
+        info.text(out)?
+    }
+    Ok(info.health.exit)
+}
+
+impl Info<'_> {
+    fn epoch(&self) -> u64 {
+        let named = self.lock.as_ref().ok().and_then(|sector| sector.map(|sector| sector.epoch.0));
+        let seen = self.segments.iter().filter_map(|line| line.epoch).max();
+        named.max(seen).unwrap_or(0)
+    }
+
+    fn end(&self) -> Lsn {
+        let outlook = self.health.outlook.as_ref().map(|outlook| outlook.end);
+        outlook.or(self.snapshot.as_ref().map(|snapshot| snapshot.lsn)).unwrap_or_default()
+    }
+
+    fn entries(&self) -> u64 {
+        self.snapshot.iter().flat_map(|snapshot| &snapshot.regions).map(|of| of.entries).sum()
+    }
+
+    /// The bytes that a region has in checkpoint files.
+    fn bytes_of(&self, number: rocstate::format::RegionNo) -> u64 {
+        let newest = self.checkpoints.iter().rev().find_map(|line| line.catalog.as_ref().ok());
+        let region = newest.and_then(|catalog| catalog.regions.get(&number));
+        region.map_or(0, |region| region.sections().map(|section| section.bytes).sum())
+    }
+
+    fn text(&self, out: &mut Out<'_>) -> Done<()> {
+        let label = |out: &Out<'_>, text: &str| out.ink(Ink::Faint, format!("{text:<11}"));
+        let path = self.store.files.path().display();
+        let line = out.ink(Ink::Head, format!("{path}"));
+        out.line(line)?;
+        let lineage = self.store.files.lineage();
+        let Some(lineage) = lineage else {
+            return out.line("  a store that was never begun: the next open begins it");
+        };
+        let text = label(out, "store");
+        out.line(format!(
+            "  {text}lineage {:016x}, booted {}, format {}",
+            lineage.0,
+            times(self.epoch()),
+            rocstate::FORMAT_VERSION
+        ))?;
+        let text = label(out, "state");
+        out.line(format!(
+            "  {text}commit {}: {} in {}",
+            count(self.end().get()),
+            counted(self.entries(), "entry"),
+            counted(self.snapshot.as_ref().map_or(0, |s| s.regions.len() as u64), "region"),
+        ))?;
+        let text = label(out, "in use");
+        out.line(format!("  {text}{}", self.holder_text()))?;
+        self.health_text(out)?;
+        self.boot_text(out)?;
+        out.line("")?;
+        self.regions_text(out)?;
+        self.checkpoints_text(out)?;
+        self.segments_text(out)
+    }
+
+    fn holder_text(&self) -> String {
+        match &self.holder {
+            None => "it cannot be told whether a process has it open".to_owned(),
+            Some(holder) if !holder.held => "no".to_owned(),
+            Some(Holder { pid: Some(pid), program: Some(program), .. }) => {
+                format!("yes, by {program} (process {pid})")
+            }
+            Some(Holder { pid: Some(pid), .. }) => format!("yes, by process {pid}"),
+            Some(_) => "yes, by a process that is not visible from here".to_owned(),
+        }
+    }
+
+    fn health_text(&self, out: &mut Out<'_>) -> Done<()> {
+        let ink = match self.health.exit {
+            Exit::Fine => Ink::Good,
+            Exit::Repairable => Ink::Warn,
+            _ => Ink::Bad,
+        };
+        let label = out.ink(Ink::Faint, format!("{:<11}", "health"));
+        let word = out.ink(ink, self.health.word());
+        out.line(format!("  {label}{word}"))?;
+        for note in &self.health.notes {
+            out.line(format!("             {note}"))?;
+        }
+        if let Err(error) = &self.lock
+            && self.health.notes.is_empty()
+        {
+            out.line(format!("             {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn boot_text(&self, out: &mut Out<'_>) -> Done<()> {
+        let label = out.ink(Ink::Faint, format!("{:<11}", "next boot"));
+        let Some(outlook) = &self.health.outlook else {
+            return out
+                .line(format!("  {label}would refuse; `rocdump salvage` takes what is good"));
+        };
+        let from = match outlook.checkpoint {
+            Some((number, lsn)) => {
+                format!("after checkpoint {} (commit {})", number.0, count(lsn.get()))
+            }
+            None => "from the beginning of the log".to_owned(),
+        };
+        out.line(format!(
+            "  {label}about {}: {} to replay {} ({}, {} of log) {from}, and {} whatever the log holds",
+            duration(outlook.estimate),
+            duration(outlook.replay),
+            counted(outlook.commits, "commit"),
+            counted(outlook.operations, "operation"),
+            bytes(outlook.log_bytes),
+            duration(outlook.estimate.saturating_sub(outlook.replay)),
+        ))?;
+        let held = self.holder.as_ref().is_some_and(|holder| holder.held);
+        if outlook.torn_bytes > 0 {
+            let what = if held {
+                "are in flight: a process is writing them"
+            } else {
+                "at the log's end are torn: they were never acknowledged, and are dropped"
+            };
+            out.line(format!("             {} {what}", bytes(outlook.torn_bytes)))?;
+        }
+        if outlook.end > outlook.claimed {
+            let commits = outlook.end.get() - outlook.claimed.get();
+            let what = if held { "may not be synced yet" } else { "were written, and are kept" };
+            out.line(format!("             the last {} {what}", counted(commits, "commit")))?;
+        }
+        Ok(())
+    }
+
+    fn regions_text(&self, out: &mut Out<'_>) -> Done<()> {
+        let Some(snapshot) = self.snapshot.as_ref().filter(|s| !s.regions.is_empty()) else {
+            return Ok(());
+        };
+        out.head("regions")?;
+        let rows = snapshot.regions.iter().map(|of| {
+            let region = self.store.region_of(of);
+            vec![
+                of.name.clone(),
+                region.class().to_owned(),
+                region.types(),
+                count(of.entries),
+                bytes(self.bytes_of(of.number)),
+            ]
+        });
+        out.table(
+            &["name", "class", "types", "entries", "in checkpoints"],
+            &[3, 4],
+            rows.collect(),
+        )?;
+        out.line("")
+    }
+
+    fn checkpoints_text(&self, out: &mut Out<'_>) -> Done<()> {
+        if self.checkpoints.is_empty() {
+            return Ok(());
+        }
+        out.head("checkpoints")?;
+        let whole = self.health.outlook.as_ref().map(|outlook| outlook.whole.as_slice());
+        let rows = self.checkpoints.iter().map(|line| {
+            let (own, shared) = line.own_and_shared();
+            let state = match (&line.catalog, whole) {
+                (Err(error), _) => error.to_string(),
+                (Ok(_), Some(whole)) if whole.first() == Some(&line.number) => {
+                    "the next boot begins here".to_owned()
+                }
+                (Ok(_), Some(whole)) if whole.contains(&line.number) => {
+                    "kept to heal from".to_owned()
+                }
+                (Ok(_), Some(_)) => "holds sections of newer ones".to_owned(),
+                (Ok(_), None) => "whole".to_owned(),
+            };
+            let lsn = line.catalog.as_ref().map_or("-".to_owned(), |c| count(c.lsn().get()));
+            vec![line.number.0.to_string(), lsn, bytes(line.len), bytes(own), bytes(shared), state]
+        });
+        let heads = ["number", "commit", "file", "own sections", "of older files", ""];
+        out.table(&heads, &[0, 1, 2, 3, 4], rows.collect())?;
+        out.line("")
+    }
+
+    fn segments_text(&self, out: &mut Out<'_>) -> Done<()> {
+        if self.segments.is_empty() {
+            return Ok(());
+        }
+        out.head("log")?;
+        let lsn = |lsn: Option<Lsn>| lsn.map_or("-".to_owned(), |lsn| count(lsn.get()));
+        let rows = self.segments.iter().map(|line| {
+            vec![
+                line.number.0.to_string(),
+                line.epoch.map_or("-".to_owned(), |epoch| epoch.to_string()),
+                lsn(line.first),
+                lsn(line.last),
+                line.began_us.map_or("-".to_owned(), moment),
+                format!("{} of {}", bytes(line.used), bytes(line.len)),
+                line.broken.clone().unwrap_or_default(),
+            ]
+        });
+        let heads = ["segment", "boot", "first commit", "last", "begun", "used", ""];
+        out.table(&heads, &[0, 1, 2, 3, 5], rows.collect())
+    }
+
+    fn json(&self, out: &mut Out<'_>) -> Done<()> {
+        let mut line = Vec::new();
+        let mut object = begin_document(&mut line, "info");
+        object.string("store", self.store.files.path().to_string_lossy());
+        match self.store.files.lineage() {
+            Some(lineage) => object.text("lineage", format_args!("{:016x}", lineage.0)),
+            None => object.field("lineage").extend_from_slice(b"null"),
+        }
+        object.number("format", u64::from(rocstate::FORMAT_VERSION));
+        object.text("epoch", self.epoch());
+        object.text("lsn", self.end());
+        object.number("exit", self.health.exit as u64);
+        json::list(object.field("damage"), &self.health.notes, |to, note| json::string(to, note));
+        self.holder_json(object.field("lock"));
+        self.boot_json(object.field("next_boot"));
+        let regions = self.snapshot.iter().flat_map(|snapshot| &snapshot.regions);
+        json::list(object.field("regions"), regions, |to, of| {
+            let region = self.store.region_of(of);
+            let mut object = Object::begin(to);
+            object.text("number", of.number.0);
+            object.string("name", &of.name);
+            object.string("class", region.class());
+            object.string("types", region.types());
+            object.number("entries", of.entries);
+            object.number("checkpoint_bytes", self.bytes_of(of.number));
+            object.end();
+        });
+        json::list(object.field("checkpoints"), &self.checkpoints, |to, line| {
+            super::checkpoint::line_json(line, to);
+        });
+        json::list(object.field("segments"), &self.segments, segment_json);
+        json::list(object.field("temporary"), self.store.files.temporary(), |to, name| {
+            json::string(to, name);
+        });
+        object.end();
+        out.document(&line)
+    }
+
+    fn holder_json(&self, to: &mut Vec<u8>) {
+        let Some(holder) = &self.holder else {
+            to.extend_from_slice(b"null");
+            return;
+        };
+        let mut object = Object::begin(to);
+        object.bool("held", holder.held);
+        if let Some(pid) = holder.pid {
+            object.number("pid", u64::from(pid));
+        }
+        if let Some(program) = &holder.program {
+            object.string("program", program);
+        }
+        object.end();
+    }
+
+    fn boot_json(&self, to: &mut Vec<u8>) {
+        let Some(outlook) = &self.health.outlook else {
+            to.extend_from_slice(b"null");
+            return;
+        };
+        let mut object = Object::begin(to);
+        match outlook.checkpoint {
+            Some((number, _)) => object.text("checkpoint", number.0),
+            None => object.field("checkpoint").extend_from_slice(b"null"),
+        }
+        object.number("commits", outlook.commits);
+        object.number("operations", outlook.operations);
+        object.number("log_bytes", outlook.log_bytes);
+        object.number("torn_bytes", outlook.torn_bytes);
+        object.text("claimed_lsn", outlook.claimed);
+        let us =
+            |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        object.number("estimate_us", us(outlook.estimate));
+        object.number("replay_us", us(outlook.replay));
+        object.end();
+    }
+}
+
+fn times(epoch: u64) -> String {
+    match epoch {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        n => format!("{} times", count(n)),
+    }
+}
+
+fn segment_json(to: &mut Vec<u8>, line: &SegmentLine) {
+    let mut object = Object::begin(to);
+    object.text("number", line.number.0);
+    for (name, number) in [
+        ("epoch", line.epoch),
+        ("first_lsn", line.first.map(Lsn::get)),
+        ("last_lsn", line.last.map(Lsn::get)),
+    ] {
+        match number {
+            Some(number) => object.text(name, number),
+            None => object.field(name).extend_from_slice(b"null"),
+        }
+    }
+    match line.began_us {
+        Some(us) => object.text("begun", moment(us)),
+        None => object.field("begun").extend_from_slice(b"null"),
+    }
+    object.number("used_bytes", line.used);
+    object.number("file_bytes", line.len);
+    if let Some(broken) = &line.broken {
+        object.string("error", broken);
+    }
+    object.end();
+}
+
+fn lock_file(store: &Opened<'_>, out: &mut Out<'_>) -> Done {
+    let sector = store.files.lock()?;
+    if out.json {
+        let mut line = Vec::new();
+        let mut object = begin_document(&mut line, "info");
+        if let Some(sector) = sector {
+            object.text("lineage", format_args!("{:016x}", sector.lineage.0));
+            object.text("epoch", sector.epoch.0);
+            object.text("newest_segment", sector.newest_segment.0);
+        }
+        object.end();
+        out.document(&line)?;
+    } else {
+        match sector {
+            Some(sector) => out.line(format!(
+                "LOCK of the store with lineage {:016x}: booted {}; the newest segment is {}",
+                sector.lineage.0,
+                times(sector.epoch.0),
+                sector.newest_segment.0
+            ))?,
+            None => out.line("LOCK of a store that was never begun")?,
+        }
+    }
+    Ok(Exit::Fine)
+}
+
+fn segment_file(store: &Opened<'_>, number: SegmentNo, out: &mut Out<'_>) -> Done {
+    let header = store.files.segment(number)?;
+    let lines = segments(store)?;
+    let broken = lines.iter().any(|line| line.broken.is_some());
+    if out.json {
+        let mut line = Vec::new();
+        let mut object = begin_document(&mut line, "info");
+        object.text("lineage", format_args!("{:016x}", header.lineage.0));
+        object.text("claim", header.claim);
+        object.text("continues_segment", header.before.segment.0);
+        object.text("continues_offset", header.before.offset);
+        object.text("after_lsn", header.before.lsn);
+        json::list(object.field("segments"), &lines, segment_json);
+        object.end();
+        out.document(&line)?;
+    } else {
+        out.head(&name::segment(number))?;
+        out.line(format!(
+            "  a segment of the log of the store with lineage {:016x}",
+            header.lineage.0
+        ))?;
+        out.line(format!(
+            "  begun by boot {}, continues segment {} at byte {}, after commit {}",
+            header.epoch.0, header.before.segment.0, header.before.offset, header.before.lsn
+        ))?;
+        for line in &lines {
+            let range = match (line.first, line.last) {
+                (Some(first), Some(last)) => format!("commits {first} to {last}"),
+                _ => "no commits".to_owned(),
+            };
+            out.line(format!("  {range}; {} of {} used", bytes(line.used), bytes(line.len)))?;
+            if let Some(broken) = &line.broken {
+                let text = out.ink(Ink::Bad, format!("  {broken}"));
+                out.line(text)?;
+            }
+        }
+    }
+    Ok(if broken { Exit::Lost } else { Exit::Fine })
+}
