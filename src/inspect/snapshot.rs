@@ -118,6 +118,24 @@ impl Inspector {
         self.put_together(&files, &[], &catalog, &nothing)
     }
 
+    /// The state after a commit, by way of one checkpoint and the log after it; of none, of the log alone.
+    ///
+    /// # Errors
+    /// `Damaged`: that way does not lead there. `NewerFormat`, `Io`.
+    pub fn snapshot_by(&self, base: Option<CheckpointNo>, upto: Lsn) -> Result<Snapshot> {
+        let files = self.files();
+        let catalog = match base {
+            Some(number) => files.get(number)?.catalog()?,
+            None => Catalog::empty(),
+        };
+        let catalog = Arc::new(catalog);
+        let reached = self.reach(&catalog, Some(upto))?;
+        match reached.shortfall {
+            Some(shortfall) => Err(shortfall),
+            None => self.put_together(&files, &[], &catalog, &reached),
+        }
+    }
+
     fn snapshot_once(&self, upto: Option<Lsn>) -> Result<Snapshot> {
         let files = self.files();
         let mut catalogs: Vec<Arc<Catalog>> = Vec::new();

@@ -87,6 +87,13 @@ impl SnapshotRegion {
         Ok(())
     }
 
+    /// Whether the pieces of its base are all that it has: no changes over them, neither in a checkpoint
+    /// nor in the log.
+    pub fn is_base_alone(&self) -> bool {
+        let layers = self.layers.as_ref();
+        layers.is_ok_and(|layers| layers.run.is_empty() && layers.deltas.is_empty())
+    }
+
     /// The value of one key.
     ///
     /// # Errors

@@ -36,14 +36,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         for n in boot * 400..boot * 400 + 400 {
             let owner = format!("customer {}", n % 97);
             let state = match n % 7 {
-                0 => State::Frozen { by: "the bank".to_owned(), until: Some(n).filter(|n| n % 2 == 0) },
+                0 => State::Frozen {
+                    by: "the bank".to_owned(),
+                    until: Some(n).filter(|n| n % 2 == 0),
+                },
                 1 => State::Closed(u32::try_from(n)?),
                 _ => State::Open,
             };
             store.transact(|tx| {
                 tx.label(["open account", "order", "transfer"][(n % 3) as usize]);
                 let cents = 100 * n as i64 - 5000;
-                let account = Account { owner: owner.clone(), cents, state, tags: vec!["new".into()] };
+                let account =
+                    Account { owner: owner.clone(), cents, state, tags: vec!["new".into()] };
                 accounts.insert(tx, n % 500, account)?;
                 orders.insert(tx, (owner, (n % 10) as u32), n as f64 / 4.0)?;
                 if n % 11 == 0 {

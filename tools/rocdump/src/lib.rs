@@ -20,6 +20,7 @@ mod cli;
 mod exit;
 mod health;
 mod holder;
+mod join;
 mod json;
 mod out;
 mod point;

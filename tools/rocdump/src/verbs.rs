@@ -28,6 +28,8 @@ use crate::out::Out;
 use crate::region::{Decoders, OtherProgram, Typed};
 use crate::store::Opened;
 
+pub(crate) use read::walk;
+
 /// Does what the arguments say.
 pub(crate) fn run(
     types: &HashMap<String, Typed>,

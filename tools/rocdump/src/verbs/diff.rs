@@ -1,21 +1,18 @@
 //! `diff`: what changed between two points or two stores, field by field.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use rocstate::inspect::{Snapshot, SnapshotRegion};
 use serde_json::Value;
 
-use super::read::{note_shortfall, walk};
+use super::read::note_shortfall;
 use crate::exit::{Done, Exit, Failure};
+use crate::join::join;
 use crate::json::{self, Object};
 use crate::out::{Ink, Out, begin_document, count};
 use crate::point::Point;
 use crate::region::Region;
 use crate::store::Opened;
-
-/// Entries of the first side that are kept while the second one is read.
-const CHUNK_BYTES: usize = 4 << 20;
 
 /// Longer values are not compared field by field.
 const FIELDS_BYTES_MAX: usize = 1 << 20;
@@ -96,60 +93,10 @@ struct RegionDiff<'a> {
 }
 
 impl RegionDiff<'_> {
-    /// Reads the old side in chunks, and the new one over the keys of each.
     fn run(&mut self, out: &mut Out<'_>) -> Done {
         self.shapes(out)?;
-        let mut exit = Exit::Fine;
-        let mut lower = Vec::new();
-        loop {
-            let mut chunk: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-            let mut bytes = 0;
-            if let Some((region, of)) = &self.old {
-                exit = exit.max(walk(of, region, &lower, None, out, |_, key, value| {
-                    bytes += key.len() + value.len();
-                    chunk.push((key.to_vec(), value.to_vec()));
-                    Ok(if bytes < CHUNK_BYTES {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    })
-                })?);
-            }
-            let upper = chunk.last().filter(|_| bytes >= CHUNK_BYTES).map(|(last, _)| {
-                let mut upper = last.clone();
-                upper.push(0);
-                upper
-            });
-            let mut olds = chunk.iter().peekable();
-            if let Some((region, of)) = self.new.clone() {
-                exit = exit.max(walk(
-                    &of,
-                    &region,
-                    &lower,
-                    upper.as_deref(),
-                    out,
-                    |out, key, value| {
-                        while let Some((gone, was)) = olds.next_if(|(old, _)| old.as_slice() < key)
-                        {
-                            self.tell(out, gone, Some(was), None)?;
-                        }
-                        match olds.next_if(|(old, _)| old.as_slice() == key) {
-                            Some((_, was)) if was == value => {}
-                            Some((_, was)) => self.tell(out, key, Some(was), Some(value))?,
-                            None => self.tell(out, key, None, Some(value))?,
-                        }
-                        Ok(ControlFlow::Continue(()))
-                    },
-                )?);
-            }
-            for (gone, was) in olds {
-                self.tell(out, gone, Some(was), None)?;
-            }
-            match upper {
-                Some(upper) => lower = upper,
-                None => return Ok(exit),
-            }
-        }
+        let (old, new) = (self.old.clone(), self.new.clone());
+        join(old.as_ref(), new.as_ref(), out, |out, key, old, new| self.tell(out, key, old, new))
     }
 
     /// A region that is new or gone counts as a change, and one whose types changed.

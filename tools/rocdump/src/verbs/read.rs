@@ -172,7 +172,7 @@ fn print_entry(region: &Region, key: &[u8], value: Option<&[u8]>, out: &mut Out<
 }
 
 /// Walks what is good, and tells people of what is not.
-pub(super) fn walk(
+pub(crate) fn walk(
     of: &SnapshotRegion,
     region: &Region,
     lower: &[u8],

@@ -1,0 +1,93 @@
+//! The log: frame by frame, and every value in it.
+
+use std::ops::ControlFlow;
+
+use rocstate::Lsn;
+use rocstate::format::operation::Operation;
+use rocstate::inspect::LogEvent;
+
+use super::{Finding, Verified};
+use crate::exit::{Done, Exit};
+use crate::health::Health;
+use crate::store::{Opened, region_of};
+
+/// Values that do not decode are named one by one up to here.
+const NAMED_MAX: u64 = 20;
+
+pub(super) fn check(
+    store: &Opened<'_>,
+    health: Option<&Health>,
+    verified: &mut Verified,
+) -> Done<()> {
+    // What a boot does not need is damage to what it would heal from.
+    let exit = match health {
+        Some(health) if health.outlook.is_some() => Exit::Repairable,
+        _ => Exit::Lost,
+    };
+    let mut regions = store.regions()?;
+    let mut text = Vec::new();
+    let mut undecodable = 0u64;
+    store.files.walk_log(Lsn::ZERO, |event| {
+        match event {
+            LogEvent::Segment(_) => verified.segments += 1,
+            LogEvent::Gap(gap) => verified.findings.push(Finding::of(exit, &gap.error)),
+            LogEvent::End(end) => verified.torn_bytes = end.torn_bytes,
+            LogEvent::Frame(frame) => {
+                verified.bytes += frame.header.len;
+                for commit in frame.commits() {
+                    let commit = match commit {
+                        Ok(commit) => commit,
+                        Err(error) => {
+                            verified.findings.push(Finding::of(exit, &error));
+                            break;
+                        }
+                    };
+                    verified.commits += 1;
+                    for operation in commit.operations() {
+                        let operation = match operation {
+                            Ok(operation) => operation,
+                            Err(error) => {
+                                verified.findings.push(Finding::of(exit, &error));
+                                break;
+                            }
+                        };
+                        regions.learn(std::iter::once(operation));
+                        let (Operation::Insert { key, value, .. }
+                        | Operation::Replace { key, value, .. }) = operation
+                        else {
+                            continue;
+                        };
+                        let region = regions.get(region_of(&operation));
+                        if region.is_opaque() {
+                            verified.opaque += 1;
+                            continue;
+                        }
+                        verified.values += 1;
+                        text.clear();
+                        let decoded = region
+                            .key(key, &mut text)
+                            .and_then(|()| region.value(key, value, &mut text));
+                        if let Err(why) = decoded {
+                            undecodable += 1;
+                            if undecodable <= NAMED_MAX {
+                                let what = format!(
+                                    "commit {}: {} of {} cannot be decoded: {why}",
+                                    commit.lsn,
+                                    region.key_text(key),
+                                    region.name
+                                );
+                                verified.findings.push(Finding::said(Exit::Lost, what));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if undecodable > NAMED_MAX {
+        let what = format!("{} more values of the log cannot be decoded", undecodable - NAMED_MAX);
+        verified.findings.push(Finding::said(Exit::Lost, what));
+    }
+    Ok(())
+}
