@@ -248,15 +248,18 @@ impl Info<'_> {
             }
             None => "from the beginning of the log".to_owned(),
         };
-        out.line(format!(
-            "  {label}about {}: {} to replay {} ({}, {} of log) {from}, and {} whatever the log holds",
-            duration(outlook.estimate),
-            duration(outlook.replay),
-            counted(outlook.commits, "commit"),
-            counted(outlook.operations, "operation"),
-            bytes(outlook.log_bytes),
-            duration(outlook.estimate.saturating_sub(outlook.replay)),
-        ))?;
+        let replay = match outlook.commits {
+            0 => format!("nothing to replay {from}"),
+            commits => format!(
+                "{} to replay {} ({}, {} of log) {from}, and {} whatever the log holds",
+                duration(outlook.replay),
+                counted(commits, "commit"),
+                counted(outlook.operations, "operation"),
+                bytes(outlook.log_bytes),
+                duration(outlook.estimate.saturating_sub(outlook.replay)),
+            ),
+        };
+        out.line(format!("  {label}about {}: {replay}", duration(outlook.estimate)))?;
         let held = self.holder.as_ref().is_some_and(|holder| holder.held);
         if outlook.torn_bytes > 0 {
             let what = if held {

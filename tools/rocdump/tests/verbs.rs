@@ -1,0 +1,398 @@
+//! What each verb prints is what the store holds.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Model, Work, idle, read, rocdump, scanned, text};
+use rocdump::{Exit, Rocdump};
+use rocstate::Store;
+use serde_json::{Value, json};
+
+/// A store and all that it ever held.
+fn store(seed: u64) -> (tempfile::TempDir, Work) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut work = Work::new(seed);
+    work.store(dir.path());
+    (dir, work)
+}
+
+/// The first point of the history that is still kept.
+fn oldest(store: &str) -> usize {
+    let info = rocdump(&["--json", "timeline", store]).expect(Exit::Fine).json();
+    let log: usize = info["after_lsn"].as_str().unwrap().parse().unwrap();
+    let checkpoint = info["checkpoints"][0]["lsn"].as_str().map_or(0, |lsn| lsn.parse().unwrap());
+    if log == 0 { 0 } else { checkpoint }
+}
+
+fn check_at(store: &str, at: &str, model: &Model) {
+    for (region, entries) in model.shown() {
+        assert_eq!(scanned(store, &region, at), entries, "{region} at {at}");
+    }
+}
+
+#[test]
+fn any_point_of_the_kept_history_is_shown_as_it_was() {
+    let (dir, work) = store(1);
+    let path = text(dir.path());
+    let oldest = oldest(path);
+    let end = work.states.len() - 1;
+    assert!(oldest < end - 50, "{oldest} of {end}");
+    for lsn in (oldest..=end).step_by(7).chain([end]) {
+        check_at(path, &lsn.to_string(), &work.states[lsn]);
+        check_at(path, &format!("end-{}", end - lsn), &work.states[lsn]);
+    }
+    check_at(path, "end", work.now());
+    let gone = rocdump(&["scan", path, "things", "--at", &(end + 1).to_string()]);
+    assert_eq!(gone.exit, Exit::No, "{}", gone.errors);
+    if oldest > 0 {
+        let gone = rocdump(&["scan", path, "things", "--at", "1"]);
+        assert_eq!(gone.exit, Exit::No, "{}", gone.errors);
+    }
+    for checkpoint in rocdump(&["--json", "checkpoint", path]).json()["checkpoints"].as_array().unwrap() {
+        let lsn: usize = checkpoint["lsn"].as_str().unwrap().parse().unwrap();
+        let point = format!("checkpoint:{}", checkpoint["number"].as_str().unwrap());
+        check_at(path, &point, &work.states[lsn]);
+    }
+}
+
+#[test]
+fn a_time_is_a_point_as_well() {
+    let (dir, work) = store(2);
+    let path = text(dir.path());
+    let log = rocdump(&["--json", "log", path]).expect(Exit::Fine).lines();
+    let middle = &log[log.len() / 2];
+    let lsn: usize = middle["lsn"].as_str().unwrap().parse().unwrap();
+    let at = format!("@{}", middle["time"].as_str().unwrap());
+    if lsn >= oldest(path) {
+        check_at(path, &at, &work.states[lsn]);
+    }
+    assert_eq!(rocdump(&["regions", path, "--at", "@1970-01-02"]).exit, Exit::No);
+    check_at(path, "@2200-01-01", work.now());
+}
+
+#[test]
+fn the_log_replayed_by_hand_is_the_state() {
+    let (dir, work) = store(3);
+    let path = text(dir.path());
+    let lines = rocdump(&["--json", "log", path]).expect(Exit::Fine).lines();
+    let first: usize = lines[1]["lsn"].as_str().unwrap().parse().unwrap();
+    let mut state: BTreeMap<String, BTreeMap<String, (Value, Value)>> = BTreeMap::new();
+    for (region, entries) in work.states[first - 1].shown() {
+        let entries = entries.into_iter().map(|entry| (entry.0.to_string(), entry)).collect();
+        state.insert(region, entries);
+    }
+    for line in &lines[1..] {
+        assert_eq!((line["type"].as_str(), line["claimed"].as_bool()), (Some("commit"), Some(true)));
+        for operation in line["operations"].as_array().unwrap() {
+            let region = state.get_mut(operation["region"].as_str().unwrap()).unwrap();
+            let (key, value) = (operation["key"].clone(), operation["value"].clone());
+            let before = match operation["op"].as_str().unwrap() {
+                "insert" => region.insert(key.to_string(), (key, value)).is_none(),
+                "replace" => region.insert(key.to_string(), (key, value)).is_some(),
+                "remove" => region.remove(&key.to_string()).is_some(),
+                "clear" => {
+                    region.clear();
+                    true
+                }
+                other => other == "create",
+            };
+            assert!(before, "{operation}");
+        }
+    }
+    for (region, entries) in work.now().shown() {
+        let mut found: Vec<Value> = state[&region].values().map(|entry| json!(entry)).collect();
+        let mut entries: Vec<Value> = entries.iter().map(|entry| json!(entry)).collect();
+        found.sort_by_key(ToString::to_string);
+        entries.sort_by_key(ToString::to_string);
+        assert_eq!(found, entries, "{region}");
+    }
+    // The same commits from the other end, and in parts.
+    let mut reversed = rocdump(&["--json", "log", path, "--reverse"]).expect(Exit::Fine).lines();
+    reversed[1..].reverse();
+    assert_eq!(lines, reversed);
+    let from = (first + 5).to_string();
+    let to = (first + 9).to_string();
+    let part = rocdump(&["--json", "log", path, "--from", &from, "--to", &to]).lines();
+    assert_eq!(part[1..], lines[6..11]);
+    let part = rocdump(&["--json", "log", path, "--from", &from, "-n", "3"]).lines();
+    assert_eq!(part[1..], lines[6..9]);
+    let last = rocdump(&["--json", "log", path, "--reverse", "-n", "1"]).lines();
+    assert_eq!(last[1], lines[lines.len() - 1]);
+}
+
+#[test]
+fn the_log_is_filtered_by_region_key_and_text() {
+    let (dir, _) = store(4);
+    let path = text(dir.path());
+    let all = rocdump(&["--json", "log", path]).expect(Exit::Fine).lines();
+    let expected = |wanted: &dyn Fn(&Value) -> bool| -> Vec<Value> {
+        all[1..].iter().filter(|line| wanted(line)).cloned().collect()
+    };
+    let operations = |line: &Value| line["operations"].as_array().unwrap().clone();
+    let pairs = rocdump(&["--json", "log", path, "--region", "pairs"]).lines();
+    assert_eq!(pairs[1..], expected(&|line| operations(line).iter().any(|op| op["region"] == "pairs")));
+    let seven = rocdump(&["--json", "log", path, "--region", "things", "--key", "7"]).lines();
+    assert_eq!(
+        seven[1..],
+        expected(&|line| operations(line).iter().any(|op| op["region"] == "things" && op["key"] == 7))
+    );
+    let away = rocdump(&["--json", "log", path, "--grep", "take away"]).lines();
+    assert_eq!(away[1..], expected(&|line| line["label"] == "take away"));
+    let ann = rocdump(&["--json", "log", path, "--grep", "\"ann\""]).lines();
+    assert_eq!(ann[1..], expected(&|line| operations(line).iter().any(|op| op["key"][0] == "ann")));
+    assert_eq!(rocdump(&["log", path, "--region", "nothing"]).exit, Exit::No);
+}
+
+#[test]
+fn one_commit_is_shown_with_its_bytes() {
+    let (dir, _) = store(5);
+    let path = text(dir.path());
+    let all = rocdump(&["--json", "log", path]).lines();
+    for line in all[1..].iter().step_by(13) {
+        let shown = rocdump(&["--json", "show", path, line["lsn"].as_str().unwrap()]);
+        let shown = shown.expect(Exit::Fine).json();
+        for field in ["lsn", "time", "label", "operations", "offset", "claimed"] {
+            assert_eq!(shown[field], line[field], "{field}");
+        }
+        let people = rocdump(&["show", path, line["lsn"].as_str().unwrap()]).expect(Exit::Fine).out;
+        assert!(people.contains("checksum of the header") && people.contains("right; continues"));
+    }
+    assert_eq!(rocdump(&["show", path, "100000"]).exit, Exit::No);
+}
+
+#[test]
+fn values_are_got_and_keys_are_scanned() {
+    let (dir, work) = store(6);
+    let path = text(dir.path());
+    let model = work.now();
+    for key in 0..80u32 {
+        let got = rocdump(&["--json", "get", path, "things", &key.to_string()]);
+        match model.things.get(&key) {
+            Some(thing) => {
+                assert_eq!(got.expect(Exit::Fine).json()["value"], serde_json::to_value(thing).unwrap());
+            }
+            None => assert_eq!(got.exit, Exit::No),
+        }
+    }
+    for ((name, number), value) in &model.pairs {
+        let key = json!([name, number]).to_string();
+        let got = rocdump(&["--json", "get", path, "pairs", &key]).expect(Exit::Fine);
+        assert_eq!(got.json()["value"], json!(value));
+    }
+    let cell = rocdump(&["--json", "get", path, "cell"]);
+    match model.cell {
+        Some(value) => assert_eq!(cell.expect(Exit::Fine).json()["value"], json!(value)),
+        None => assert_eq!(cell.exit, Exit::No),
+    }
+    let keys = |arguments: &[&str]| -> Vec<Value> {
+        let all: Vec<&str> =
+            ["--json", "scan", path].iter().chain(arguments).copied().chain(["--keys"]).collect();
+        let lines = rocdump(&all).expect(Exit::Fine).lines();
+        lines[1..].iter().map(|line| line["key"].clone()).collect()
+    };
+    let between: Vec<Value> = model.things.range(20..40).map(|(key, _)| json!(key)).collect();
+    assert_eq!(keys(&["things", "--from", "20", "--to", "40"]), between);
+    assert_eq!(keys(&["things", "-n", "3"]).len(), 3);
+    let of_ann = model.pairs.keys().filter(|(name, _)| name == "ann");
+    let of_ann: Vec<Value> = of_ann.map(|key| json!(key)).collect();
+    assert_eq!(keys(&["pairs", "--prefix", "ann"]), of_ann);
+    // What makes no sense is said to make none.
+    assert_eq!(rocdump(&["get", path, "things", "seven"]).exit, Exit::Usage);
+    assert_eq!(rocdump(&["get", path, "things"]).exit, Exit::Usage);
+    assert_eq!(rocdump(&["get", path, "cell", "1"]).exit, Exit::Usage);
+    assert_eq!(rocdump(&["get", path, "nothing", "1"]).exit, Exit::No);
+}
+
+#[test]
+fn differences_are_those_between_the_states() {
+    let (dir, work) = store(7);
+    let path = text(dir.path());
+    let end = work.states.len() - 1;
+    let from = oldest(path).max(end - 30);
+    let lines = rocdump(&["--json", "diff", path, &from.to_string()]).expect(Exit::No).lines();
+    let entries = |model: &Model| -> BTreeMap<(String, String), Value> {
+        let regions = model.shown().into_iter();
+        regions
+            .flat_map(|(region, entries)| {
+                entries.into_iter().map(move |(key, value)| ((region.clone(), key.to_string()), value))
+            })
+            .collect()
+    };
+    let (old, new) = (entries(&work.states[from]), entries(work.now()));
+    let mut told = 0;
+    for line in lines.iter().filter(|line| line["type"] == "entry") {
+        let key = (line["region"].as_str().unwrap().to_owned(), line["key"].to_string());
+        assert_eq!(line.get("old"), old.get(&key), "{key:?}");
+        assert_eq!(line.get("new"), new.get(&key), "{key:?}");
+        assert_ne!(old.get(&key), new.get(&key));
+        told += 1;
+    }
+    let keys: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    assert_eq!(told, keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).count());
+    rocdump(&["diff", path, "end", "end"]).expect(Exit::Fine);
+}
+
+#[test]
+fn a_store_comes_back_from_export_backup_and_restore() {
+    let (dir, work) = store(8);
+    let path = text(dir.path());
+    let to = tempfile::tempdir().unwrap();
+    let (oldest, end) = (oldest(path), work.states.len() - 1);
+    let mut random = fastrand::Rng::with_seed(9);
+    for round in 0..6 {
+        let lsn = if round == 0 { end } else { random.usize(oldest..=end) };
+        let at = lsn.to_string();
+        // Restored.
+        let restored = to.path().join(format!("restored {round}"));
+        rocdump(&["restore", path, text(&restored), "--at", &at, "--dry-run"]).expect(Exit::Fine);
+        assert!(!restored.exists());
+        let made = rocdump(&["--json", "restore", path, text(&restored), "--at", &at]).expect(Exit::Fine);
+        let lineage = rocdump(&["--json", "info", path]).json()["lineage"].clone();
+        assert_ne!(made.json()["lineage"], lineage);
+        rocdump(&["verify", "--deep", text(&restored)]).expect(Exit::Fine);
+        rocdump(&["diff", path, &at, "--with", text(&restored)]).expect(Exit::Fine);
+        assert_eq!(read(&restored), work.states[lsn]);
+        // It goes on where it was.
+        let store = Store::open(&restored).unwrap();
+        assert_eq!(store.visible_lsn().get() as usize, lsn);
+        let mut on = Work { random: random.clone(), states: work.states[..=lsn].to_vec() };
+        on.commits(&store, 20);
+        store.checkpoint().unwrap();
+        on.commits(&store, 5);
+        drop(store);
+        assert_eq!(&read(&restored), on.now());
+        rocdump(&["verify", "--deep", text(&restored)]).expect(Exit::Fine);
+        // Exported and imported.
+        let exported = rocdump(&["export", path, "--at", &at]).expect(Exit::Fine).out;
+        let file = to.path().join(format!("export {round}"));
+        std::fs::write(&file, &exported).unwrap();
+        let imported = to.path().join(format!("imported {round}"));
+        rocdump(&["import", text(&imported), text(&file)]).expect(Exit::Fine);
+        assert_eq!(read(&imported), work.states[lsn]);
+        rocdump(&["import", text(&imported), text(&file)]).expect(Exit::Usage);
+        let again = rocdump(&["export", text(&imported)]).expect(Exit::Fine).out;
+        let body = |text: &str| text.split_once('\n').unwrap().1.to_owned();
+        assert_eq!(body(&again), body(&exported));
+    }
+    let backup = to.path().join("backup");
+    rocdump(&["backup", path, text(&backup), "--dry-run"]).expect(Exit::Fine);
+    assert!(!backup.exists());
+    rocdump(&["backup", path, text(&backup)]).expect(Exit::Fine);
+    rocdump(&["backup", path, text(&backup)]).expect(Exit::Usage);
+    rocdump(&["verify", "--deep", text(&backup)]).expect(Exit::Fine);
+    check_at(text(&backup), &oldest.to_string(), &work.states[oldest]);
+    assert_eq!(&read(&backup), work.now());
+}
+
+#[test]
+fn an_empty_store_is_shown_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = text(dir.path());
+    assert_eq!(rocdump(&["info", path]).exit, Exit::No);
+    assert_eq!(rocdump(&["info", "/no/such/place"]).exit, Exit::No);
+    drop(Store::open(dir.path()).unwrap());
+    idle();
+    let to = tempfile::tempdir().unwrap();
+    for verb in ["info", "log", "checkpoint", "regions", "schema", "stats", "timeline", "verify", "export"] {
+        rocdump(&[verb, path]).expect(Exit::Fine);
+        rocdump(&["--json", verb, path]).expect(Exit::Fine);
+    }
+    assert_eq!(rocdump(&["get", path, "things", "1"]).exit, Exit::No);
+    assert_eq!(rocdump(&["show", path, "1"]).exit, Exit::No);
+    rocdump(&["diff", path, "0"]).expect(Exit::Fine);
+    for verb in ["backup", "restore", "salvage"] {
+        let out = to.path().join(verb);
+        rocdump(&[verb, path, text(&out)]).expect(Exit::Fine);
+        assert_eq!(Store::open(&out).unwrap().visible_lsn().get(), 0);
+    }
+}
+
+#[test]
+fn a_single_file_is_shown_for_itself() {
+    let (dir, _) = store(10);
+    let alone = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.contains(".tmp") {
+            continue;
+        }
+        // In its directory, and alone in another one.
+        let copy = alone.path().join(&name);
+        std::fs::copy(&path, &copy).unwrap();
+        for file in [&path, &copy] {
+            rocdump(&["info", text(file)]).expect(Exit::Fine);
+            rocdump(&["--json", "info", text(file)]).expect(Exit::Fine).json();
+        }
+        if name.starts_with("log-") {
+            let ran = rocdump(&["--json", "log", text(&copy)]);
+            assert_eq!(ran.exit, Exit::Fine, "{name}: {}", ran.errors);
+        }
+        if name.starts_with("checkpoint-") {
+            rocdump(&["checkpoint", text(&copy)]).expect(Exit::Fine);
+        }
+        std::fs::remove_file(&copy).unwrap();
+    }
+    let foreign = alone.path().join("notes.txt");
+    std::fs::write(&foreign, "x").unwrap();
+    assert_eq!(rocdump(&["info", text(&foreign)]).exit, Exit::No);
+}
+
+#[test]
+fn a_program_can_show_its_own_types() {
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Hidden(u64);
+    /// A type that nothing can be traced of: it refuses what is invented.
+    #[derive(Clone)]
+    struct Odd(u64);
+    impl serde::Serialize for Odd {
+        fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            self.0.serialize(to)
+        }
+    }
+    impl<'de> serde::Deserialize<'de> for Odd {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Odd, D::Error> {
+            let number = u64::deserialize(from)?;
+            let odd = number % 2 == 1 && number > 1000;
+            if odd { Ok(Odd(number)) } else { Err(serde::de::Error::custom("not odd")) }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: rocstate::DurableMap<u8, Odd> = store.durable_map("odd").unwrap();
+    store.transact(|tx| map.insert(tx, 1, Odd(1001))).unwrap();
+    drop(store);
+    let path = text(dir.path());
+    let plain = rocdump(&["--json", "get", path, "odd", "1"]).expect(Exit::Fine).json();
+    assert_eq!(plain["value_hex"], "e907");
+    let known = common::run(Rocdump::new().map::<u8, Odd>("odd"), &["--json", "get", path, "odd", "1"]);
+    assert_eq!(known.expect(Exit::Fine).json()["value"], 1001);
+    let other = "while read line; do echo '{\"seen\": true}'; done";
+    let asked = rocdump(&["--decoder", other, "--json", "get", path, "odd", "1"]).expect(Exit::Fine);
+    assert_eq!(asked.json()["value"], json!({"seen": true}));
+    let broken = rocdump(&["--decoder", "echo no json", "--json", "get", path, "odd", "1"]);
+    assert_eq!(broken.expect(Exit::Fine).json()["value_hex"], "e907");
+    // It travels as it is.
+    let to = tempfile::tempdir().unwrap();
+    let file = to.path().join("export");
+    std::fs::write(&file, rocdump(&["export", path]).expect(Exit::Fine).out).unwrap();
+    let copy = to.path().join("copy");
+    rocdump(&["import", text(&copy), text(&file)]).expect(Exit::Fine);
+    let store = Store::open(&copy).unwrap();
+    let map: rocstate::DurableMap<u8, Odd> = store.durable_map("odd").unwrap();
+    assert_eq!(map.get(&store.view(), &1).unwrap().map(|odd| odd.0), Some(1001));
+    let _unused = Hidden(1);
+}
+
+#[test]
+fn the_command_line_explains_itself() {
+    let help = rocdump(&["--help"]).expect(Exit::Fine).out;
+    assert!(help.contains("Exit codes: 0 fine; 1 no"));
+    assert_eq!(rocdump(&["frobnicate"]).exit, Exit::Usage);
+    assert_eq!(rocdump(&["log", "x", "--from", "yesterday"]).exit, Exit::Usage);
+    assert!(rocdump(&["man"]).expect(Exit::Fine).out.contains("rocdump"));
+    assert!(rocdump(&["completions", "bash"]).expect(Exit::Fine).out.contains("complete"));
+}
