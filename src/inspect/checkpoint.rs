@@ -142,39 +142,41 @@ impl Check<'_> {
         let read = self.file.block(block.block, Holds::Entries);
         let (from, entries) = (&block.first_key, block.entries);
         let Some(content) = self.noted(read, "entries", from, entries)? else { return Ok(()) };
-        let sound = sound(&content, block, self.before.as_deref());
-        let sound = sound.map_err(|why| malformed(self.file.path(), block.block.offset, why));
-        let Some(last) = self.noted(sound, "entries", from, entries)? else { return Ok(()) };
-        self.before = Some(last.to_vec());
-        let mut rest = Reader::new(&content);
-        while let Ok(Entry { key, value }) = Entry::decode(&mut rest) {
-            each(key, value)?;
+        let told = tell(&content, block, self.before.as_deref(), each)?;
+        let sound = told.map_err(|why| malformed(self.file.path(), block.block.offset, why));
+        if let Some(last) = self.noted(sound, "entries", from, entries)? {
+            let before = self.before.get_or_insert_default();
+            before.clear();
+            before.extend_from_slice(last);
         }
         Ok(())
     }
 }
 
-/// The last key of a block that holds what its index says.
-fn sound<'a>(
+/// Calls `each` with the entries of a block, and returns the last key if the block holds what its index
+/// says.
+fn tell<'a>(
     content: &'a [u8],
     block: &IndexEntry,
     before: Option<&[u8]>,
-) -> Result<&'a [u8], Malformed> {
+    each: &mut impl FnMut(&[u8], Option<&[u8]>) -> Result<()>,
+) -> Result<Result<&'a [u8], Malformed>> {
     let mut from = Reader::new(content);
     let mut last: Option<&[u8]> = None;
     let mut count = 0;
     while !from.is_empty() {
-        let Entry { key, .. } = Entry::decode(&mut from)?;
+        let Entry { key, value } = match Entry::decode(&mut from) {
+            Ok(entry) => entry,
+            Err(why) => return Ok(Err(why)),
+        };
         let first = last.is_none() && key != block.first_key.as_slice();
         if first || last.or(before).is_some_and(|before| before >= key) {
-            return Err(Malformed::Field("order of keys"));
+            return Ok(Err(Malformed::Field("order of keys")));
         }
+        each(key, value)?;
         last = Some(key);
         count += 1;
     }
-    if count == block.entries {
-        last.ok_or(Malformed::Short)
-    } else {
-        Err(Malformed::Field("count of entries"))
-    }
+    let whole = count == block.entries;
+    Ok(last.filter(|_| whole).ok_or(Malformed::Field("count of entries")))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Inspector;
+use super::{Inspector, Snapshot};
 use crate::boot::foresee;
 use crate::error::{ErrorKind, Result};
 use crate::format::{CheckpointNo, Lsn};
@@ -50,6 +50,14 @@ impl Inspector {
     /// # Errors
     /// Those of an open: `Damaged` where a boot would refuse, `NewerFormat`, `Io`.
     pub fn outlook(&self) -> Result<Outlook> {
+        self.next_boot().map(|(outlook, _)| outlook)
+    }
+
+    /// The same, and the state that the next boot would come to.
+    ///
+    /// # Errors
+    /// As [`outlook`](Self::outlook).
+    pub fn next_boot(&self) -> Result<(Outlook, Snapshot)> {
         let mut attempt = 1;
         let foreseen = loop {
             match foresee(&self.dir) {
@@ -61,7 +69,7 @@ impl Inspector {
                 done => break done?,
             }
         };
-        Ok(Outlook {
+        let outlook = Outlook {
             checkpoint: foreseen.kept.first().map(|catalog| (catalog.number, catalog.lsn())),
             whole: foreseen.kept.iter().map(|catalog| catalog.number).collect(),
             end: foreseen.end,
@@ -75,6 +83,8 @@ impl Inspector {
             last_run: foreseen.last_run,
             estimate: foreseen.rate.boot(foreseen.work),
             replay: foreseen.rate.replay(foreseen.work),
-        })
+        };
+        let snapshot = self.state_of(&foreseen.kept, &foreseen.tail, foreseen.end)?;
+        Ok((outlook, snapshot))
     }
 }

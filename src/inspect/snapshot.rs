@@ -114,8 +114,7 @@ impl Inspector {
         let files = self.files();
         let catalog = Arc::new(files.get(checkpoint)?.catalog()?);
         let lsn = catalog.lsn();
-        let nothing = Reached { tail: TailBuilder::default().finish(), lsn, shortfall: None };
-        self.put_together(&files, &[], &catalog, &nothing)
+        self.put_together(&files, &[], &catalog, &TailBuilder::default().finish(), lsn)
     }
 
     /// The state after a commit, by way of one checkpoint and the log after it; of none, of the log alone.
@@ -132,7 +131,7 @@ impl Inspector {
         let reached = self.reach(&catalog, Some(upto))?;
         match reached.shortfall {
             Some(shortfall) => Err(shortfall),
-            None => self.put_together(&files, &[], &catalog, &reached),
+            None => self.put_together(&files, &[], &catalog, &reached.tail, upto),
         }
     }
 
@@ -176,7 +175,22 @@ impl Inspector {
                 shortfall.clone()
             });
         }
-        self.put_together(&files, &catalogs, &catalog, &reached)
+        let snapshot =
+            self.put_together(&files, &catalogs, &catalog, &reached.tail, reached.lsn)?;
+        Ok(Snapshot { shortfall: reached.shortfall, ..snapshot })
+    }
+
+    /// What the newest of some checkpoints and the log after it come to.
+    pub(super) fn state_of(
+        &self,
+        kept: &[Arc<Catalog>],
+        tail: &Tail,
+        lsn: Lsn,
+    ) -> Result<Snapshot> {
+        let empty = Arc::new(Catalog::empty());
+        let base = kept.first().unwrap_or(&empty);
+        let others: Vec<Arc<Catalog>> = kept.iter().skip(1).chain([&empty]).cloned().collect();
+        self.put_together(&self.files(), &others, base, tail, lsn)
     }
 
     fn put_together(
@@ -184,16 +198,17 @@ impl Inspector {
         files: &Arc<Files>,
         catalogs: &[Arc<Catalog>],
         base: &Arc<Catalog>,
-        reached: &Reached,
+        tail: &Tail,
+        lsn: Lsn,
     ) -> Result<Snapshot> {
         let others = Arc::new(Others {
             inspector: self.clone(),
             files: Arc::clone(files),
-            lsn: reached.lsn,
+            lsn,
             catalogs: catalogs.iter().filter(|other| other.number < base.number).cloned().collect(),
             told: OnceLock::new(),
         });
-        let made = load::regions(Some(base), &reached.tail, self.path(), reached.lsn)?;
+        let made = load::regions(Some(base), tail, self.path(), lsn)?;
         let regions = made.into_iter().map(|(number, made)| SnapshotRegion {
             number,
             name: made.name.to_owned(),
@@ -203,11 +218,11 @@ impl Inspector {
             others: Arc::clone(&others),
         });
         Ok(Snapshot {
-            lsn: reached.lsn,
+            lsn,
             base: Some(base.number).filter(|number| number.0 > 0),
-            next_region: RegionNo(base.next_region.0.max(reached.tail.next_region)),
+            next_region: RegionNo(base.next_region.0.max(tail.next_region)),
             regions: regions.collect(),
-            shortfall: reached.shortfall.clone(),
+            shortfall: None,
         })
     }
 

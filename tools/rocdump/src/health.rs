@@ -1,7 +1,7 @@
 //! How a store is: what the next boot would say of it.
 
 use rocstate::ErrorKind;
-use rocstate::inspect::Outlook;
+use rocstate::inspect::{Inspector, Outlook, Snapshot};
 
 use crate::exit::{Done, Exit};
 use crate::store::Opened;
@@ -10,6 +10,8 @@ use crate::store::Opened;
 #[derive(Debug)]
 pub(crate) struct Health {
     pub(crate) outlook: Option<Outlook>,
+    /// The state that it would come to, or else as much as can be read.
+    pub(crate) state: Option<Snapshot>,
     pub(crate) exit: Exit,
     /// What is wrong, a sentence each.
     pub(crate) notes: Vec<String>,
@@ -17,13 +19,20 @@ pub(crate) struct Health {
 
 /// Asks the code that boots.
 pub(crate) fn health(store: &Opened<'_>) -> Done<Health> {
-    match store.files.outlook() {
-        Ok(outlook) => {
+    of(&store.files)
+}
+
+/// The same for whoever has no more than the files.
+pub(crate) fn of(files: &Inspector) -> Done<Health> {
+    match files.next_boot() {
+        Ok((outlook, state)) => {
             let exit = if outlook.healed.is_empty() { Exit::Fine } else { Exit::Repairable };
-            Ok(Health { notes: outlook.healed.clone(), outlook: Some(outlook), exit })
+            let (notes, state) = (outlook.healed.clone(), Some(state));
+            Ok(Health { notes, outlook: Some(outlook), state, exit })
         }
         Err(error) if error.kind() == ErrorKind::Damaged => {
-            Ok(Health { outlook: None, exit: Exit::Lost, notes: vec![error.to_string()] })
+            let state = files.snapshot(None).ok();
+            Ok(Health { outlook: None, state, exit: Exit::Lost, notes: vec![error.to_string()] })
         }
         Err(error) => Err(error.into()),
     }

@@ -35,7 +35,7 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn number(&mut self, name: &str, value: u64) {
-        number(self.field(name), value);
+        number(self.field(name), &value);
     }
 
     pub(crate) fn bool(&mut self, name: &str, value: bool) {
@@ -86,8 +86,10 @@ pub(crate) fn display(to: &mut Vec<u8>, value: impl Display) {
     write!(to, "\"{value}\"").unwrap_or_default();
 }
 
-pub(crate) fn number(to: &mut Vec<u8>, value: u64) {
-    serde_json::to_writer(to, &value).unwrap_or_default();
+/// Writes a number.
+pub(crate) fn number(to: &mut Vec<u8>, value: &impl serde::Serialize) {
+    // Writing to memory does not fail.
+    serde_json::to_writer(to, value).unwrap_or_default();
 }
 
 /// Writes bytes as a string of two digits each.

@@ -10,7 +10,7 @@ use rocstate::format::RegionNo;
 use rocstate::format::shape::{RegionClass, Schema};
 
 use crate::json::{self, Object};
-use crate::shape::{key_json, value_json};
+use crate::shape::{check_value, key_json, value_json};
 
 /// How a program's own types show themselves.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +112,20 @@ impl Region {
             (None, None, None) => Err("its type has no shape".to_owned()),
         };
         written.inspect_err(|_| to.truncate(begin))
+    }
+
+    /// Whether a value is one; `scratch` is written to.
+    pub(crate) fn check_value(
+        &self,
+        key: &[u8],
+        bytes: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let shape = self.schema.as_ref().and_then(|schema| schema.value.as_ref());
+        match (self.typed, shape) {
+            (None, Some(shape)) => check_value(bytes, shape),
+            _ => self.value(key, bytes, scratch),
+        }
     }
 
     /// Writes a key as the field `key`, or as `key_hex` if it is not what its shape says.

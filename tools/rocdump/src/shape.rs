@@ -10,7 +10,7 @@ mod encode;
 mod key;
 pub(crate) mod rust;
 
-pub(crate) use decode::value_json;
+pub(crate) use decode::{check_value, value_json};
 pub(crate) use encode::value_bytes;
 pub(crate) use key::{key_bytes, key_json, key_of_text};
 

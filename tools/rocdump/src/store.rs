@@ -34,6 +34,20 @@ impl<'a> Opened<'a> {
 
     /// Every region that a catalog or the log names. Numbers are never used again.
     pub(crate) fn regions(&self) -> Done<Regions<'a>> {
+        let (mut regions, newest) = self.regions_of_catalogs()?;
+        self.files.walk_log(newest.next_commit(), |event| {
+            if let LogEvent::Frame(frame) = event {
+                for commit in frame.commits().flatten() {
+                    regions.learn(commit.operations().flatten());
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(regions)
+    }
+
+    /// Those that a catalog names, and the last commit in any: for a walk that learns of the others.
+    pub(crate) fn regions_of_catalogs(&self) -> Done<(Regions<'a>, Lsn)> {
         let mut regions = Regions { known: HashMap::new(), decoders: self.decoders.clone() };
         let mut newest = Lsn::ZERO;
         for number in self.files.checkpoints() {
@@ -44,15 +58,7 @@ impl<'a> Opened<'a> {
                 }
             }
         }
-        self.files.walk_log(newest.next_commit(), |event| {
-            if let LogEvent::Frame(frame) = event {
-                for commit in frame.commits().flatten() {
-                    regions.learn(commit.operations().flatten());
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(regions)
+        Ok((regions, newest))
     }
 
     /// A catalog that can be read.

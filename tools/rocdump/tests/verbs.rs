@@ -51,7 +51,9 @@ fn any_point_of_the_kept_history_is_shown_as_it_was() {
         let gone = rocdump(&["scan", path, "things", "--at", "1"]);
         assert_eq!(gone.exit, Exit::No, "{}", gone.errors);
     }
-    for checkpoint in rocdump(&["--json", "checkpoint", path]).json()["checkpoints"].as_array().unwrap() {
+    for checkpoint in
+        rocdump(&["--json", "checkpoint", path]).json()["checkpoints"].as_array().unwrap()
+    {
         let lsn: usize = checkpoint["lsn"].as_str().unwrap().parse().unwrap();
         let point = format!("checkpoint:{}", checkpoint["number"].as_str().unwrap());
         check_at(path, &point, &work.states[lsn]);
@@ -85,7 +87,10 @@ fn the_log_replayed_by_hand_is_the_state() {
         state.insert(region, entries);
     }
     for line in &lines[1..] {
-        assert_eq!((line["type"].as_str(), line["claimed"].as_bool()), (Some("commit"), Some(true)));
+        assert_eq!(
+            (line["type"].as_str(), line["claimed"].as_bool()),
+            (Some("commit"), Some(true))
+        );
         for operation in line["operations"].as_array().unwrap() {
             let region = state.get_mut(operation["region"].as_str().unwrap()).unwrap();
             let (key, value) = (operation["key"].clone(), operation["value"].clone());
@@ -133,11 +138,16 @@ fn the_log_is_filtered_by_region_key_and_text() {
     };
     let operations = |line: &Value| line["operations"].as_array().unwrap().clone();
     let pairs = rocdump(&["--json", "log", path, "--region", "pairs"]).lines();
-    assert_eq!(pairs[1..], expected(&|line| operations(line).iter().any(|op| op["region"] == "pairs")));
+    assert_eq!(
+        pairs[1..],
+        expected(&|line| operations(line).iter().any(|op| op["region"] == "pairs"))
+    );
     let seven = rocdump(&["--json", "log", path, "--region", "things", "--key", "7"]).lines();
     assert_eq!(
         seven[1..],
-        expected(&|line| operations(line).iter().any(|op| op["region"] == "things" && op["key"] == 7))
+        expected(&|line| operations(line)
+            .iter()
+            .any(|op| op["region"] == "things" && op["key"] == 7))
     );
     let away = rocdump(&["--json", "log", path, "--grep", "take away"]).lines();
     assert_eq!(away[1..], expected(&|line| line["label"] == "take away"));
@@ -172,7 +182,10 @@ fn values_are_got_and_keys_are_scanned() {
         let got = rocdump(&["--json", "get", path, "things", &key.to_string()]);
         match model.things.get(&key) {
             Some(thing) => {
-                assert_eq!(got.expect(Exit::Fine).json()["value"], serde_json::to_value(thing).unwrap());
+                assert_eq!(
+                    got.expect(Exit::Fine).json()["value"],
+                    serde_json::to_value(thing).unwrap()
+                );
             }
             None => assert_eq!(got.exit, Exit::No),
         }
@@ -217,7 +230,9 @@ fn differences_are_those_between_the_states() {
         let regions = model.shown().into_iter();
         regions
             .flat_map(|(region, entries)| {
-                entries.into_iter().map(move |(key, value)| ((region.clone(), key.to_string()), value))
+                entries
+                    .into_iter()
+                    .map(move |(key, value)| ((region.clone(), key.to_string()), value))
             })
             .collect()
     };
@@ -249,7 +264,8 @@ fn a_store_comes_back_from_export_backup_and_restore() {
         let restored = to.path().join(format!("restored {round}"));
         rocdump(&["restore", path, text(&restored), "--at", &at, "--dry-run"]).expect(Exit::Fine);
         assert!(!restored.exists());
-        let made = rocdump(&["--json", "restore", path, text(&restored), "--at", &at]).expect(Exit::Fine);
+        let made =
+            rocdump(&["--json", "restore", path, text(&restored), "--at", &at]).expect(Exit::Fine);
         let lineage = rocdump(&["--json", "info", path]).json()["lineage"].clone();
         assert_ne!(made.json()["lineage"], lineage);
         rocdump(&["verify", "--deep", text(&restored)]).expect(Exit::Fine);
@@ -296,7 +312,9 @@ fn an_empty_store_is_shown_as_one() {
     drop(Store::open(dir.path()).unwrap());
     idle();
     let to = tempfile::tempdir().unwrap();
-    for verb in ["info", "log", "checkpoint", "regions", "schema", "stats", "timeline", "verify", "export"] {
+    for verb in
+        ["info", "log", "checkpoint", "regions", "schema", "stats", "timeline", "verify", "export"]
+    {
         rocdump(&[verb, path]).expect(Exit::Fine);
         rocdump(&["--json", verb, path]).expect(Exit::Fine);
     }
@@ -368,10 +386,12 @@ fn a_program_can_show_its_own_types() {
     let path = text(dir.path());
     let plain = rocdump(&["--json", "get", path, "odd", "1"]).expect(Exit::Fine).json();
     assert_eq!(plain["value_hex"], "e907");
-    let known = common::run(Rocdump::new().map::<u8, Odd>("odd"), &["--json", "get", path, "odd", "1"]);
+    let known =
+        common::run(Rocdump::new().map::<u8, Odd>("odd"), &["--json", "get", path, "odd", "1"]);
     assert_eq!(known.expect(Exit::Fine).json()["value"], 1001);
     let other = "while read line; do echo '{\"seen\": true}'; done";
-    let asked = rocdump(&["--decoder", other, "--json", "get", path, "odd", "1"]).expect(Exit::Fine);
+    let asked =
+        rocdump(&["--decoder", other, "--json", "get", path, "odd", "1"]).expect(Exit::Fine);
     assert_eq!(asked.json()["value"], json!({"seen": true}));
     let broken = rocdump(&["--decoder", "echo no json", "--json", "get", path, "odd", "1"]);
     assert_eq!(broken.expect(Exit::Fine).json()["value_hex"], "e907");

@@ -28,7 +28,10 @@ fn decode(from: &mut KeyReader<'_>, shape: &KeyShape, to: &mut Vec<u8>) -> rocst
         }
         KeyShape::Unsigned(width) => {
             let number = unsigned(from, *width)?;
-            write_number(to, number, *width > 8);
+            match u64::try_from(number) {
+                Ok(number) if *width <= 8 => json::number(to, &number),
+                _ => json::display(to, number),
+            }
         }
         KeyShape::Signed(width) => {
             let flipped = unsigned(from, *width)?;
@@ -36,7 +39,10 @@ fn decode(from: &mut KeyReader<'_>, shape: &KeyShape, to: &mut Vec<u8>) -> rocst
             let number = flipped.wrapping_sub(1 << (bits - 1)).cast_signed();
             // Sign-extended from its own width.
             let number = number << (128 - bits) >> (128 - bits);
-            write_number(to, number, *width > 8);
+            match i64::try_from(number) {
+                Ok(number) if *width <= 8 => json::number(to, &number),
+                _ => json::display(to, number),
+            }
         }
         KeyShape::String => {
             let text = String::from_utf8(from.take_escaped()?);
@@ -96,16 +102,6 @@ fn unsigned(from: &mut KeyReader<'_>, width: u8) -> rocstate::Result<u128> {
         number = number << 8 | u128::from(byte);
     }
     Ok(number)
-}
-
-fn write_number(to: &mut Vec<u8>, number: impl std::fmt::Display, wide: bool) {
-    use std::io::Write;
-    if wide {
-        json::display(to, number);
-    } else {
-        // Writing to memory does not fail.
-        write!(to, "{number}").unwrap_or_default();
-    }
 }
 
 /// The bytes of a key, or why the JSON is none of its shape.

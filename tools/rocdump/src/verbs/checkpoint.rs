@@ -118,7 +118,8 @@ fn detail(store: &Opened<'_>, number: CheckpointNo, out: &mut Out<'_>) -> Done {
         out.line(format!("  kept beside it: checkpoint {}", kept.join(", ")))?;
     }
     for (number, len) in &catalog.files {
-        let sections = catalog.regions.values().flat_map(|region| region.sections());
+        let sections =
+            catalog.regions.values().flat_map(rocstate::format::catalog::CatalogRegion::sections);
         let shared: Vec<&SectionRef> = sections.filter(|section| section.file == *number).collect();
         let live = shared.iter().map(|section| section.bytes).sum();
         out.line(format!(

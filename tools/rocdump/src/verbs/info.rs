@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use rocstate::format::catalog::Catalog;
 use rocstate::format::name::{self, Name};
 use rocstate::format::{CheckpointNo, SegmentNo};
-use rocstate::inspect::{LogEvent, Snapshot};
+use rocstate::inspect::LogEvent;
 use rocstate::{Error, ErrorKind, Lsn};
 
 use crate::exit::{Done, Exit};
@@ -38,7 +38,8 @@ impl CheckpointLine {
     /// The bytes of its sections that lie in its own file, and in older ones.
     pub(super) fn own_and_shared(&self) -> (u64, u64) {
         let Ok(catalog) = &self.catalog else { return (0, 0) };
-        let sections = catalog.regions.values().flat_map(|region| region.sections());
+        let sections =
+            catalog.regions.values().flat_map(rocstate::format::catalog::CatalogRegion::sections);
         sections.fold((0, 0), |(own, shared), section| {
             if section.file == self.number {
                 (own + section.bytes, shared)
@@ -112,7 +113,6 @@ struct Info<'a> {
     lock: Result<Option<rocstate::format::lock::LockSector>, Error>,
     holder: Option<Holder>,
     health: Health,
-    snapshot: Option<Snapshot>,
     checkpoints: Vec<CheckpointLine>,
     segments: Vec<SegmentLine>,
 }
@@ -130,20 +130,18 @@ pub(crate) fn run(store: &Opened<'_>, out: &mut Out<'_>) -> Done {
         Err(error) if error.kind() != ErrorKind::Damaged => return Err(error.into()),
         lock => lock,
     };
-    let begun = !store.files.segments().is_empty() || !store.files.checkpoints().is_empty();
     let info = Info {
         store,
         lock,
         holder: holder(&store.files),
         health: health(store)?,
-        snapshot: if begun { store.files.snapshot(None).ok() } else { None },
         checkpoints: checkpoints(store),
         segments: segments(store)?,
     };
     if out.json {
-        info.json(out)?
+        info.json(out)?;
     } else {
-        info.text(out)?
+        info.text(out)?;
     }
     Ok(info.health.exit)
 }
@@ -157,11 +155,11 @@ impl Info<'_> {
 
     fn end(&self) -> Lsn {
         let outlook = self.health.outlook.as_ref().map(|outlook| outlook.end);
-        outlook.or(self.snapshot.as_ref().map(|snapshot| snapshot.lsn)).unwrap_or_default()
+        outlook.or(self.health.state.as_ref().map(|snapshot| snapshot.lsn)).unwrap_or_default()
     }
 
     fn entries(&self) -> u64 {
-        self.snapshot.iter().flat_map(|snapshot| &snapshot.regions).map(|of| of.entries).sum()
+        self.health.state.iter().flat_map(|snapshot| &snapshot.regions).map(|of| of.entries).sum()
     }
 
     /// The bytes that a region has in checkpoint files.
@@ -192,7 +190,7 @@ impl Info<'_> {
             "  {text}commit {}: {} in {}",
             count(self.end().get()),
             counted(self.entries(), "entry"),
-            counted(self.snapshot.as_ref().map_or(0, |s| s.regions.len() as u64), "region"),
+            counted(self.health.state.as_ref().map_or(0, |s| s.regions.len() as u64), "region"),
         ))?;
         let text = label(out, "in use");
         out.line(format!("  {text}{}", self.holder_text()))?;
@@ -278,7 +276,7 @@ impl Info<'_> {
     }
 
     fn regions_text(&self, out: &mut Out<'_>) -> Done<()> {
-        let Some(snapshot) = self.snapshot.as_ref().filter(|s| !s.regions.is_empty()) else {
+        let Some(snapshot) = self.health.state.as_ref().filter(|s| !s.regions.is_empty()) else {
             return Ok(());
         };
         out.head("regions")?;
@@ -363,7 +361,7 @@ impl Info<'_> {
         json::list(object.field("damage"), &self.health.notes, |to, note| json::string(to, note));
         self.holder_json(object.field("lock"));
         self.boot_json(object.field("next_boot"));
-        let regions = self.snapshot.iter().flat_map(|snapshot| &snapshot.regions);
+        let regions = self.health.state.iter().flat_map(|snapshot| &snapshot.regions);
         json::list(object.field("regions"), regions, |to, of| {
             let region = self.store.region_of(of);
             let mut object = Object::begin(to);

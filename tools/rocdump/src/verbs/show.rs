@@ -47,10 +47,10 @@ pub(crate) fn run(store: &Opened<'_>, point: Point, out: &mut Out<'_>) -> Done {
     let mut gap = None;
     store.files.walk_log(lsn, |event| {
         match event {
-            LogEvent::Gap(broken) => {
-                if broken.first <= lsn && broken.last.is_none_or(|last| last >= lsn) {
-                    gap = Some(broken.error);
-                }
+            LogEvent::Gap(broken)
+                if broken.first <= lsn && broken.last.is_none_or(|last| last >= lsn) =>
+            {
+                gap = Some(broken.error);
             }
             LogEvent::Frame(frame) if frame.header.last_lsn() >= lsn => {
                 for commit in frame.commits() {

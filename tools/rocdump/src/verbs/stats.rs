@@ -168,7 +168,7 @@ impl Stats {
 }
 
 pub(crate) fn run(store: &Opened<'_>, keys: usize, out: &mut Out<'_>) -> Done {
-    let mut regions = store.regions()?;
+    let (mut regions, _) = store.regions_of_catalogs()?;
     let mut stats = Stats::default();
     let mut used = FRAMES_BEGIN;
     store.files.walk_log(Lsn::ZERO, |event| {

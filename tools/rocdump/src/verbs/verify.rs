@@ -4,6 +4,7 @@ mod log;
 mod sections;
 
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 use rocstate::format::name;
@@ -11,7 +12,7 @@ use rocstate::inspect::{Snapshot, Walked};
 use rocstate::{Error, ErrorKind};
 
 use crate::exit::{Done, Exit, Failure};
-use crate::health::{Health, health};
+use crate::health::Health;
 use crate::holder::holder;
 use crate::join::join;
 use crate::json::{self, Object};
@@ -104,14 +105,25 @@ fn verify(store: &Opened<'_>, deep: bool, out: &mut Out<'_>) -> Done<Verified> {
             Err(error) => return Err(error.into()),
         }
     }
-    let health = if whole { Some(health(store)?) } else { None };
-    log::check(store, health.as_ref(), &mut verified)?;
+    // What a boot would do is worked out meanwhile.
+    let (logged, health) = std::thread::scope(|scope| {
+        let files = &store.files;
+        let health = whole.then(|| scope.spawn(move || crate::health::of(files)));
+        let logged = log::check(store, &mut verified);
+        let health =
+            health.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (logged, health.transpose())
+    });
+    let (damage, health) = (logged?, health?);
+    // What a boot does not need is damage to what it would heal from.
+    let boots = health.as_ref().is_some_and(|health| health.outlook.is_some());
+    let exit = if boots { Exit::Repairable } else { Exit::Lost };
+    verified.findings.extend(damage.iter().map(|error| Finding::of(exit, error)));
     let counted = sections::check(store, health.as_ref(), &mut verified, out)?;
     if let Some(health) = &health {
         from_health(health, &mut verified);
-        if health.outlook.is_some() && !store.files.segments().is_empty() {
-            let snapshot = store.files.snapshot(None)?;
-            check_state(store, &snapshot, &counted, &mut verified)?;
+        if let (Some(_), Some(state)) = (&health.outlook, &health.state) {
+            check_state(store, state, &counted, &mut verified)?;
             if deep {
                 replay(store, health, &mut verified, out)?;
             }

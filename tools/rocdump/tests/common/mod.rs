@@ -50,11 +50,7 @@ pub fn run(tool: Rocdump, arguments: &[&str]) -> Ran {
     let (mut out, mut errors) = (Vec::new(), Vec::new());
     let all = ["rocdump", "--color", "never"].iter().chain(arguments);
     let exit = tool.run_with(all, &mut out, &mut errors);
-    Ran {
-        exit,
-        out: String::from_utf8(out).unwrap(),
-        errors: String::from_utf8(errors).unwrap(),
-    }
+    Ran { exit, out: String::from_utf8(out).unwrap(), errors: String::from_utf8(errors).unwrap() }
 }
 
 pub fn text(path: &Path) -> &str {
@@ -92,7 +88,8 @@ impl Model {
         let things = self.things.iter().map(|(key, value)| pair(key, value)).collect();
         let pairs = self.pairs.iter().map(|(key, value)| pair(key, value)).collect();
         let cell = self.cell.iter().map(|value| pair((), value)).collect();
-        [("things".to_owned(), things), ("pairs".to_owned(), pairs), ("cell".to_owned(), cell)].into()
+        [("things".to_owned(), things), ("pairs".to_owned(), pairs), ("cell".to_owned(), cell)]
+            .into()
     }
 }
 
@@ -142,7 +139,10 @@ impl Work {
             }
             match self.random.u8(..12) {
                 0..4 => {
-                    let key = (["ann", "bob\0", ""][self.random.usize(..3)].to_owned(), self.random.i64(-3..3));
+                    let key = (
+                        ["ann", "bob\0", ""][self.random.usize(..3)].to_owned(),
+                        self.random.i64(-3..3),
+                    );
                     let value = self.random.f64() * 1e9;
                     pairs.insert(&mut tx, key.clone(), value).unwrap();
                     next.pairs.insert(key, value);

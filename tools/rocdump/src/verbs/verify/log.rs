@@ -2,35 +2,27 @@
 
 use std::ops::ControlFlow;
 
-use rocstate::Lsn;
 use rocstate::format::operation::Operation;
 use rocstate::inspect::LogEvent;
+use rocstate::{Error, Lsn};
 
 use super::{Finding, Verified};
 use crate::exit::{Done, Exit};
-use crate::health::Health;
 use crate::store::{Opened, region_of};
 
 /// Values that do not decode are named one by one up to here.
 const NAMED_MAX: u64 = 20;
 
-pub(super) fn check(
-    store: &Opened<'_>,
-    health: Option<&Health>,
-    verified: &mut Verified,
-) -> Done<()> {
-    // What a boot does not need is damage to what it would heal from.
-    let exit = match health {
-        Some(health) if health.outlook.is_some() => Exit::Repairable,
-        _ => Exit::Lost,
-    };
-    let mut regions = store.regions()?;
+/// Reads all of it, and returns what is damaged.
+pub(super) fn check(store: &Opened<'_>, verified: &mut Verified) -> Done<Vec<Error>> {
+    let mut damage = Vec::new();
+    let (mut regions, _) = store.regions_of_catalogs()?;
     let mut text = Vec::new();
     let mut undecodable = 0u64;
     store.files.walk_log(Lsn::ZERO, |event| {
         match event {
             LogEvent::Segment(_) => verified.segments += 1,
-            LogEvent::Gap(gap) => verified.findings.push(Finding::of(exit, &gap.error)),
+            LogEvent::Gap(gap) => damage.push(gap.error),
             LogEvent::End(end) => verified.torn_bytes = end.torn_bytes,
             LogEvent::Frame(frame) => {
                 verified.bytes += frame.header.len;
@@ -38,7 +30,7 @@ pub(super) fn check(
                     let commit = match commit {
                         Ok(commit) => commit,
                         Err(error) => {
-                            verified.findings.push(Finding::of(exit, &error));
+                            damage.push(error);
                             break;
                         }
                     };
@@ -47,7 +39,7 @@ pub(super) fn check(
                         let operation = match operation {
                             Ok(operation) => operation,
                             Err(error) => {
-                                verified.findings.push(Finding::of(exit, &error));
+                                damage.push(error);
                                 break;
                             }
                         };
@@ -66,7 +58,7 @@ pub(super) fn check(
                         text.clear();
                         let decoded = region
                             .key(key, &mut text)
-                            .and_then(|()| region.value(key, value, &mut text));
+                            .and_then(|()| region.check_value(key, value, &mut text));
                         if let Err(why) = decoded {
                             undecodable += 1;
                             if undecodable <= NAMED_MAX {
@@ -89,5 +81,5 @@ pub(super) fn check(
         let what = format!("{} more values of the log cannot be decoded", undecodable - NAMED_MAX);
         verified.findings.push(Finding::said(Exit::Lost, what));
     }
-    Ok(())
+    Ok(damage)
 }

@@ -15,7 +15,7 @@ use crate::exit::{Done, Exit};
 use crate::health::Health;
 use crate::out::Out;
 use crate::region::Typed;
-use crate::shape::{key_json, value_json};
+use crate::shape::{check_value, key_json};
 use crate::store::Opened;
 
 /// Values that do not decode are named one by one up to here, for each section.
@@ -208,7 +208,7 @@ fn read(task: &Task<'_>, text: &mut Vec<u8>) -> Seen {
         };
         let decoded = decoded_key.and_then(|()| match (task.typed, shape) {
             (Some(typed), _) => (typed.value)(value, text),
-            (None, Some(shape)) => value_json(value, shape, text),
+            (None, Some(shape)) => check_value(value, shape),
             (None, None) => {
                 seen.opaque += 1;
                 Ok(())
