@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::walk::{At, Lost};
+use super::walk::{At, Lost, Means};
 use crate::checkpoint::section::Section;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::{Entry, Holds};
@@ -14,6 +14,8 @@ use crate::format::index::{self, BlockPointer};
 /// The entries of a section in a range, block by block, with holes for what is damaged.
 pub(super) struct Blocks {
     section: Arc<Section>,
+    /// What is wrong with its index, if its blocks were found without it.
+    pub(super) without_index: Option<Error>,
     list: Vec<Block>,
     next: usize,
     content: Vec<u8>,
@@ -34,15 +36,25 @@ struct Block {
 }
 
 impl Blocks {
-    pub(super) fn over(section: &Arc<Section>, from: &[u8], to: Option<&[u8]>) -> Result<Blocks> {
+    pub(super) fn over(
+        section: &Arc<Section>,
+        from: &[u8],
+        to: Option<&[u8]>,
+        means: Means,
+    ) -> Result<Blocks> {
         let mut list = Vec::new();
+        let mut damage = None;
         let listed = section.blocks_between(from, to, |entry| {
             let first_key = entry.first_key.to_vec();
             list.push(Block { first_key, entries: Some(entry.entries), at: Ok(entry.block) });
         });
         match listed {
+            Err(error) if error.kind() == ErrorKind::Damaged && means == Means::OfAProgram => {
+                list = vec![Block { first_key: from.to_vec(), entries: None, at: Err(error) }];
+            }
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 list = without_index(section, &error);
+                damage = Some(error);
                 let before = list.partition_point(|block| block.first_key.as_slice() <= from);
                 list.drain(..before.saturating_sub(1));
             }
@@ -50,6 +62,7 @@ impl Blocks {
         }
         let mut blocks = Blocks {
             section: Arc::clone(section),
+            without_index: damage,
             list,
             next: 0,
             content: Vec::new(),

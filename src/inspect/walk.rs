@@ -34,6 +34,8 @@ pub enum Walked<'a> {
     },
     /// Something was damaged, and the entries before this came by way of an older checkpoint.
     Healed(Error),
+    /// The index of a section is damaged, and its entries are found without it, block behind block.
+    WithoutIndex(Error),
     /// Entries that nothing tells any more.
     Lost(Lost),
 }
@@ -51,6 +53,13 @@ pub struct Lost {
     pub error: Error,
 }
 
+/// By what means damage is got around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Means {
+    All,
+    OfAProgram,
+}
+
 type Each<'a> = dyn FnMut(Walked<'_>) -> Result<ControlFlow<()>> + 'a;
 
 impl SnapshotRegion {
@@ -64,11 +73,33 @@ impl SnapshotRegion {
         upper: Option<&[u8]>,
         mut each: impl FnMut(Walked<'_>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
+        self.walk_by(Means::All, lower, upper, &mut each)
+    }
+
+    /// The same over all entries by no other means than a program has that opens the store: what it could
+    /// not read is lost.
+    ///
+    /// # Errors
+    /// As [`walk`](Self::walk).
+    pub fn walk_as_a_program(
+        &self,
+        mut each: impl FnMut(Walked<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.walk_by(Means::OfAProgram, &[], None, &mut each)
+    }
+
+    fn walk_by(
+        &self,
+        means: Means,
+        lower: &[u8],
+        upper: Option<&[u8]>,
+        each: &mut Each<'_>,
+    ) -> Result<()> {
         let blame = |error: Error| error.in_region(&self.name).with_keys(lower, upper);
         let layers = match &self.layers {
             Ok(layers) => layers,
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                return self.walk_otherwise(lower, upper, blame(error.clone()), &mut each);
+                return self.walk_otherwise(lower, upper, blame(error.clone()), each);
             }
             Err(error) => return Err(error.clone()),
         };
@@ -79,8 +110,8 @@ impl SnapshotRegion {
                 break;
             }
             let to = layers.upper(piece).into_iter().chain(upper).min();
-            let mut stretch = Stretch::new(self, layers, piece, from, to)?;
-            if stretch.run(&mut each)?.is_break() {
+            let mut stretch = Stretch::new(self, layers, piece, (from, to), means)?;
+            if stretch.run(each)?.is_break() {
                 break;
             }
         }
@@ -107,7 +138,7 @@ impl SnapshotRegion {
             match walked {
                 Walked::Entry { value, .. } => found = Some(value.to_vec()),
                 Walked::Lost(lost) => damage = Some(lost.error),
-                Walked::Unproven { .. } | Walked::Healed(_) => {}
+                _ => {}
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -201,14 +232,14 @@ impl<'a> Stretch<'a> {
         region: &'a SnapshotRegion,
         layers: &Layers,
         piece: usize,
-        from: &[u8],
-        to: Option<&'a [u8]>,
+        (from, to): (&[u8], Option<&'a [u8]>),
+        means: Means,
     ) -> Result<Stretch<'a>> {
         let run = Entries::Run { run: Arc::clone(&layers.run), at: layers.run.seek(from) };
         let mut sources = vec![Source { entries: run, blind: Blind::No }];
         if let Some(piece) = layers.pieces.get(piece) {
             for section in layers.deltas_over(piece).chain(&piece.section) {
-                let entries = Entries::Section(Blocks::over(section, from, to)?);
+                let entries = Entries::Section(Blocks::over(section, from, to, means)?);
                 sources.push(Source { entries, blind: Blind::No });
             }
         }
@@ -216,6 +247,14 @@ impl<'a> Stretch<'a> {
     }
 
     fn run(&mut self, each: &mut Each<'_>) -> Result<ControlFlow<()>> {
+        for source in &self.sources {
+            if let Entries::Section(blocks) = &source.entries
+                && let Some(error) = blocks.without_index.clone()
+                && each(Walked::WithoutIndex(error.in_region(&self.region.name)))?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
         while let Some(number) = self.lowest() {
             let source = self.sources.get_mut(number).map(|source| &mut source.entries);
             let flow = match source {

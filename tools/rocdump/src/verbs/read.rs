@@ -191,6 +191,11 @@ pub(crate) fn walk(
                 exit = exit.max(Exit::Repairable);
                 Ok(ControlFlow::Continue(()))
             }
+            Walked::WithoutIndex(error) => {
+                out.note(format!("the entries were found without their index: {error}"));
+                exit = exit.max(Exit::Repairable);
+                Ok(ControlFlow::Continue(()))
+            }
             Walked::Lost(lost) => {
                 out.note(lost_text(region, &lost));
                 exit = Exit::Lost;

@@ -112,6 +112,10 @@ fn take(
                     out,
                 )
             }
+            Walked::WithoutIndex(error) => {
+                exit = exit.max(Exit::Repairable);
+                list(Some(region), &format!("found without their index: {error}"), out)
+            }
             Walked::Lost(lost) => {
                 exit = Exit::Lost;
                 list(Some(region), &lost_text(region, &lost), out)

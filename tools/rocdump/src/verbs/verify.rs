@@ -168,11 +168,11 @@ fn check_state(
         let mut entries = 0;
         let mut whole = true;
         let mut found = Vec::new();
-        of.walk(&[], None, |walked| {
+        of.walk_as_a_program(|walked| {
             match walked {
                 Walked::Entry { .. } => entries += 1,
                 Walked::Healed(error) => found.push(Finding::of(Exit::Repairable, &error)),
-                Walked::Unproven { .. } => {}
+                Walked::Unproven { .. } | Walked::WithoutIndex(_) => {}
                 Walked::Lost(lost) => {
                     whole = false;
                     let text = super::read::lost_text(&region, &lost);
@@ -184,7 +184,15 @@ fn check_state(
         if whole && entries != of.entries {
             found.push(miscounted(&of.name, entries, of.entries));
         }
-        verified.findings.append(&mut found);
+        for finding in found {
+            // Where the section was read, the same was told with less known of it.
+            verified.findings.retain(|known| {
+                let same = known.offset.is_some()
+                    && (&known.file, known.offset) == (&finding.file, finding.offset);
+                !same
+            });
+            verified.findings.push(finding);
+        }
     }
     Ok(())
 }

@@ -265,11 +265,9 @@ fn note(
     }
     let whole = seen.blocks.is_empty();
     for block in seen.blocks {
-        // What is needed now is judged where the state is put together: it may be healed.
-        if !task.needed || !boots {
-            let exit = if boots { Exit::Repairable } else { Exit::Lost };
-            verified.findings.push(Finding::of(exit, &block.error));
-        }
+        // What is needed now is judged where the state is put together: it may be worse than this.
+        let exit = if boots { Exit::Repairable } else { Exit::Lost };
+        verified.findings.push(Finding::of(exit, &block.error));
     }
     if task.needed {
         *counted.alone.entry(task.region.0).or_default() += seen.values;

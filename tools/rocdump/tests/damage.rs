@@ -1,0 +1,415 @@
+//! What `verify` says of damage is what an open comes to; what `salvage` takes is good, and the rest is named.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Model, Work, idle, read, rocdump, text};
+use rocdump::Exit;
+use rocstate::{DurableCell, DurableMap, ErrorKind, Store};
+use serde_json::Value;
+
+/// The files of a store, to be put back after each damage.
+struct Subject {
+    dir: tempfile::TempDir,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    model: Model,
+}
+
+impl Subject {
+    fn new(make: impl FnOnce(&Path) -> Model) -> Subject {
+        let dir = tempfile::tempdir().unwrap();
+        let model = make(dir.path());
+        let files = files(dir.path());
+        Subject { dir, files, model }
+    }
+
+    fn path(&self) -> &str {
+        text(self.dir.path())
+    }
+
+    fn restore(&self) {
+        for entry in fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if !self.files.contains_key(&path) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        for (path, bytes) in &self.files {
+            if fs::read(path).ok().as_ref() != Some(bytes) {
+                fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+}
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let kept = paths.filter(|path| path.extension().is_none_or(|extension| extension != "tmp"));
+    kept.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+fn one_segment(path: &Path) -> Model {
+    let mut work = Work::new(21);
+    work.commits(&Store::options().segment_bytes(64 << 10).open(path).unwrap(), 12);
+    // The witness of an idle log is written by its thread.
+    let store = Store::open(path).unwrap();
+    work.commits(&store, 4);
+    idle();
+    drop(store);
+    work.now().clone()
+}
+
+fn checkpoints(path: &Path) -> Model {
+    let mut work = Work::new(22);
+    for _ in 0..3 {
+        let store = Store::options().segment_bytes(64 << 10).open(path).unwrap();
+        work.commits(&store, 10);
+        store.checkpoint().unwrap();
+        work.commits(&store, 4);
+        idle();
+    }
+    work.now().clone()
+}
+
+fn one_checkpoint(path: &Path) -> Model {
+    let mut work = Work::new(23);
+    let options = Store::options().keep_checkpoints(1).segment_bytes(64 << 10);
+    let store = options.open(path).unwrap();
+    work.commits(&store, 60);
+    store.checkpoint().unwrap();
+    drop(store);
+    let store = options.open(path).unwrap();
+    work.commits(&store, 5);
+    store.checkpoint().unwrap();
+    work.commits(&store, 5);
+    idle();
+    drop(store);
+    work.now().clone()
+}
+
+/// What comes of opening and reading a damaged store.
+#[derive(Debug, PartialEq)]
+enum Came {
+    Exact,
+    Healed,
+    Refused,
+    Torn,
+}
+
+fn open(path: &Path, model: &Model) -> Came {
+    let attempt = || -> rocstate::Result<(Model, bool)> {
+        // Threads would heal and rewrite while others look.
+        let store = Store::options().create(false).threads(false).open(path)?;
+        let things: DurableMap<u32, common::Thing> = store.durable_map("things")?;
+        let pairs: DurableMap<(String, i64), f64> = store.durable_map("pairs")?;
+        let cell: DurableCell<u64> = store.durable_cell("cell")?;
+        let view = store.view();
+        let read = Model {
+            things: things
+                .iter(&view)
+                .map(|e| e.map(|(k, v)| (*k, v.clone())))
+                .collect::<rocstate::Result<_>>()?,
+            pairs: pairs
+                .iter(&view)
+                .map(|e| e.map(|(k, v)| (k.clone(), *v)))
+                .collect::<rocstate::Result<_>>()?,
+            cell: cell.get(&view)?.copied(),
+        };
+        let healed = !store.boot_report().healed.is_empty() || !store.stats().healed.is_empty();
+        Ok((read, healed))
+    };
+    match attempt() {
+        Ok((read, healed)) if read == *model => {
+            if healed {
+                Came::Healed
+            } else {
+                Came::Exact
+            }
+        }
+        Ok(_) => Came::Torn,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+            Came::Refused
+        }
+    }
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
+/// Flips bits where a file says something, and asks the tool before a program opens it.
+fn sweep(subject: &Subject, stride: usize) -> BTreeMap<String, usize> {
+    let mut table: BTreeMap<String, usize> = BTreeMap::new();
+    for (path, bytes) in &subject.files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let near =
+            (0..bytes.len()).filter(|at| bytes[at / 64 * 64..].iter().take(64).any(|b| *b != 0));
+        for bit in near.flat_map(|at| at * 8..at * 8 + 8).step_by(stride) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(path, &damaged).unwrap();
+            let ran = rocdump(&["--json", "verify", subject.path()]);
+            let came = open(subject.dir.path(), &subject.model);
+            let told = || {
+                format!("bit {bit} of {name}: {came:?}, and verify: {}\n{}", ran.out, ran.errors)
+            };
+            match came {
+                Came::Exact => assert!(ran.exit <= Exit::Repairable, "{}", told()),
+                Came::Healed => assert_eq!(ran.exit, Exit::Repairable, "{}", told()),
+                Came::Refused => {
+                    assert!(matches!(ran.exit, Exit::Lost | Exit::Newer), "{}", told())
+                }
+                Came::Torn => panic!("another state in silence: {}", told()),
+            }
+            *table.entry(format!("{came:?} as {:?}", ran.exit)).or_default() += 1;
+            subject.restore();
+        }
+    }
+    table
+}
+
+/// `ROCSTATE_SWEEP=1` sweeps every bit in the place of one in so many.
+#[test]
+fn verify_finds_every_flipped_bit_that_matters() {
+    let stride = setting("ROCSTATE_SWEEP", 149);
+    let mut seen = BTreeMap::new();
+    for make in [one_segment as fn(&Path) -> Model, checkpoints, one_checkpoint] {
+        let subject = Subject::new(make);
+        rocdump(&["verify", "--deep", subject.path()]).expect(Exit::Fine);
+        assert_eq!(open(subject.dir.path(), &subject.model), Came::Exact);
+        subject.restore();
+        for (what, count) in sweep(&subject, stride) {
+            *seen.entry(what).or_insert(0) += count;
+        }
+    }
+    eprintln!("{seen:?}");
+    for what in ["Refused as Lost", "Healed as Repairable", "Exact as Fine"] {
+        assert!(seen.contains_key(what), "{what} is not in {seen:?}");
+    }
+}
+
+/// Every verb on damaged stores: some answer, and no panic.
+#[test]
+fn no_damage_makes_any_verb_panic() {
+    let stride = setting("ROCSTATE_SWEEP", 1999);
+    let subject = Subject::new(checkpoints);
+    let out = tempfile::tempdir().unwrap();
+    let path = subject.path();
+    let try_all = |what: &str| {
+        let (salvaged, restored) = (out.path().join("salvaged"), out.path().join("restored"));
+        let verbs: [&[&str]; 15] = [
+            &["info", path],
+            &["log", path, "--ops"],
+            &["log", path, "--reverse", "-n", "20"],
+            &["show", path, "30"],
+            &["checkpoint", path],
+            &["checkpoint", path, "2"],
+            &["regions", path],
+            &["scan", path, "things"],
+            &["schema", path],
+            &["diff", path, "checkpoint:2", "end"],
+            &["stats", path],
+            &["timeline", path],
+            &["export", path],
+            &["salvage", path, text(&salvaged)],
+            &["restore", path, text(&restored), "--at", "35"],
+        ];
+        for verb in verbs {
+            let ran = rocdump(verb);
+            assert_ne!(ran.exit, Exit::Usage, "{what}: {verb:?}: {}", ran.errors);
+        }
+        if salvaged.exists() {
+            rocdump(&["verify", text(&salvaged)]).expect(Exit::Fine);
+        }
+        for made in [salvaged, restored] {
+            fs::remove_dir_all(made).ok();
+        }
+    };
+    for (path, bytes) in &subject.files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        for bit in (0..bytes.len() * 8).step_by(stride).filter(|bit| bytes[bit / 8] != 0) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(path, &damaged).unwrap();
+            try_all(&format!("bit {bit} of {name}"));
+            subject.restore();
+        }
+        for len in (0..bytes.len()).step_by(bytes.len() / 3 + 1) {
+            fs::write(path, &bytes[..len]).unwrap();
+            try_all(&format!("{name} cut to {len}"));
+            subject.restore();
+        }
+        fs::remove_file(path).unwrap();
+        try_all(&format!("{name} removed"));
+        subject.restore();
+    }
+}
+
+type Map = DurableMap<u32, String>;
+
+/// A store of one checkpoint whose base has many blocks, and nothing to heal it from.
+fn many_blocks(path: &Path) -> BTreeMap<u32, String> {
+    let options = Store::options().keep_checkpoints(1).segment_bytes(64 << 10);
+    let mut entries = BTreeMap::new();
+    for boot in 0..2 {
+        let store = options.open(path).unwrap();
+        let map: Map = store.durable_map("map").unwrap();
+        store
+            .transact(|tx| {
+                for key in 0..4000u32 {
+                    let value = format!("value {key} {}", "x".repeat(key as usize % 50));
+                    if boot == 0 {
+                        map.insert(tx, key, value.clone())?;
+                        entries.insert(key, value);
+                    }
+                }
+                map.insert(tx, 9000 + boot, "end".to_owned())
+            })
+            .unwrap();
+        entries.insert(9000 + boot, "end".to_owned());
+        store.checkpoint().unwrap();
+        drop(store);
+    }
+    let store = options.open(path).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    // Newer than the checkpoint, and so to be saved whatever becomes of it.
+    store
+        .transact(|tx| {
+            for key in (0..4000u32).step_by(100) {
+                map.insert(tx, key, "new".to_owned())?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    entries.extend((0..4000).step_by(100).map(|key| (key, "new".to_owned())));
+    idle();
+    entries
+}
+
+fn read_map(path: &Path) -> BTreeMap<u32, String> {
+    let store = Store::open(path).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    let view = store.view();
+    map.iter(&view).map(|entry| entry.map(|(k, v)| (*k, v.clone())).unwrap()).collect()
+}
+
+/// Every place of a file that holds the beginning of a block is damaged in turn.
+#[test]
+fn salvage_loses_the_entries_of_a_damaged_block_and_nothing_else_and_names_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = many_blocks(dir.path());
+    let path = text(dir.path());
+    rocdump(&["verify", path]).expect(Exit::Fine);
+    let image = files(dir.path());
+    let checkpoints =
+        image.iter().filter(|(path, _)| path.to_str().unwrap().contains("checkpoint-"));
+    let (file, bytes) = checkpoints.max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let mut lost_something = 0;
+    for at in (5000..bytes.len() - 3000).step_by(9001) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        fs::write(file, &damaged).unwrap();
+        let to = out.path().join(format!("at {at}"));
+        let dry = rocdump(&["salvage", path, text(&to), "--dry-run"]);
+        assert!(!to.exists());
+        let ran = rocdump(&["salvage", path, text(&to)]);
+        assert_eq!(ran.exit, dry.exit, "{}", dry.out);
+        let saved = read_map(&to);
+        let gone: Vec<u32> = entries
+            .iter()
+            .filter(|(key, value)| saved.get(key) != Some(value))
+            .map(|(key, _)| *key)
+            .collect();
+        assert!(saved.iter().all(|(key, value)| entries.get(key) == Some(value)), "byte {at}");
+        if gone.is_empty() {
+            // An index block: the entries are found without it.
+            continue;
+        }
+        lost_something += 1;
+        assert_eq!(ran.exit, Exit::Lost, "byte {at}: {}", ran.out);
+        // About a block: sixteen KiB of entries of forty bytes.
+        assert!(gone.len() < 500, "byte {at}: {} entries are gone", gone.len());
+        let named = ran.out.lines().find(|line| line.contains("lost: up to")).unwrap();
+        let numbers: Vec<u64> =
+            named.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+        // "lost: up to N entries of map from A to before B: .."
+        let (count, from, to) = (numbers[0], numbers[1], numbers[2]);
+        assert!(gone.iter().all(|key| (from..to).contains(&u64::from(*key))), "{named}: {gone:?}");
+        let kept_new = (from..to).filter(|key| key % 100 == 0).count() as u64;
+        assert_eq!(gone.len() as u64 + kept_new, count, "{named}");
+        // Reading it says the same.
+        let scanned = rocdump(&["--json", "scan", path, "map"]);
+        assert_eq!(scanned.exit, Exit::Lost);
+        assert_eq!(scanned.lines().len() - 1, saved.len());
+        assert!(scanned.errors.contains("lost: up to"));
+        let got = rocdump(&["get", path, "map", &gone[0].to_string()]);
+        assert_eq!(got.exit, Exit::Lost, "{}", got.errors);
+    }
+    assert!(lost_something > 3);
+}
+
+#[test]
+fn what_an_older_checkpoint_still_tells_is_not_lost() {
+    let subject = Subject::new(checkpoints);
+    let newest =
+        subject.files.keys().filter(|path| text(path).contains("checkpoint-")).max().unwrap();
+    let mut bytes = subject.files[newest].clone();
+    bytes[100] ^= 1;
+    fs::write(newest, &bytes).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let to = out.path().join("salvaged");
+    let ran = rocdump(&["salvage", subject.path(), text(&to)]).expect(Exit::Repairable);
+    assert!(ran.out.contains("healed by an older checkpoint"), "{}", ran.out);
+    assert_eq!(read(&to), subject.model);
+    rocdump(&["verify", subject.path()]).expect(Exit::Repairable);
+    let info = rocdump(&["--json", "info", subject.path()]);
+    assert!(info.exit <= Exit::Repairable);
+}
+
+#[test]
+fn a_gap_in_the_log_is_told_and_what_is_behind_it_is_still_readable() {
+    let subject = Subject::new(one_segment);
+    let log = subject.files.keys().find(|path| text(path).contains("log-")).unwrap();
+    let before: Vec<Value> = rocdump(&["--json", "log", subject.path()]).expect(Exit::Fine).lines();
+    let hit = &before[5];
+    let name = log.file_name().unwrap().to_str().unwrap();
+    let segment: u64 = hit["segment"].as_str().unwrap().parse().unwrap();
+    assert!(name.contains(&segment.to_string()));
+    let mut bytes = subject.files[log].clone();
+    bytes[usize::try_from(hit["offset"].as_u64().unwrap()).unwrap() + 50] ^= 4;
+    fs::write(log, &bytes).unwrap();
+    let after = rocdump(&["--json", "log", subject.path()]);
+    assert_eq!(after.exit, Exit::Lost);
+    let lines = after.lines();
+    let gap = lines.iter().find(|line| line["type"] == "gap").unwrap();
+    assert_eq!((&gap["first"], &gap["last"]), (&hit["lsn"], &hit["lsn"]));
+    let commits: Vec<&Value> = lines.iter().filter(|line| line["type"] == "commit").collect();
+    let others: Vec<&Value> = before
+        .iter()
+        .filter(|line| line["type"] == "commit" && line["lsn"] != hit["lsn"])
+        .collect();
+    assert_eq!(commits, others);
+    // A state is shown up to there, and says so.
+    let shown = rocdump(&["--json", "regions", subject.path()]);
+    assert_eq!(shown.exit, Exit::Lost);
+    assert!(shown.errors.contains("damaged"), "{}", shown.errors);
+    let last = hit["lsn"].as_str().unwrap().parse::<u64>().unwrap() - 1;
+    assert_eq!(shown.json()["lsn"], last.to_string());
+    assert_eq!(rocdump(&["show", subject.path(), hit["lsn"].as_str().unwrap()]).exit, Exit::Lost);
+    let picture = rocdump(&["timeline", subject.path()]);
+    assert!(
+        picture.out.contains(&format!("commit {} cannot be read", hit["lsn"].as_str().unwrap()))
+    );
+    let out = tempfile::tempdir().unwrap();
+    let to = out.path().join("salvaged");
+    let ran = rocdump(&["salvage", subject.path(), text(&to)]).expect(Exit::Lost);
+    assert!(ran.out.contains("can be read one by one"), "{}", ran.out);
+    assert_eq!(Store::open(&to).unwrap().visible_lsn().get(), last);
+}
