@@ -46,7 +46,7 @@ use crate::log::scan::SegmentReader;
 use crate::storage::directory::Directory;
 use crate::storage::{Disk, OpenMode, Storage};
 
-pub use build::{Builder, Made};
+pub use build::{Builder, Made, write_lock};
 pub use checkpoint::{BlockFinding, Checkpoint};
 pub use log::{Commit, Commits, LogEnd, LogEvent, LogFrame, LogGap, Operations};
 pub use outlook::Outlook;
@@ -221,6 +221,11 @@ impl Inspector {
             let broken = crate::log::chain::Broken { segment: number, upto, why };
             crate::log::cut::broken_link(&self.dir, broken)
         })
+    }
+
+    /// Whether a file that was listed is no longer there.
+    fn is_gone(&self, name: &str) -> bool {
+        self.dir.open(name, OpenMode::Read).is_err_and(|error| error.is_absent())
     }
 
     /// The bytes of a file from `offset` on; fewer where it ends.

@@ -284,7 +284,10 @@ pub(crate) fn remove_unused(dir: &Directory, kept: &[Arc<Catalog>]) -> Result<()
                 .iter()
                 .any(|catalog| catalog.number == number || catalog.files.contains_key(&number))
     };
-    let names = dir.list().map_err(|cause| Error::io("list the directory", dir.path(), cause))?;
+    let mut names =
+        dir.list().map_err(|cause| Error::io("list the directory", dir.path(), cause))?;
+    // The oldest first, so that what is left of the log has no gap at any moment.
+    names.sort_unstable_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
     for name in names {
         let unused = match name::parse(&name) {
             Some(name::Name::Segment(number)) => number < oldest,

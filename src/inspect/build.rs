@@ -188,6 +188,16 @@ impl Builder {
     }
 }
 
+/// Writes the LOCK of a copy of a store whose newest segment has this header, and makes it stable.
+///
+/// # Errors
+/// `Io`.
+pub fn write_lock(path: impl AsRef<Path>, newest: &SegmentHeader) -> Result<()> {
+    let dir = Directory::new(Arc::new(Disk), path.as_ref().to_owned());
+    write_lock_sector(&dir.open(name::LOCK, OpenMode::CreateOrWrite)?, newest)?;
+    dir.sync()
+}
+
 impl Region {
     fn end_piece(&mut self, writer: &mut CheckpointWriter) -> Result<()> {
         let section = std::mem::take(&mut self.section).finish(writer)?;

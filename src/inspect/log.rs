@@ -191,6 +191,8 @@ impl Inspector {
         for (at, number) in self.segments().iter().enumerate().rev() {
             let newest = at + 1 == self.segments().len();
             let reader = match self.segment_reader(*number) {
+                // It was removed since it was listed, as what nothing needs any more, oldest first.
+                Err(_) if self.is_gone(&name::segment(*number)) => break,
                 Err(error) if error.kind() == crate::ErrorKind::Io => return Err(error),
                 Ok(reader) if reader.header.lineage != self.lineage => {
                     let path = reader.path().to_owned();

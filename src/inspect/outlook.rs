@@ -9,8 +9,8 @@ use crate::format::{CheckpointNo, Lsn};
 use crate::report::LastRun;
 
 /// How often a store is looked at again that a process is changing meanwhile.
-const ATTEMPTS: u32 = 5;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+const ATTEMPTS: u32 = 4;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
 
 /// What the next boot would do, as the code that boots decides it; nothing is written.
 #[derive(Clone, Debug)]
@@ -61,12 +61,17 @@ impl Inspector {
         let mut attempt = 1;
         let foreseen = loop {
             match foresee(&self.dir) {
+                Ok(foreseen) if foreseen.healed.is_empty() || attempt == ATTEMPTS => {
+                    break foreseen;
+                }
+                Err(error) if error.kind() != ErrorKind::Damaged || attempt == ATTEMPTS => {
+                    return Err(error);
+                }
                 // A process that works with the store may have removed what was listed.
-                Err(error) if error.kind() == ErrorKind::Damaged && attempt < ATTEMPTS => {
+                _ => {
                     attempt += 1;
                     self.dir.pause(BETWEEN_ATTEMPTS);
                 }
-                done => break done?,
             }
         };
         let outlook = Outlook {

@@ -2,15 +2,18 @@
 //!
 //! # Invariants
 //! - Files that are complete are copied whole; of the segment that is being written, what is known to be
-//!   synced. LOCK comes last, so that half a copy is refused.
+//!   synced. LOCK comes last and names the newest segment of the copy; until then it is no store.
+//! - Files are opened before any is copied: whatever is removed meanwhile can still be read.
 //! - What was copied is looked at as a boot would before it is called a backup.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use rocstate::format::{CheckpointNo, SegmentNo, name};
-use rocstate::inspect::{Inspector, LogEvent, Outlook};
+use rocstate::format::segment::SegmentHeader;
+use rocstate::format::{CheckpointNo, name};
+use rocstate::inspect::{Inspector, LogEvent, Outlook, write_lock};
 
 use super::restore::refuse_unless_empty;
 use crate::exit::{Done, Exit, Failure};
@@ -19,13 +22,13 @@ use crate::out::{Out, begin_document, bytes, counted};
 use crate::store::Opened;
 
 /// How often a store is looked at again whose files went while they were copied.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 50;
 
 /// What is copied.
 struct Plan {
     outlook: Outlook,
-    checkpoints: Vec<(CheckpointNo, u64)>,
-    segments: Vec<(SegmentNo, u64)>,
+    checkpoints: Vec<(CheckpointNo, File, u64)>,
+    segments: Vec<(SegmentHeader, File)>,
     /// How much of the last segment.
     end: u64,
     running: bool,
@@ -33,8 +36,8 @@ struct Plan {
 
 impl Plan {
     fn bytes(&self) -> u64 {
-        let checkpoints = self.checkpoints.iter().map(|(_, len)| len);
-        checkpoints.chain(self.segments.iter().map(|(_, len)| len)).sum()
+        let checkpoints = self.checkpoints.iter().map(|(_, _, len)| *len);
+        checkpoints.chain(self.segments.iter().map(|(header, _)| header.len)).sum()
     }
 }
 
@@ -48,7 +51,7 @@ pub(crate) fn run(store: &Opened<'_>, to: &Path, dry_run: bool, out: &mut Out<'_
         files.look_again()?;
         let done = plan(&files).and_then(|plan| {
             if !dry_run {
-                copy(&files, &plan, to, out)?;
+                copy(&plan, to, out)?;
             }
             Ok(plan)
         });
@@ -82,57 +85,73 @@ fn plan(files: &Inspector) -> Done<Plan> {
     let running = holder(files).is_some_and(|holder| holder.held);
     let outlook = files.outlook()?;
     let mut numbers = std::collections::BTreeSet::new();
+    let mut places = Vec::new();
     for number in &outlook.whole {
         let catalog = files.checkpoint(*number)?.catalog()?;
+        places.push(catalog.place);
         numbers.extend(catalog.files.keys().copied());
         numbers.insert(*number);
     }
-    let len = |name: &str| files.len_of(name);
+    let open = |name: &str| File::open(files.path_of(name));
     let mut checkpoints = Vec::new();
     for number in numbers {
-        checkpoints.push((number, len(&name::checkpoint(number))?));
+        let file = open(&name::checkpoint(number))?;
+        let len = file.metadata()?.len();
+        checkpoints.push((number, file, len));
     }
     let mut segments = Vec::new();
     let mut end = 0;
+    let mut failure = None;
     files.walk_log(rocstate::Lsn::ZERO, |event| {
         match event {
             LogEvent::Segment(header) => {
-                segments.push((header.number, header.len));
+                match open(&name::segment(header.number)) {
+                    Ok(file) => segments.push((*header, file)),
+                    Err(why) => failure = Some(why),
+                }
                 end = header.claim;
             }
             // Of a store that nobody writes, all that a boot would keep.
             LogEvent::Frame(frame) if frame.claimed || !running => {
                 end = end.max(frame.header.end());
             }
+            // It was removed since it was listed.
+            LogEvent::Gap(gap) if running => {
+                failure = Some(std::io::Error::other(gap.error.to_string()));
+            }
             _ => {}
         }
-        Ok(std::ops::ControlFlow::Continue(()))
+        let flow =
+            if failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        Ok(flow)
     })?;
+    failure.map_or(Ok(()), Err)?;
+    // What a checkpoint holds was synced, also if the log does not say so yet.
+    let last = segments.last().map(|(header, _): &(SegmentHeader, File)| header.number);
+    let held = places.iter().filter(|place| Some(place.segment) == last);
+    end = held.map(|place| place.offset).fold(end, u64::max);
     Ok(Plan { outlook, checkpoints, segments, end, running })
 }
 
-fn copy(files: &Inspector, plan: &Plan, to: &Path, out: &Out<'_>) -> Done<()> {
+fn copy(plan: &Plan, to: &Path, out: &Out<'_>) -> Done<()> {
     fs::create_dir_all(to)?;
     let bar = out.progress("bytes", plan.bytes());
-    for (number, _) in &plan.checkpoints {
-        let name = name::checkpoint(*number);
-        bar.inc(copy_file(&files.path_of(&name), &to.join(&name), u64::MAX)?);
+    for (number, file, _) in &plan.checkpoints {
+        bar.inc(copy_file(file, &to.join(name::checkpoint(*number)), u64::MAX)?);
     }
-    let last = plan.segments.last().map(|(number, _)| *number);
-    for (number, len) in &plan.segments {
-        let name = name::segment(*number);
-        let upto = if Some(*number) == last { plan.end } else { u64::MAX };
-        bar.inc(copy_file(&files.path_of(&name), &to.join(&name), upto)?);
+    for (at, (header, file)) in plan.segments.iter().enumerate() {
+        let name = to.join(name::segment(header.number));
+        let last = at + 1 == plan.segments.len();
+        bar.inc(copy_file(file, &name, if last { plan.end } else { u64::MAX })?);
         // What was not copied is as if it had not been written.
-        File::options().write(true).open(to.join(&name))?.set_len(*len)?;
+        File::options().write(true).open(&name)?.set_len(header.len)?;
     }
     sync_all(to)?;
-    // LOCK as it is: it names the newest segment, or the one before while that is being made.
-    let lock = files.read(name::LOCK, 0, rocstate::format::SECTOR_BYTES as u64)?;
-    let mut file = File::create(to.join(name::LOCK))?;
-    file.write_all(&lock)?;
-    file.sync_all()?;
-    File::open(to)?.sync_all()?;
+    match plan.segments.last() {
+        Some((newest, _)) => write_lock(to, newest)?,
+        // A store that was never begun has an empty one.
+        None => File::create(to.join(name::LOCK))?.sync_all()?,
+    }
     bar.finish_and_clear();
     let copied = Inspector::open(to)?.outlook()?;
     let enough = if plan.running { plan.outlook.claimed } else { plan.outlook.end };
@@ -150,10 +169,10 @@ fn copy(files: &Inspector, plan: &Plan, to: &Path, out: &Out<'_>) -> Done<()> {
     Ok(())
 }
 
-fn copy_file(from: &Path, to: &Path, upto: u64) -> Done<u64> {
-    let mut source = File::open(from)?;
-    let mut target = File::create(to)?;
+fn copy_file(from: &File, to: &Path, upto: u64) -> Done<u64> {
+    let mut source = from;
     source.seek(SeekFrom::Start(0))?;
+    let mut target = File::create(to)?;
     Ok(std::io::copy(&mut source.take(upto), &mut target)?)
 }
 

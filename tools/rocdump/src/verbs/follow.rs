@@ -7,7 +7,7 @@ use rocstate::Lsn;
 use rocstate::inspect::LogEvent;
 
 use super::log::Printer;
-use crate::exit::{Done, Exit};
+use crate::exit::{Done, Exit, Failure};
 use crate::out::Out;
 use crate::store::{NextCommit, Opened};
 
@@ -31,11 +31,16 @@ pub(super) fn run(
     loop {
         let mut failure = None;
         let mut damaged = false;
+        let mut gone = None;
         let before = next;
         // What is missing at the beginning is told once, what comes later as soon as it is claimed.
         let looked = files.walk_log(next, |event| {
             match &event {
                 LogEvent::Frame(frame) if !frame.claimed => return Ok(ControlFlow::Break(())),
+                LogEvent::Segment(header) if header.before.lsn >= next && next > Lsn::ZERO => {
+                    gone = Some(header.before.lsn);
+                    return Ok(ControlFlow::Break(()));
+                }
                 LogEvent::Gap(_) if failed_looks < LOOKS_BEFORE_DAMAGE => {
                     damaged = true;
                     return Ok(ControlFlow::Break(()));
@@ -53,6 +58,13 @@ pub(super) fn run(
         });
         failure.map_or(Ok(()), Err)?;
         out.flush()?;
+        if let Some(kept) = gone {
+            let what = format!(
+                "commit {next} is not in the log any more, which begins after commit {kept}; the state is \
+                 there: `rocdump export`, and follow from the commit that it names"
+            );
+            return Err(Failure::no(what));
+        }
         failed_looks = if damaged || looked.is_err() { failed_looks + 1 } else { 0 };
         if failed_looks > LOOKS_BEFORE_DAMAGE {
             looked?;

@@ -57,7 +57,12 @@ pub(super) fn checkpoints(store: &Opened<'_>) -> Vec<CheckpointLine> {
         catalog: store.files.checkpoint(*number).and_then(|file| file.catalog()),
         len: store.files.len_of(&name::checkpoint(*number)).unwrap_or(0),
     };
-    numbers.map(line).collect()
+    let lines = numbers.map(line);
+    // A process that works with the store may have removed one since it was listed.
+    let is_there = |line: &CheckpointLine| {
+        line.catalog.is_ok() || store.files.path_of(&name::checkpoint(line.number)).exists()
+    };
+    lines.filter(is_there).collect()
 }
 
 pub(super) fn segments(store: &Opened<'_>) -> Done<Vec<SegmentLine>> {

@@ -217,7 +217,9 @@ fn replay(
         let older = whole.get(at + 1).copied();
         let replayed = match store.files.snapshot_by(older, newer.lsn) {
             Ok(replayed) => replayed,
-            Err(error) if error.kind() == ErrorKind::Damaged => continue,
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         verified.replays += 1;
