@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::Inspector;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::bytes::Reader;
 use crate::format::frame::{Frame, FrameHeader};
 use crate::format::operation::{Operation, Record};
@@ -193,7 +193,7 @@ impl Inspector {
             let reader = match self.segment_reader(*number) {
                 // It was removed since it was listed, as what nothing needs any more, oldest first.
                 Err(_) if self.is_gone(&name::segment(*number)) => break,
-                Err(error) if error.kind() == crate::ErrorKind::Io => return Err(error),
+                Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
                 Ok(reader) if reader.header.lineage != self.lineage => {
                     let path = reader.path().to_owned();
                     Err(Error::damaged(&path, 0, "this segment belongs to another store"))
