@@ -1,7 +1,7 @@
 //! Frames: the unit of writing, of the checksum and of tearing. FORMAT.md section 4.
 //!
 //! Only checked bytes have a type here: [`FrameHeader::decode`] gives a header whose own checksum
-//! fits, [`FrameHeader::verify`] a [`Frame`] whose commits do, and nothing else is ever read from.
+//! fits, `FrameHeader::verify` a [`Frame`] whose commits do, and nothing else is ever read from.
 //! The header has a checksum of its own so that its claim counts as evidence even where the body
 //! behind it is torn, and so that no length is believed before it is checked.
 

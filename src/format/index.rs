@@ -1,6 +1,6 @@
 //! The two-level index of a section: which block begins with which key. FORMAT.md section 7.
 //!
-//! Both levels are lists of [`IndexEntry`]: the lower one points at blocks of entries, the upper
+//! Both levels are lists of `IndexEntry`: the lower one points at blocks of entries, the upper
 //! one, the *top*, at blocks of the lower one.
 
 use super::Malformed;

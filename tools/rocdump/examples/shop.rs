@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = arguments.next().ok_or("say where: shop DIR [SECONDS]")?;
     let seconds: u64 = arguments.next().map_or(Ok(0), |seconds| seconds.parse())?;
     let until = Instant::now() + Duration::from_secs(seconds);
-    for boot in 0..3u64 {
+    for boot in 0..3u32 {
         let store = Store::open(&dir)?;
         let accounts: DurableMap<u64, Account> = store.durable_map("accounts")?;
         let orders: DurableMap<(String, u32), f64> = store.durable_map("orders")?;
@@ -38,22 +38,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             let state = match n % 7 {
                 0 => State::Frozen {
                     by: "the bank".to_owned(),
-                    until: Some(n).filter(|n| n % 2 == 0),
+                    until: Some(u64::from(n)).filter(|n| n % 2 == 0),
                 },
-                1 => State::Closed(u32::try_from(n)?),
+                1 => State::Closed(n),
                 _ => State::Open,
             };
             store.transact(|tx| {
                 tx.label(["open account", "order", "transfer"][(n % 3) as usize]);
-                let cents = 100 * n as i64 - 5000;
+                let cents = 100 * i64::from(n) - 5000;
                 let account =
                     Account { owner: owner.clone(), cents, state, tags: vec!["new".into()] };
-                accounts.insert(tx, n % 500, account)?;
-                orders.insert(tx, (owner, (n % 10) as u32), n as f64 / 4.0)?;
+                accounts.insert(tx, u64::from(n % 500), account)?;
+                orders.insert(tx, (owner, n % 10), f64::from(n) / 4.0)?;
                 if n % 11 == 0 {
-                    accounts.remove(tx, &(n % 250))?;
+                    accounts.remove(tx, &u64::from(n % 250))?;
                 }
-                served.set(tx, n)
+                served.set(tx, u64::from(n))
             })?;
         }
         if boot < 2 {

@@ -201,7 +201,6 @@ pub(crate) struct At {
 }
 
 #[derive(Clone, Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Log {
     pub(crate) store: PathBuf,
     /// The first commit to show

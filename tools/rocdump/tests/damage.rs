@@ -163,7 +163,7 @@ fn sweep(subject: &Subject, stride: usize) -> BTreeMap<String, usize> {
                 Came::Exact => assert!(ran.exit <= Exit::Repairable, "{}", told()),
                 Came::Healed => assert_eq!(ran.exit, Exit::Repairable, "{}", told()),
                 Came::Refused => {
-                    assert!(matches!(ran.exit, Exit::Lost | Exit::Newer), "{}", told())
+                    assert!(matches!(ran.exit, Exit::Lost | Exit::Newer), "{}", told());
                 }
                 Came::Torn => panic!("another state in silence: {}", told()),
             }

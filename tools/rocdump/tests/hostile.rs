@@ -62,12 +62,15 @@ fn peak_bytes() -> u64 {
 
 fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap();
         number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
     }
-    bytes.push(number as u8);
-    bytes
 }
 
 /// Map, `u32` keys, then a shape and types.
@@ -87,7 +90,7 @@ fn shapes_and_values_that_are_bombs_are_only_undecodable() {
     let endless = vec![1u8; 60_000];
     // A type that wraps itself; a list of nothing; a nest of lists; an enum that nests for ever.
     let array_of_nothing = [&[36u8][..], &huge, &[0]].concat();
-    let many_parts = [&[35u8][..], &varint(20_000), &[0; 20_000]].concat();
+    let many_parts = [&[35u8][..], &varint(20_000), &vec![0; 20_000]].concat();
     let nested_arrays: Vec<u8> =
         std::iter::repeat_n([36u8, 0xff, 0x7f], 40).flatten().chain([0]).collect();
     let bombs: Vec<(Vec<u8>, Vec<Vec<u8>>)> = vec![

@@ -1,6 +1,12 @@
 //! Every traceable shape goes to JSON and back without a bit changed, and is what `serde_json` writes.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+#![allow(
+    clippy::option_option,
+    clippy::zero_sized_map_values,
+    clippy::struct_field_names,
+    reason = "what others may have is to be tried"
+)]
 
 mod common;
 
@@ -112,7 +118,7 @@ fn options(random: &mut Rng) -> Options {
         nothing: maybe(random, |_| Nothing),
         wrapped: maybe(random, |random| Wrapped(maybe(random, |random| random.u8(..)))),
         many: (0..random.usize(..4))
-            .map(|_| maybe(random, |r| maybe(r, |r| maybe(r, |r| r.bool()))))
+            .map(|_| maybe(random, |r| maybe(r, |r| maybe(r, Rng::bool))))
             .collect(),
     }
 }
@@ -165,7 +171,7 @@ fn filled(path: &Path, seed: u64) -> Store {
     fill(&store, "letters", seed + 8, |r| r.char(..), |_| Nothing);
     fill(&store, "wide keys", seed + 9, |r| (r.i128(..), r.u128(..)), |r| r.i128(..));
     fill(&store, "signed keys", seed + 10, |r| (r.i32(..), r.i64(..)), |r| r.u128(..));
-    let options = |r: &mut Rng| maybe(r, |r| maybe(r, |r| r.bool()));
+    let options = |r: &mut Rng| maybe(r, |r| maybe(r, Rng::bool));
     fill(&store, "option keys", seed + 11, options, |r| Some(r.u64(..)));
     let reversed = |r: &mut Rng| (Reverse(letters(r)), Reverse(maybe(r, |r| r.i64(..))), r.u64(..));
     fill(&store, "reversed keys", seed + 12, reversed, |r| Ok::<u8, String>(r.u8(..)));

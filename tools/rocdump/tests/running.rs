@@ -188,6 +188,19 @@ fn a_follower_sees_each_commit_once_across_segments_and_goes_on_where_it_was() {
     assert_eq!(gone.exit, Exit::No, "{}", gone.errors);
 }
 
+/// A reader that has gone away.
+struct Gone;
+
+impl std::io::Write for Gone {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// As a shell has it: `rocdump log STORE | head -1`.
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
@@ -215,15 +228,6 @@ fn a_reader_that_goes_away_is_no_failure() {
     let done = child.wait_with_output().unwrap();
     assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
     // The same inside a process.
-    struct Gone;
-    impl std::io::Write for Gone {
-        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-            Err(std::io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let mut errors = Vec::new();
     let exit =
         Rocdump::new().run_with(["rocdump", "info", text(dir.path())], &mut Gone, &mut errors);

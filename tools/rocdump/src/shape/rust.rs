@@ -51,16 +51,16 @@ fn declare(to: &mut String, name: &str, container: &Container) {
             writeln!(to, "struct {name}({});", parts.join(", "))
         }
         Container::Struct(fields) => {
-            let fields: String =
-                fields.iter().map(|(field, shape)| format!("    {field}: {shape},\n")).collect();
-            writeln!(to, "struct {name} {{\n{fields}}}")
+            let lines: Vec<String> =
+                fields.iter().map(|(field, shape)| format!("    {field}: {shape},")).collect();
+            writeln!(to, "struct {name} {{\n{}\n}}", lines.join("\n"))
         }
         Container::Enum(variants) => {
-            let variants: String = variants
+            let lines: Vec<String> = variants
                 .values()
-                .map(|(variant, of)| format!("    {},\n", self::variant(variant, of)))
+                .map(|(variant, of)| format!("    {},", self::variant(variant, of)))
                 .collect();
-            writeln!(to, "enum {name} {{\n{variants}}}")
+            writeln!(to, "enum {name} {{\n{}\n}}", lines.join("\n"))
         }
     };
     written.unwrap_or_default();

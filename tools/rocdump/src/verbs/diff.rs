@@ -171,7 +171,11 @@ impl RegionDiff<'_> {
                 out.line(text)?;
                 for (path, from, to) in fields_of(&was, &region, key, old, new) {
                     let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
-                    out.line(format!("      {path}{} -> {}", or_absent(&from), or_absent(&to)))?;
+                    out.line(format!(
+                        "      {path}{} -> {}",
+                        or_absent(from.as_ref()),
+                        or_absent(to.as_ref())
+                    ))?;
                 }
                 Ok(())
             }
@@ -180,8 +184,8 @@ impl RegionDiff<'_> {
     }
 }
 
-fn or_absent(value: &Option<Value>) -> String {
-    value.as_ref().map_or("(absent)".to_owned(), ToString::to_string)
+fn or_absent(value: Option<&Value>) -> String {
+    value.map_or("(absent)".to_owned(), ToString::to_string)
 }
 
 fn json_line(

@@ -68,7 +68,7 @@ pub(super) fn run(
         failed_looks = if damaged || looked.is_err() { failed_looks + 1 } else { 0 };
         if failed_looks > LOOKS_BEFORE_DAMAGE {
             looked?;
-            return printer.end(from, out);
+            return Ok(printer.end(from, out));
         }
         if next > before {
             last_commit = Instant::now();
@@ -76,13 +76,11 @@ pub(super) fn run(
         let over = to.is_some_and(|to| next > to) || !printer.wants_more();
         let tired = idle.is_some_and(|idle| last_commit.elapsed() >= Duration::from_secs(idle));
         if over || tired {
-            return match printer.end(from, out)? {
-                Exit::Fine if !out.json => {
-                    out.note(format!("go on with --from {next}"));
-                    Ok(Exit::Fine)
-                }
-                exit => Ok(exit),
-            };
+            let exit = printer.end(from, out);
+            if exit == Exit::Fine && !out.json {
+                out.note(format!("go on with --from {next}"));
+            }
+            return Ok(exit);
         }
         std::thread::sleep(BETWEEN_LOOKS);
         // A file that is gone meanwhile shows as one that cannot be read.

@@ -44,7 +44,7 @@ pub(crate) fn run(store: &Opened<'_>, args: &Log, out: &mut Out<'_>) -> Done {
         }))
     })?;
     failure.map_or(Ok(()), Err)?;
-    printer.end(from, out)
+    Ok(printer.end(from, out))
 }
 
 /// The same from the newest to the oldest: frame by frame, whose numbers are gathered first.
@@ -84,7 +84,7 @@ fn reversed(
         })?;
         for line in lines.iter().rev() {
             if !printer.wants_more() {
-                return printer.end(from, out);
+                return Ok(printer.end(from, out));
             }
             printer.shown += 1;
             if let Err(why) = out.write(line) {
@@ -94,7 +94,7 @@ fn reversed(
         firsts.truncate(begin);
     }
     failure.map_or(Ok(()), Err)?;
-    printer.end(from, out)
+    Ok(printer.end(from, out))
 }
 
 const FRAMES_AT_ONCE: usize = 4096;
@@ -389,19 +389,19 @@ impl<'a> Printer<'a> {
     }
 
     /// What the process returns after all of it.
-    pub(super) fn end(&self, from: Lsn, out: &mut Out<'_>) -> Done {
+    pub(super) fn end(&self, from: Lsn, out: &mut Out<'_>) -> Exit {
         if let Some(oldest) = self.oldest.filter(|oldest| from > Lsn::ZERO && *oldest >= from) {
             out.note(format!("the log that is kept begins after commit {oldest}"));
-            return Ok(Exit::No);
+            return Exit::No;
         }
         if !self.gaps.is_empty() {
             let gaps = counted(self.gaps.len() as u64, "place");
             out.note(format!(
                 "{gaps} of the log could not be read; `verify` tells what that means"
             ));
-            return Ok(Exit::Lost);
+            return Exit::Lost;
         }
-        Ok(Exit::Fine)
+        Exit::Fine
     }
 }
 

@@ -215,7 +215,7 @@ fn text(
     stats: &Stats,
     regions: &mut Regions<'_>,
     keys: usize,
-    (taken, live): (u64, u64),
+    (taken, needed): (u64, u64),
     out: &mut Out<'_>,
 ) -> Done<()> {
     let (Some((first, _)), Some((last, _))) = (stats.first, stats.last) else {
@@ -240,7 +240,7 @@ fn text(
     out.line(format!(
         "  checkpoint files take {}, of which {} are live",
         bytes(taken),
-        bytes(live)
+        bytes(needed)
     ))?;
     out.line("")?;
     out.head("writes")?;
@@ -296,7 +296,7 @@ fn json(
     stats: &Stats,
     regions: &mut Regions<'_>,
     keys: usize,
-    (taken, live): (u64, u64),
+    (taken, needed): (u64, u64),
     out: &mut Out<'_>,
 ) -> Done<()> {
     let mut line = Vec::new();
@@ -314,7 +314,7 @@ fn json(
     object.number("frame_bytes", stats.frame_bytes);
     object.number("disk_bytes", stats.disk_bytes);
     object.number("checkpoint_file_bytes", taken);
-    object.number("checkpoint_live_bytes", live);
+    object.number("checkpoint_live_bytes", needed);
     for (name, spread) in [("commits_in_write", &stats.groups), ("write_gap_us", &stats.gaps_us)] {
         let mut object = Object::begin(object.field(name));
         for (percent, field) in [(50, "p50"), (90, "p90"), (99, "p99"), (100, "max")] {

@@ -92,7 +92,7 @@ pub(super) fn check(
     });
     check_files(store, &catalogs, outlook.is_some(), verified);
     let tasks = tasks(store, &catalogs, base, verified)?;
-    let seen = read_all(&tasks, out)?;
+    let seen = read_all(&tasks, out);
     verified.checkpoints = store.files.checkpoints().len() as u64;
     let mut counted = Counted::default();
     for (task, seen) in tasks.iter().zip(seen) {
@@ -167,7 +167,7 @@ fn tasks<'a>(
     Ok(tasks)
 }
 
-fn read_all(tasks: &[Task<'_>], out: &mut Out<'_>) -> Done<Vec<Seen>> {
+fn read_all(tasks: &[Task<'_>], out: &mut Out<'_>) -> Vec<Seen> {
     let bar = out.progress("bytes", tasks.iter().map(|task| task.section.bytes).sum());
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Seen>> = tasks.iter().map(|_| Mutex::default()).collect();
@@ -192,7 +192,7 @@ fn read_all(tasks: &[Task<'_>], out: &mut Out<'_>) -> Done<Vec<Seen>> {
     });
     bar.finish_and_clear();
     let unlocked = |result: Mutex<Seen>| result.into_inner().unwrap_or_default();
-    Ok(results.into_iter().map(unlocked).collect())
+    results.into_iter().map(unlocked).collect()
 }
 
 fn read(task: &Task<'_>, text: &mut Vec<u8>) -> Seen {
