@@ -146,6 +146,9 @@ pub(crate) enum Verb {
         store: PathBuf,
         /// A directory that is empty or does not exist
         out: PathBuf,
+        /// Also take what older layers hold where something damaged may say newer: it may be stale
+        #[arg(long)]
+        unproven: bool,
         /// Only say what would be done
         #[arg(long)]
         dry_run: bool,

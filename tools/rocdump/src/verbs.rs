@@ -68,7 +68,10 @@ pub(crate) fn run(
         Verb::Stats { store, keys } => stats::run(&open(store)?, *keys, out),
         Verb::Timeline { store, svg } => timeline::run(&open(store)?, svg.as_deref(), out),
         Verb::Verify { store, deep } => verify::run(&open(store)?, *deep, out),
-        Verb::Salvage { store, out: to, dry_run } => salvage::run(&open(store)?, to, *dry_run, out),
+        Verb::Salvage { store, out: to, unproven, dry_run } => {
+            let how = salvage::How { unproven: *unproven, dry_run: *dry_run };
+            salvage::run(&open(store)?, to, how, out)
+        }
         Verb::Export { store, region, at } => export::run(&open(store)?, region, at.at, out),
         Verb::Import { out: to, file } => import::run(to, file.as_deref(), out),
         Verb::Backup { store, out: to, dry_run } => backup::run(&open(store)?, to, *dry_run, out),

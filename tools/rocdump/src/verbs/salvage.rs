@@ -12,20 +12,28 @@ use rocstate::inspect::{Builder, LogEvent, SnapshotRegion, Walked};
 use super::import::tell;
 use super::read::lost_text;
 use super::restore::refuse_unless_empty;
-use crate::exit::{Done, Exit, Failure};
+use crate::exit::{Done, Exit};
 use crate::json::Object;
 use crate::out::{Ink, Out, begin_document, counted};
 use crate::region::Region;
 use crate::store::Opened;
 
-pub(crate) fn run(store: &Opened<'_>, to: &Path, dry_run: bool, out: &mut Out<'_>) -> Done {
+/// How much is taken.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    /// Also what may be stale.
+    pub(crate) unproven: bool,
+    pub(crate) dry_run: bool,
+}
+
+pub(crate) fn run(store: &Opened<'_>, to: &Path, how: How, out: &mut Out<'_>) -> Done {
     refuse_unless_empty(to)?;
     let snapshot = store.files.snapshot(None)?;
     if out.json {
         let mut line = Vec::new();
         let mut object = begin_document(&mut line, "salvage");
         object.text("lsn", snapshot.lsn);
-        object.bool("dry_run", dry_run);
+        object.bool("dry_run", how.dry_run);
         object.end();
         out.document(&line)?;
     } else {
@@ -45,7 +53,7 @@ pub(crate) fn run(store: &Opened<'_>, to: &Path, dry_run: bool, out: &mut Out<'_
         list(None, &reason, out)?;
     }
     let mut builder = None;
-    if !dry_run {
+    if !how.dry_run {
         let mut begun = Builder::create(to, snapshot.lsn, Compression::None)?;
         begun.keep_region_numbers(snapshot.next_region);
         builder = Some(begun);
@@ -56,7 +64,7 @@ pub(crate) fn run(store: &Opened<'_>, to: &Path, dry_run: bool, out: &mut Out<'_
         if let Some(builder) = &mut builder {
             builder.region(of.number, &of.name, &of.schema)?;
         }
-        let (found, entries) = take(of, &region, &mut builder, out)?;
+        let (found, entries) = take(of, &region, &mut builder, how, out)?;
         exit = exit.max(found);
         total += entries;
         if !out.json {
@@ -91,6 +99,7 @@ fn take(
     of: &SnapshotRegion,
     region: &Region,
     builder: &mut Option<Builder>,
+    how: How,
     out: &mut Out<'_>,
 ) -> Done<(Exit, u64)> {
     let (mut exit, mut entries) = (Exit::Fine, 0);
@@ -99,10 +108,7 @@ fn take(
         let done: Done<()> = match walked {
             Walked::Entry { key, value } => {
                 entries += 1;
-                builder
-                    .as_mut()
-                    .map_or(Ok(()), |builder| builder.push(key, value))
-                    .map_err(Failure::from)
+                push(builder, key, value)
             }
             Walked::Healed(error) => {
                 exit = exit.max(Exit::Repairable);
@@ -122,12 +128,19 @@ fn take(
             }
             Walked::Unproven { key, value } => {
                 exit = Exit::Lost;
+                let what = if how.unproven { "taken, and maybe stale" } else { "left out" };
                 let text = format!(
-                    "left out: {} = {}, which what is damaged may have changed or removed",
+                    "{what}: {} = {}, which what is damaged may have changed or removed",
                     region.key_text(key),
                     region.value_text(key, value)
                 );
-                list(Some(region), &text, out)
+                let told = list(Some(region), &text, out);
+                if how.unproven {
+                    entries += 1;
+                    told.and_then(|()| push(builder, key, value))
+                } else {
+                    told
+                }
             }
         };
         Ok(match done {
@@ -139,6 +152,13 @@ fn take(
         })
     })?;
     failure.map_or(Ok((exit, entries)), Err)
+}
+
+fn push(builder: &mut Option<Builder>, key: &[u8], value: &[u8]) -> Done<()> {
+    match builder {
+        Some(builder) => Ok(builder.push(key, value)?),
+        None => Ok(()),
+    }
 }
 
 /// Names something that is not taken as it was, and why.

@@ -128,6 +128,8 @@ impl Work {
         let things: DurableMap<u32, Thing> = store.durable_map("things").unwrap();
         let pairs: DurableMap<(String, i64), f64> = store.durable_map("pairs").unwrap();
         let cell: DurableCell<u64> = store.durable_cell("cell").unwrap();
+        // Several in flight at a time, so that some share a frame.
+        let mut flying = Vec::new();
         for _ in 0..count {
             let mut next = self.now().clone();
             let mut tx = store.begin();
@@ -167,10 +169,19 @@ impl Work {
                 cell.set(&mut tx, value).unwrap();
                 next.cell = Some(value);
             }
-            let lsn = tx.commit().unwrap();
-            assert_eq!(lsn.get(), self.states.len() as u64);
+            let submitted = tx.submit();
+            assert_eq!(submitted.lsn().unwrap().get(), self.states.len() as u64);
+            flying.push(submitted);
             self.states.push(next);
+            if self.random.u8(..6) == 0 {
+                flying.drain(..).for_each(|submitted| {
+                    submitted.wait().unwrap();
+                });
+            }
         }
+        flying.drain(..).for_each(|submitted| {
+            submitted.wait().unwrap();
+        });
     }
 
     /// A store with several segments, boots and checkpoints, whose whole log is kept as far as can be.
