@@ -10,12 +10,14 @@ use rocstate::inspect::{Builder, Made};
 use rocstate::{Compression, Lsn};
 use serde_json::{Map, Value};
 
+use super::restore::refuse_unless_empty;
 use crate::exit::{Done, Exit, Failure};
 use crate::json::from_hex;
 use crate::out::{JSON_VERSION, Out, begin_document, bytes, counted};
 use crate::shape::{key_bytes, value_bytes};
 
 pub(crate) fn run(to: &Path, file: Option<&Path>, out: &mut Out<'_>) -> Done {
+    refuse_unless_empty(to)?;
     let input: Box<dyn BufRead> = match file {
         Some(path) => Box::new(BufReader::new(File::open(path)?)),
         None => Box::new(std::io::stdin().lock()),

@@ -59,19 +59,19 @@ fn reversed(
     store.files.walk_log(from, |event| {
         match event {
             LogEvent::Frame(frame) if frame.header.facts.commits > 0 => {
-                firsts.push(frame.header.facts.first_lsn);
+                firsts.push((frame.header.facts.first_lsn, frame.header.len));
             }
             LogEvent::Gap(gap) => printer.gaps.push(gap),
             _ => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    firsts.retain(|first| to.is_none_or(|to| *first <= to));
+    firsts.retain(|(first, _)| to.is_none_or(|to| *first <= to));
     // Many frames are read at once, so that the log is not searched anew for each.
     let mut failure = None;
-    while let (Some(last), None) = (firsts.last().copied(), &failure) {
-        let begin = firsts.len().saturating_sub(FRAMES_AT_ONCE);
-        let first = firsts.get(begin).copied().unwrap_or(last);
+    while let (Some((last, _)), None) = (firsts.last().copied(), &failure) {
+        let begin = batch(&firsts);
+        let first = firsts.get(begin).map_or(last, |(first, _)| *first);
         let mut lines: Vec<Vec<u8>> = Vec::new();
         store.files.walk_log(first, |event| {
             if let LogEvent::Frame(frame) = event {
@@ -97,7 +97,19 @@ fn reversed(
     Ok(printer.end(from, out))
 }
 
+/// Where the last frames begin that are read at once: many if they are small, at least one.
+fn batch(frames: &[(Lsn, u64)]) -> usize {
+    let mut bytes = 0;
+    let fits = frames.iter().rev().take_while(|(_, len)| {
+        bytes += len;
+        bytes <= BYTES_AT_ONCE
+    });
+    let count = fits.count().clamp(1, FRAMES_AT_ONCE);
+    frames.len().saturating_sub(count)
+}
+
 const FRAMES_AT_ONCE: usize = 4096;
+const BYTES_AT_ONCE: u64 = 4 << 20;
 
 /// Prints what of the log is asked for.
 pub(super) struct Printer<'a> {

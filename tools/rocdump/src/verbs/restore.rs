@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use rocstate::Compression;
-use rocstate::inspect::{Builder, Snapshot};
+use rocstate::inspect::{Builder, Inspector, Snapshot};
 
 use super::import::tell;
 use super::read::walk;
 use crate::exit::{Done, Exit, Failure};
+use crate::holder::holder;
 use crate::out::{Out, begin_document, counted};
 use crate::point::Point;
 use crate::store::Opened;
@@ -70,6 +71,11 @@ pub(super) fn refuse_unless_empty(to: &Path) -> Done<()> {
     };
     if names.count() == 0 {
         return Ok(());
+    }
+    let held = Inspector::open(to).ok().and_then(|files| holder(&files));
+    if held.is_some_and(|holder| holder.held) {
+        let what = format!("{} is a store, and a process has it open", to.display());
+        return Err(Failure::Said { exit: Exit::Locked, what });
     }
     Err(Failure::usage(format!(
         "{} holds something; choose a directory that is empty or does not exist",
