@@ -2,15 +2,19 @@
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long what died waits for more of its kind.
 const REST: Duration = Duration::from_millis(20);
 
 /// How seldom what is still seen is looked at again.
 const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// How long after the last work the thread looks by itself for more, every [`REST`], in the place of being
+/// woken: a wake costs whoever discards tens of microseconds.
+const WAKEFUL: Duration = Duration::from_secs(10);
 
 /// A way to the thread that frees; cheap to clone. Without a thread things are freed on the spot.
 #[derive(Clone, Debug)]
@@ -79,22 +83,36 @@ impl Buried {
     pub(crate) fn run(self, pause: &mut dyn FnMut()) {
         let mut noted: Vec<Weak<dyn Sweep>> = Vec::new();
         let mut rest = REST;
+        let mut worked = Instant::now();
+        let mut swept = Instant::now();
         loop {
-            let work = match noted.as_slice() {
-                [] => self.0.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                _ => self.0.recv_timeout(rest),
+            let work = match self.0.try_recv() {
+                Ok(work) => Ok(work),
+                Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) if worked.elapsed() < WAKEFUL => {
+                    std::thread::sleep(REST);
+                    Err(RecvTimeoutError::Timeout)
+                }
+                Err(TryRecvError::Empty) if noted.is_empty() => {
+                    self.0.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                }
+                Err(TryRecvError::Empty) => self.0.recv_timeout(rest),
             };
             match work {
                 // A destructor that panics costs what was to be freed with it, and nothing else.
                 Ok(Work::Bury(remains)) => {
                     catch_unwind(AssertUnwindSafe(|| remains.decay(pause))).ok();
+                    worked = Instant::now();
                 }
                 Ok(Work::Sweep(line)) => {
                     rest = REST;
                     noted.push(line);
+                    worked = Instant::now();
                 }
+                Err(RecvTimeoutError::Timeout) if noted.is_empty() || swept.elapsed() < rest => {}
                 Err(RecvTimeoutError::Timeout) => {
                     sweep(&mut noted);
+                    swept = Instant::now();
                     rest = (rest * 2).min(LONGEST_REST);
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
