@@ -1,5 +1,6 @@
 //! Where output goes: text for people, JSON for programs; progress and complaints to standard error.
 
+use std::borrow::Cow;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::time::Duration;
 
@@ -70,8 +71,9 @@ impl<'a> Out<'a> {
         Ok(self.to.write_all(bytes)?)
     }
 
+    /// A line for people: what a store holds cannot make the terminal do anything.
     pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Done<()> {
-        self.to.write_all(text.as_ref().as_bytes())?;
+        self.to.write_all(harmless(text.as_ref()).as_bytes())?;
         Ok(self.to.write_all(b"\n")?)
     }
 
@@ -84,7 +86,7 @@ impl<'a> Out<'a> {
     /// Tells people something beside the output.
     pub(crate) fn note(&mut self, text: impl AsRef<str>) {
         // Nobody is left to be told that nobody can be told.
-        writeln!(self.errors, "rocdump: {}", text.as_ref()).unwrap_or_default();
+        writeln!(self.errors, "rocdump: {}", harmless(text.as_ref())).unwrap_or_default();
     }
 
     pub(crate) fn fail(&mut self, exit: Exit, what: &str) {
@@ -160,6 +162,39 @@ impl<'a> Out<'a> {
     }
 }
 
+/// Text without control characters, but for the colours that the tool itself writes: names and labels are
+/// whatever somebody put there.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    // Control characters are one byte, or begin with 0xc2.
+    if text.bytes().all(|byte| byte >= 0x20 && byte != 0x7f && byte != 0xc2) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let (this, behind) = rest.split_at(letter.len_utf8());
+        rest = behind;
+        if let Some(color) = Some(behind).filter(|_| letter == '\u{1b}').and_then(color) {
+            shown.push_str(this);
+            shown.push_str(color);
+            rest = behind.get(color.len()..).unwrap_or_default();
+        } else if letter.is_control() {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// What makes an escape character a colour, if that is what follows.
+fn color(behind: &str) -> Option<&str> {
+    let end = behind.find('m')?;
+    let digits = behind.strip_prefix('[')?.get(..end.checked_sub(1)?)?;
+    let only = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b';');
+    behind.get(..=end).filter(|_| only && digits.len() < 16)
+}
+
 /// Begins what every document begins with.
 pub(crate) fn begin_document<'o>(to: &'o mut Vec<u8>, verb: &str) -> json::Object<'o> {
     let mut object = json::Object::begin(to);
@@ -200,5 +235,26 @@ pub(crate) fn moment(time_us: u64) -> String {
 impl From<std::fmt::Error> for Failure {
     fn from(_: std::fmt::Error) -> Failure {
         Failure::Said { exit: Exit::Io, what: "formatting failed".to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn nothing_that_a_store_holds_makes_a_terminal_do_anything() {
+        assert_eq!(harmless("plain \u{e9} text"), "plain \u{e9} text");
+        assert_eq!(harmless("\u{1b}[1;31mred\u{1b}[0m"), "\u{1b}[1;31mred\u{1b}[0m");
+        for (hostile, shown) in [
+            ("a\u{1b}[2Jb", "a\\u{1b}[2Jb"),
+            ("a\u{1b}]0;title\u{7}m", "a\\u{1b}]0;title\\u{7}m"),
+            ("a\nb\rc\td", "a\\nb\\rc\\td"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("\u{7f}\u{1b}", "\\u{7f}\\u{1b}"),
+            ("\u{1b}[", "\\u{1b}["),
+        ] {
+            assert_eq!(harmless(hostile), shown);
+        }
     }
 }

@@ -408,6 +408,72 @@ fn a_program_can_show_its_own_types() {
 }
 
 #[test]
+fn nothing_is_written_into_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut work = Work::new(30);
+    work.commits(&Store::open(dir.path()).unwrap(), 5);
+    let listed = || {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = listed();
+    let path = text(dir.path());
+    let inside = dir.path().join("sub").join("place");
+    for verb in ["backup", "restore", "salvage"] {
+        assert_eq!(rocdump(&[verb, path, text(&inside)]).exit, Exit::Usage, "{verb}");
+        assert_eq!(rocdump(&[verb, path, path]).exit, Exit::Usage, "{verb}");
+    }
+    for name in ["LOCK", "picture.svg"] {
+        let picture = dir.path().join(name);
+        assert_eq!(rocdump(&["timeline", path, "--svg", text(&picture)]).exit, Exit::Usage);
+    }
+    for verb in ["info", "log", "stats", "timeline", "verify", "export"] {
+        rocdump(&[verb, path]).expect(Exit::Fine);
+    }
+    assert_eq!(listed(), before);
+    let other = tempfile::tempdir().unwrap();
+    let picture = other.path().join("picture.svg");
+    rocdump(&["timeline", path, "--svg", text(&picture)]).expect(Exit::Fine);
+    assert!(std::fs::read_to_string(picture).unwrap().starts_with("<svg"));
+}
+
+/// Names and labels are whatever a program put there.
+#[test]
+fn a_store_cannot_speak_to_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let name = "\u{1b}[2Jname\n\u{9b}";
+    let map: rocstate::DurableMap<String, String> = store.durable_map(name).unwrap();
+    let mut tx = store.begin();
+    tx.label("\u{1b}]0;label\u{7}\r\n");
+    map.insert(&mut tx, "\u{1b}[1Akey".to_owned(), "\u{9b}value\u{7f}".to_owned()).unwrap();
+    tx.commit().unwrap();
+    drop(store);
+    let path = text(dir.path());
+    let control = |letter: char| letter.is_control() && letter != '\n';
+    for verb in [
+        &["info", path][..],
+        &["log", path, "--ops"],
+        &["show", path, "1"],
+        &["regions", path],
+        &["schema", path],
+        &["stats", path],
+        &["timeline", path],
+        &["diff", path, "0"],
+        &["get", path, name, "nothing"],
+        &["scan", path, name],
+    ] {
+        let ran = rocdump(verb);
+        assert!(!ran.out.contains(control), "{verb:?}: {:?}", ran.out);
+        assert!(!ran.errors.contains(control), "{verb:?}: {:?}", ran.errors);
+    }
+    let lines = rocdump(&["log", path]).expect(Exit::Fine).out;
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    let json = rocdump(&["--json", "log", path]).expect(Exit::Fine).lines();
+    assert_eq!(json[1]["operations"][0]["region"], name);
+}
+
+#[test]
 fn the_command_line_explains_itself() {
     let help = rocdump(&["--help"]).expect(Exit::Fine).out;
     assert!(help.contains("Exit codes: 0 fine; 1 no"));

@@ -15,7 +15,7 @@ use rocstate::format::segment::SegmentHeader;
 use rocstate::format::{CheckpointNo, name};
 use rocstate::inspect::{Inspector, LogEvent, Outlook, write_lock};
 
-use super::restore::refuse_unless_empty;
+use super::restore::{refuse_inside, refuse_unless_empty};
 use crate::exit::{Done, Exit, Failure};
 use crate::holder::holder;
 use crate::out::{Out, begin_document, bytes, counted};
@@ -45,6 +45,7 @@ pub(crate) fn run(store: &Opened<'_>, to: &Path, dry_run: bool, out: &mut Out<'_
     if store.files.only().is_some() {
         return Err(Failure::usage("a backup is of a whole store: give its directory"));
     }
+    refuse_inside(store, to)?;
     refuse_unless_empty(to)?;
     let mut files = store.files.clone();
     for attempt in 1.. {

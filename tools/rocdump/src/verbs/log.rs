@@ -13,7 +13,7 @@ use super::follow;
 use crate::cli::Log;
 use crate::exit::{Done, Exit, Failure};
 use crate::json::{self, Object};
-use crate::out::{Out, begin_document, counted, moment};
+use crate::out::{Out, begin_document, counted, harmless, moment};
 use crate::shape::key_of_text;
 use crate::store::{Opened, Regions, region_of};
 
@@ -283,11 +283,11 @@ impl<'a> Printer<'a> {
         if !frame.claimed {
             text.push_str("  (not yet known to be synced)");
         }
-        to.extend_from_slice(text.replace(['\n', '\r'], " ").as_bytes());
+        to.extend_from_slice(harmless(&text).as_bytes());
         to.push(b'\n');
         if self.args.ops {
             for operation in commit.operations().flatten() {
-                to.extend_from_slice(self.operation_text(&operation).as_bytes());
+                to.extend_from_slice(harmless(&self.operation_text(&operation)).as_bytes());
                 to.push(b'\n');
             }
         }

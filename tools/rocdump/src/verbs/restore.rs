@@ -31,6 +31,7 @@ pub(crate) fn run(
             ),
         });
     }
+    refuse_inside(store, to)?;
     refuse_unless_empty(to)?;
     if dry_run {
         return plan(&snapshot, to, out);
@@ -61,6 +62,22 @@ pub(crate) fn run(
     bar.finish_and_clear();
     let made = builder.finish()?;
     tell("restore", &made, to, out)
+}
+
+/// Refuses to write into a store, under whatever name.
+pub(super) fn refuse_inside(store: &Opened<'_>, to: &Path) -> Done<()> {
+    let inside = store.files.path().canonicalize().is_ok_and(|store| {
+        // What does not exist yet is where its nearest parent that does is.
+        let mut there = to
+            .ancestors()
+            .map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+        there.find_map(|path| path.canonicalize().ok()).is_some_and(|path| path.starts_with(store))
+    });
+    if inside {
+        let what = format!("{} lies in the store, into which nothing is written", to.display());
+        return Err(Failure::usage(what));
+    }
+    Ok(())
 }
 
 /// Says it before any work is done.

@@ -11,7 +11,7 @@ use rocstate::inspect::{Builder, LogEvent, SnapshotRegion, Walked};
 
 use super::import::tell;
 use super::read::lost_text;
-use super::restore::refuse_unless_empty;
+use super::restore::{refuse_inside, refuse_unless_empty};
 use crate::exit::{Done, Exit};
 use crate::json::Object;
 use crate::out::{Ink, Out, begin_document, counted};
@@ -27,6 +27,7 @@ pub(crate) struct How {
 }
 
 pub(crate) fn run(store: &Opened<'_>, to: &Path, how: How, out: &mut Out<'_>) -> Done {
+    refuse_inside(store, to)?;
     refuse_unless_empty(to)?;
     let snapshot = store.files.snapshot(None)?;
     if out.json {

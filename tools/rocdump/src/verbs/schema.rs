@@ -67,7 +67,9 @@ fn sources(snapshot: &Snapshot, region: Option<&str>, out: &mut Out<'_>) -> Done
         if at > 0 {
             out.line("")?;
         }
-        out.write(source(name, schema).as_bytes())?;
+        for line in source(name, schema).lines() {
+            out.line(line)?;
+        }
     }
     Ok(exit)
 }

@@ -11,6 +11,7 @@ use rocstate::format::operation::Operation;
 use rocstate::inspect::LogEvent;
 
 use super::info::{SegmentLine, checkpoints, segments};
+use super::restore::refuse_inside;
 use crate::exit::Done;
 use crate::health::{Health, health};
 use crate::json::{self, Object};
@@ -58,6 +59,7 @@ impl Picture {
 pub(crate) fn run(store: &Opened<'_>, svg: Option<&Path>, out: &mut Out<'_>) -> Done {
     let picture = look(store)?;
     if let Some(path) = svg {
+        refuse_inside(store, path)?;
         std::fs::write(path, svg::draw(&picture))?;
     }
     if out.json {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Picture;
-use crate::out::{count, moment};
+use crate::out::{count, harmless, moment};
 
 const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 110.0;
@@ -28,7 +28,7 @@ impl Canvas<'_> {
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, color: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let text = escaped(text);
         // Writing to a string does not fail.
         writeln!(
             self.to,
@@ -54,7 +54,7 @@ impl Canvas<'_> {
     fn bar(&mut self, from: u64, to: u64, y: f64, height: f64, color: &str, title: &str) {
         let (x, end) = (self.x(from), self.x(to));
         let width = (end - x).max(1.5);
-        let title = title.replace('&', "&amp;").replace('<', "&lt;");
+        let title = escaped(title);
         writeln!(
             self.to,
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{color}"><title>{title}</title></rect>"#
@@ -69,6 +69,11 @@ impl Canvas<'_> {
         )
         .unwrap_or_default();
     }
+}
+
+/// Text as XML has it.
+fn escaped(text: &str) -> String {
+    harmless(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 pub(super) fn draw(picture: &Picture) -> String {
@@ -165,7 +170,7 @@ fn marks(canvas: &mut Canvas<'_>) {
         writeln!(
             canvas.to,
             r#"<text x="{x:.1}" y="199" text-anchor="middle" fill="{WARN}">×<title>{} in commit {lsn}</title></text>"#,
-            what.replace('&', "&amp;").replace('<', "&lt;")
+            escaped(what)
         )
         .unwrap_or_default();
     }
