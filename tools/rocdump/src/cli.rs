@@ -24,10 +24,17 @@ pub struct Arguments {
 }
 
 const EXITS: &str = "\
-POINTs: a commit's number; end; end-100; @2026-11-25T06:40:00Z; checkpoint:12
+Points: a commit's number; end; end-100; @2026-11-25T06:40:00Z; checkpoint:12
 
-Exit codes: 0 fine; 1 no (absent, different); 2 usage; 3 damage that the next boot repairs with nothing
-acknowledged lost; 4 acknowledged data lost or undecodable; 5 locked; 6 newer format; 7 I/O";
+Exit codes:
+  0  fine
+  1  no: it is absent, or the two differ
+  2  the command line makes no sense
+  3  damage that the next boot repairs, and nothing acknowledged is lost
+  4  acknowledged data lost or undecodable
+  5  locked
+  6  a newer version wrote it
+  7  the operating system refused";
 
 /// What holds for every verb.
 #[derive(Clone, Debug, Args)]
@@ -66,24 +73,28 @@ pub(crate) enum Verb {
     Log(Log),
     /// One commit: its frame, its operations, its bytes
     Show {
+        /// A store, or a file out of one
         store: PathBuf,
         /// The commit's number, or another point
         commit: Point,
     },
     /// The checkpoints, or one of them in detail
     Checkpoint {
+        /// A store, or a file out of one
         store: PathBuf,
         /// Which one to show in detail
         number: Option<u64>,
     },
     /// The regions at a point
     Regions {
+        /// A store, or a file out of one
         store: PathBuf,
         #[command(flatten)]
         at: At,
     },
     /// The value of a key
     Get {
+        /// A store, or a file out of one
         store: PathBuf,
         region: String,
         /// JSON, or a bare string, or hex:00ff; none for a cell
@@ -95,6 +106,7 @@ pub(crate) enum Verb {
     Scan(Scan),
     /// The stored shapes as Rust types, or where they differ between two points
     Schema {
+        /// A store, or a file out of one
         store: PathBuf,
         /// This region only
         region: Option<String>,
@@ -106,6 +118,7 @@ pub(crate) enum Verb {
     },
     /// What changed between two points, or two stores
     Diff {
+        /// A store, or a file out of one
         store: PathBuf,
         /// The point to compare from
         #[arg(value_name = "FROM")]
@@ -122,6 +135,7 @@ pub(crate) enum Verb {
     },
     /// Bytes, operations, hot keys, groups and gaps
     Stats {
+        /// A store, or a file out of one
         store: PathBuf,
         /// How many hot keys to show
         #[arg(short = 'n', default_value_t = 10)]
@@ -129,6 +143,7 @@ pub(crate) enum Verb {
     },
     /// A picture of the files along the log, and of what the next boot reads
     Timeline {
+        /// A store, or a file out of one
         store: PathBuf,
         /// Write it as SVG to this file
         #[arg(long, value_name = "FILE")]
@@ -136,6 +151,7 @@ pub(crate) enum Verb {
     },
     /// Checks every checksum, the chain, the catalogs, the counts, and that every value decodes
     Verify {
+        /// A store, or a file out of one
         store: PathBuf,
         /// Also replay the log over the older checkpoints and compare
         #[arg(long)]
@@ -143,6 +159,7 @@ pub(crate) enum Verb {
     },
     /// Takes everything that can be proven good into a new store, and lists the rest
     Salvage {
+        /// A store, or a file out of one
         store: PathBuf,
         /// A directory that is empty or does not exist
         out: PathBuf,
@@ -155,6 +172,7 @@ pub(crate) enum Verb {
     },
     /// Every entry as JSON Lines
     Export {
+        /// A store, or a file out of one
         store: PathBuf,
         /// This region only; may be repeated
         #[arg(long)]
@@ -171,6 +189,7 @@ pub(crate) enum Verb {
     },
     /// Copies a store, which may be in use, with its history
     Backup {
+        /// A store, or a file out of one
         store: PathBuf,
         /// A directory that is empty or does not exist
         out: PathBuf,
@@ -180,6 +199,7 @@ pub(crate) enum Verb {
     },
     /// Makes a new store as this one was at a point of its kept history
     Restore {
+        /// A store, or a file out of one
         store: PathBuf,
         /// A directory that is empty or does not exist
         out: PathBuf,
@@ -205,6 +225,7 @@ pub(crate) struct At {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Log {
+    /// A store, or a file out of one
     pub(crate) store: PathBuf,
     /// The first commit to show
     #[arg(long, value_name = "POINT")]
@@ -240,6 +261,7 @@ pub(crate) struct Log {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Scan {
+    /// A store, or a file out of one
     pub(crate) store: PathBuf,
     pub(crate) region: String,
     /// The first key
