@@ -432,6 +432,62 @@ fn what_an_older_checkpoint_still_tells_is_not_lost() {
     assert!(info.exit <= Exit::Repairable);
 }
 
+/// Frames that follow each other in one segment, packed and at blocks of their own.
+fn many_frames(path: &Path) -> usize {
+    let store = Store::open(path).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    for n in 0..40u32 {
+        let mut tx = store.begin();
+        map.insert(&mut tx, n, "x".repeat(n as usize * 7)).unwrap();
+        let durability =
+            if n % 4 == 0 { rocstate::Durability::Machine } else { rocstate::Durability::Process };
+        tx.commit_with(durability).unwrap();
+    }
+    idle();
+    40
+}
+
+#[test]
+fn the_log_goes_on_behind_each_frame_that_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let commits = many_frames(dir.path()) as u64;
+    let path = text(dir.path());
+    let image = files(dir.path());
+    let file = image.keys().find(|path| text(path).contains("log-")).unwrap();
+    let lsn = |line: &Value| line["lsn"].as_str().map(|lsn| lsn.parse::<u64>().unwrap());
+    let number = |value: &Value| value.as_str().unwrap().parse::<u64>().unwrap();
+    let before = rocdump(&["--json", "log", path]).expect(Exit::Fine).lines();
+    let mut went_on_in_a_block = 0;
+    for hit in &before[1..commits as usize] {
+        let begin = usize::try_from(hit["offset"].as_u64().unwrap()).unwrap();
+        // In the header, whose length cannot be believed then, and in the body, behind a good header.
+        for (at, in_header) in [(begin + 5, true), (begin + 50, false)] {
+            let mut bytes = image[file].clone();
+            bytes[at] ^= 8;
+            fs::write(file, &bytes).unwrap();
+            let ran = rocdump(&["--json", "log", path]);
+            assert_eq!(ran.exit, Exit::Lost);
+            let lines = ran.lines();
+            let gaps: Vec<&Value> = lines.iter().filter(|line| line["type"] == "gap").collect();
+            assert_eq!(gaps.len(), 1, "{gaps:?}");
+            let (first, end) = (number(&gaps[0]["first"]), number(&gaps[0]["last"]));
+            assert_eq!(Some(first), lsn(hit));
+            if in_header {
+                // At most what is packed behind it up to the next block.
+                assert!((first..first + 4).contains(&end), "{first} to {end}");
+                went_on_in_a_block += u64::from(end > first);
+            } else {
+                assert_eq!(end, first);
+            }
+            let found: Vec<u64> = lines.iter().filter_map(lsn).collect();
+            let expected: Vec<u64> =
+                (1..=commits).filter(|lsn| !(first..=end).contains(lsn)).collect();
+            assert_eq!(found, expected);
+        }
+    }
+    assert!(went_on_in_a_block > 0, "no frames are packed");
+}
+
 #[test]
 fn a_gap_in_the_log_is_told_and_what_is_behind_it_is_still_readable() {
     let subject = Subject::new(one_segment);
