@@ -86,6 +86,10 @@ pages! {
     stats_for_people: "stats", STORE, "-n", "3";
     timeline_for_people: "timeline", STORE;
     schema_for_people: "schema", STORE;
+    get_for_people: "get", STORE, "map", "77";
+    scan_for_people: "scan", STORE, "pairs";
+    regions_for_people: "regions", STORE;
+    checkpoints_for_people: "checkpoint", STORE;
 }
 
 #[test]

@@ -215,6 +215,10 @@ fn values_are_got_and_keys_are_scanned() {
     let of_ann = model.pairs.keys().filter(|(name, _)| name == "ann");
     let of_ann: Vec<Value> = of_ann.map(|key| json!(key)).collect();
     assert_eq!(keys(&["pairs", "--prefix", "ann"]), of_ann);
+    // For people it is the same JSON, over several lines.
+    let (key, thing) = model.things.iter().next().unwrap();
+    let people = rocdump(&["get", path, "things", &key.to_string()]).expect(Exit::Fine).out;
+    assert_eq!(people.trim_end(), serde_json::to_string_pretty(thing).unwrap());
     // What makes no sense is said to make none.
     assert_eq!(rocdump(&["get", path, "things", "seven"]).exit, Exit::Usage);
     assert_eq!(rocdump(&["get", path, "things"]).exit, Exit::Usage);

@@ -273,9 +273,16 @@ impl Info<'_> {
             out.line(format!("             {} {what}", bytes(outlook.torn_bytes)))?;
         }
         if outlook.end > outlook.claimed {
-            let commits = outlook.end.get() - outlook.claimed.get();
-            let what = if held { "may not be synced yet" } else { "were written, and are kept" };
-            out.line(format!("             the last {} {what}", counted(commits, "commit")))?;
+            let which = match outlook.end.get() - outlook.claimed.get() {
+                1 => "the last commit".to_owned(),
+                commits => format!("the last {}", counted(commits, "commit")),
+            };
+            let what = if held {
+                "may not be synced yet"
+            } else {
+                "is not known to be synced, and is kept"
+            };
+            out.line(format!("             {which} {what}"))?;
         }
         Ok(())
     }

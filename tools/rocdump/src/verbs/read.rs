@@ -107,7 +107,10 @@ pub(crate) fn get(
     } else if decoded.is_ok() {
         let pretty = serde_json::from_slice::<serde_json::Value>(&text)
             .and_then(|value| serde_json::to_string_pretty(&value));
-        out.line(pretty.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned()))?;
+        let pretty = pretty.unwrap_or_else(|_| String::from_utf8_lossy(&text).into_owned());
+        for line in pretty.lines() {
+            out.line(line)?;
+        }
     } else {
         out.line(region.value_text(&key, &value))?;
     }
