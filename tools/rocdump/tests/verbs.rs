@@ -412,6 +412,54 @@ fn a_program_can_show_its_own_types() {
     assert_eq!(map.get(&store.view(), &1).unwrap().map(|odd| odd.0), Some(1001));
 }
 
+/// Until something that is written later says so, nobody knows that a commit was synced.
+#[test]
+fn the_end_of_the_log_is_told_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = text(dir.path());
+    let store = Store::open(dir.path()).unwrap();
+    let map: rocstate::DurableMap<u8, u8> = store.durable_map("map").unwrap();
+    for n in 1..=3 {
+        store.transact(|tx| map.insert(tx, n, n)).unwrap();
+    }
+    // It dies before its idle log says anything.
+    drop(store);
+    let claimed = |lines: &[Value]| -> Vec<bool> {
+        lines[1..].iter().map(|line| line["claimed"].as_bool().unwrap()).collect()
+    };
+    let lines = rocdump(&["--json", "log", path]).expect(Exit::Fine).lines();
+    assert_eq!(claimed(&lines), [true, true, false]);
+    let text_of_log = rocdump(&["log", path]).expect(Exit::Fine).out;
+    assert_eq!(text_of_log.matches("not yet known to be synced").count(), 1);
+    let followed = rocdump(&["--json", "log", path, "--follow", "--idle", "0"]).expect(Exit::Fine);
+    assert_eq!(claimed(&followed.lines()), [true, true]);
+    let info = rocdump(&["info", path]).expect(Exit::Fine).out;
+    assert!(info.contains("the last commit is not known to be synced, and is kept"), "{info}");
+    rocdump(&["verify", path]).expect(Exit::Fine);
+
+    // What stands behind the last frame was never acknowledged.
+    let segment = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segment.filter(|path| text(path).ends_with(".roc")).max().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let torn = end.next_multiple_of(4096);
+    bytes[torn..torn + 100].fill(7);
+    std::fs::write(&segment, &bytes).unwrap();
+    let verified = rocdump(&["--json", "verify", path]).expect(Exit::Fine).json();
+    assert!(verified["torn_bytes"].as_u64().unwrap() >= 100, "{verified}");
+    let info = rocdump(&["info", path]).expect(Exit::Fine).out;
+    assert!(info.contains("are torn: they were never acknowledged"), "{info}");
+    assert_eq!(rocdump(&["--json", "log", path]).expect(Exit::Fine).lines().len(), 4);
+    let out = tempfile::tempdir().unwrap();
+    let copy = out.path().join("copy");
+    rocdump(&["backup", path, text(&copy)]).expect(Exit::Fine);
+    for place in [dir.path(), &copy] {
+        let store = Store::open(place).unwrap();
+        let map: rocstate::DurableMap<u8, u8> = store.durable_map("map").unwrap();
+        assert_eq!(map.len(&store.view()), 3);
+    }
+}
+
 #[test]
 fn nothing_is_written_into_a_store() {
     let dir = tempfile::tempdir().unwrap();
