@@ -178,10 +178,27 @@ impl Inspector {
         let mut lsn: Option<Lsn> = None;
         for part in self.parts(from)? {
             if self.walk_part(part, from, &mut lsn, &mut each)?.is_break() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        match self.missing_end() {
+            Some((segment, error)) => {
+                let first = lsn.unwrap_or(Lsn::ZERO).next();
+                each(LogEvent::Gap(LogGap { segment, first, last: None, error })).map(drop)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The newest segment, if LOCK names one that is not there: then the log's end is lost.
+    fn missing_end(&self) -> Option<(SegmentNo, Error)> {
+        let named = self.lock().ok().flatten()?.newest_segment;
+        let listed = self.segments().last().is_some_and(|newest| *newest >= named);
+        let name = name::segment(named);
+        // It may have been made since the others were listed.
+        let lost = self.only.is_none() && !listed && self.is_gone(&name);
+        let what = "the newest segment of the log is absent";
+        lost.then(|| (named, Error::damaged(&self.path_of(&name), 0, what)))
     }
 
     /// The segments that hold what comes from a commit on.

@@ -355,6 +355,41 @@ fn salvage_loses_the_entries_of_a_damaged_block_and_nothing_else_and_names_them(
     assert!(lost_something > 3);
 }
 
+/// The entries of a section whose index is damaged are all still there.
+#[test]
+fn salvage_finds_entries_without_their_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = many_blocks(dir.path());
+    let path = text(dir.path());
+    let all = rocdump(&["--json", "checkpoint", path]).json();
+    let newest = all["checkpoints"].as_array().unwrap().last().unwrap().clone();
+    let detail =
+        rocdump(&["--json", "checkpoint", path, newest["number"].as_str().unwrap()]).json();
+    let out = tempfile::tempdir().unwrap();
+    let mut tried = 0;
+    for piece in detail["regions"][0]["pieces"].as_array().unwrap() {
+        let Some(top) = piece["index_offset"].as_u64() else { continue };
+        let name = format!("checkpoint-{:0>10}.roc", piece["file"].as_str().unwrap());
+        let file = dir.path().join(name);
+        let image = fs::read(&file).unwrap();
+        // The top, and the block of the lower index before it.
+        for at in [top + 20, top - 5] {
+            let mut bytes = image.clone();
+            bytes[usize::try_from(at).unwrap()] ^= 2;
+            fs::write(&file, &bytes).unwrap();
+            let to = out.path().join(format!("{tried}"));
+            let ran = rocdump(&["salvage", path, text(&to)]).expect(Exit::Repairable);
+            assert!(ran.out.contains("found without their index"), "{}", ran.out);
+            assert_eq!(read_map(&to), entries);
+            // A program could not read them.
+            rocdump(&["verify", path]).expect(Exit::Lost);
+            tried += 1;
+        }
+        fs::write(&file, &image).unwrap();
+    }
+    assert!(tried >= 4, "{detail}");
+}
+
 /// Changes that lie over the base are damaged: what the base holds under them may be stale.
 #[test]
 fn salvage_never_takes_a_stale_value_for_a_good_one() {
@@ -488,16 +523,36 @@ fn the_log_goes_on_behind_each_frame_that_is_damaged() {
     assert!(went_on_in_a_block > 0, "no frames are packed");
 }
 
+/// LOCK names the newest segment, so that nobody takes what is left for all there was.
+#[test]
+fn a_log_whose_end_is_gone_is_not_taken_for_a_whole_one() {
+    let subject = Subject::new(one_segment);
+    let newest = subject.files.keys().filter(|path| text(path).contains("log-")).max().unwrap();
+    fs::remove_file(newest).unwrap();
+    for verb in ["info", "log", "regions", "timeline", "verify", "stats", "export"] {
+        let ran = rocdump(&[verb, subject.path()]);
+        assert_eq!(ran.exit, Exit::Lost, "{verb}: {}", ran.errors);
+        let told = format!("{}{}", ran.out, ran.errors);
+        assert!(
+            told.contains("the newest segment of the log is absent") || verb == "stats",
+            "{told}"
+        );
+    }
+    let out = tempfile::tempdir().unwrap();
+    let to = out.path().join("salvaged");
+    rocdump(&["salvage", subject.path(), text(&to)]).expect(Exit::Lost);
+    assert!(Store::open(&to).is_ok());
+    assert_eq!(rocdump(&["restore", subject.path(), text(&out.path().join("r"))]).exit, Exit::Lost);
+}
+
 #[test]
 fn a_gap_in_the_log_is_told_and_what_is_behind_it_is_still_readable() {
     let subject = Subject::new(one_segment);
-    let log = subject.files.keys().find(|path| text(path).contains("log-")).unwrap();
     let before: Vec<Value> = rocdump(&["--json", "log", subject.path()]).expect(Exit::Fine).lines();
     // Behind the first frame, so that there is a state before it.
     let hit = before[1..].iter().find(|line| line["offset"] != before[1]["offset"]).unwrap();
-    let name = log.file_name().unwrap().to_str().unwrap();
-    let segment: u64 = hit["segment"].as_str().unwrap().parse().unwrap();
-    assert!(name.contains(&segment.to_string()));
+    let name = format!("log-{:0>10}.roc", hit["segment"].as_str().unwrap());
+    let log = &subject.dir.path().join(name);
     let mut bytes = subject.files[log].clone();
     bytes[usize::try_from(hit["offset"].as_u64().unwrap()).unwrap() + 50] ^= 4;
     fs::write(log, &bytes).unwrap();
