@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Nothing that exists is touched: the directory is made, or is empty.
-//! - From the first write on LOCK names a segment that comes last: until it is there, the directory is
+//! - LOCK gets its name when it names a segment that comes last: until that is there, the directory is
 //!   refused as damaged, so that half a store is never opened, nor taken for a new one.
 
 use std::path::Path;
@@ -20,8 +20,11 @@ use crate::format::{CheckpointNo, Epoch, Lineage, Lsn, Place, RegionNo, SegmentN
 use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
 use crate::log::writer::write_lock_sector;
 use crate::storage::directory::{Directory, PublishSteps};
-use crate::storage::{Disk, LockGuard, OpenMode};
+use crate::storage::{Disk, LockGuard, Storage};
 use crate::{KEY_BYTES_MAX, REGION_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// LOCK has this name until it is whole: an empty one would be that of a store to be begun.
+const LOCK_STEM: &str = "log-lock";
 
 /// A store that is being made.
 #[derive(Debug)]
@@ -67,10 +70,23 @@ impl Builder {
     /// # Errors
     /// `Invalid`: the directory holds something. `Io`.
     pub fn create(path: impl AsRef<Path>, lsn: Lsn, compression: Compression) -> Result<Builder> {
-        let dir = Directory::new(Arc::new(Disk), path.as_ref().to_owned());
+        Builder::over(Arc::new(Disk), path.as_ref(), lsn, compression)
+    }
+
+    /// The same over another storage.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn over(
+        storage: Arc<dyn Storage>,
+        path: &Path,
+        lsn: Lsn,
+        compression: Compression,
+    ) -> Result<Builder> {
+        let dir = Directory::new(storage, path.to_owned());
         refuse_unless_empty(&dir)?;
         dir.create()?;
-        let file = dir.open(name::LOCK, OpenMode::CreateOrWrite)?;
+        let file = dir.create_temporary(&name::temporary(LOCK_STEM))?;
         let guard = dir.try_lock(&file)?.ok_or_else(|| {
             let what = "another process makes a store here";
             Error::new(ErrorKind::Locked, what).at_path(dir.path())
@@ -87,7 +103,7 @@ impl Builder {
             before: Place { lsn, ..Place::START },
         };
         write_lock_sector(&file, &header)?;
-        dir.sync()?;
+        dir.publish(name::LOCK, file, PublishSteps::OF_SEGMENT)?;
         let number = CheckpointNo(1);
         let writer = CheckpointWriter::create(&dir, lineage, number, compression, &Arc::default())?;
         let catalog = Catalog { number, place: header.begin(), ..Catalog::empty() };
@@ -188,14 +204,16 @@ impl Builder {
     }
 }
 
-/// Writes the LOCK of a copy of a store whose newest segment has this header, and makes it stable.
+/// Writes the LOCK of a copy of a store whose newest segment has this header, and makes it stable: before
+/// anything else, so that the copy is refused until that segment is there.
 ///
 /// # Errors
 /// `Io`.
 pub fn write_lock(path: impl AsRef<Path>, newest: &SegmentHeader) -> Result<()> {
     let dir = Directory::new(Arc::new(Disk), path.as_ref().to_owned());
-    write_lock_sector(&dir.open(name::LOCK, OpenMode::CreateOrWrite)?, newest)?;
-    dir.sync()
+    let file = dir.create_temporary(&name::temporary(LOCK_STEM))?;
+    write_lock_sector(&file, newest)?;
+    dir.publish(name::LOCK, file, PublishSteps::OF_SEGMENT).map(drop)
 }
 
 impl Region {

@@ -147,6 +147,24 @@ fn every_verb_works_beside_a_writer() {
     assert!(store.boot_report().healed.is_empty(), "{}", store.boot_report());
 }
 
+/// What a checkpoint holds was synced, also while the log does not say so yet.
+#[test]
+fn a_backup_holds_all_that_its_checkpoints_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    for round in 1..=5u64 {
+        store.transact(|tx| map.insert(tx, round, round)).unwrap();
+        store.checkpoint().unwrap();
+        let backup = out.path().join(format!("backup {round}"));
+        rocdump(&["backup", text(dir.path()), text(&backup)]).expect(Exit::Fine);
+        rocdump(&["show", text(&backup), &round.to_string()]).expect(Exit::Fine);
+        rocdump(&["verify", "--deep", text(&backup)]).expect(Exit::Fine);
+        assert_eq!(Store::open(&backup).unwrap().visible_lsn().get(), round);
+    }
+}
+
 #[test]
 fn a_follower_sees_each_commit_once_across_segments_and_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();

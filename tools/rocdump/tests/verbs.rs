@@ -439,7 +439,10 @@ fn the_end_of_the_log_is_told_as_it_is() {
 
     // What stands behind the last frame was never acknowledged.
     let segment = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
-    let segment = segment.filter(|path| text(path).ends_with(".roc")).max().unwrap();
+    let segment = segment
+        .filter(|path| path.extension().is_some_and(|extension| extension == "roc"))
+        .max()
+        .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     let torn = end.next_multiple_of(4096);

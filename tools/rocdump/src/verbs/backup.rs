@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - Files that are complete are copied whole; of the segment that is being written, what is known to be
-//!   synced. LOCK comes last and names the newest segment of the copy; until then it is no store.
+//!   synced. LOCK comes first and names the newest segment of the copy, which comes last: until then the copy
+//!   is refused, so that half of one is never taken for an older store.
 //! - Files are opened before any is copied: whatever is removed meanwhile can still be read.
 //! - What was copied is looked at as a boot would before it is called a backup.
 
@@ -20,6 +21,9 @@ use crate::exit::{Done, Exit, Failure};
 use crate::holder::holder;
 use crate::out::{Out, begin_document, bytes, counted};
 use crate::store::Opened;
+
+/// The newest segment of the copy until it is whole; a boot would remove it.
+const UNNAMED: &str = "log-backup.tmp";
 
 /// How often a store is looked at again whose files went while they were copied.
 const ATTEMPTS: u32 = 50;
@@ -137,22 +141,27 @@ fn plan(files: &Inspector) -> Done<Plan> {
 fn copy(plan: &Plan, to: &Path, out: &Out<'_>) -> Done<()> {
     fs::create_dir_all(to)?;
     let bar = out.progress("bytes", plan.bytes());
+    let Some(((newest, newest_file), older)) = plan.segments.split_last() else {
+        // A store that was never begun has an empty one.
+        return Ok(File::create(to.join(name::LOCK))?.sync_all()?);
+    };
+    write_lock(to, newest)?;
     for (number, file, _) in &plan.checkpoints {
         bar.inc(copy_file(file, &to.join(name::checkpoint(*number)), u64::MAX)?);
     }
-    for (at, (header, file)) in plan.segments.iter().enumerate() {
-        let name = to.join(name::segment(header.number));
-        let last = at + 1 == plan.segments.len();
-        bar.inc(copy_file(file, &name, if last { plan.end } else { u64::MAX })?);
-        // What was not copied is as if it had not been written.
-        File::options().write(true).open(&name)?.set_len(header.len)?;
+    for (header, file) in older {
+        bar.inc(copy_file(file, &to.join(name::segment(header.number)), u64::MAX)?);
     }
-    sync_all(to)?;
-    match plan.segments.last() {
-        Some((newest, _)) => write_lock(to, newest)?,
-        // A store that was never begun has an empty one.
-        None => File::create(to.join(name::LOCK))?.sync_all()?,
-    }
+    File::open(to)?.sync_all()?;
+    // Under another name until it is whole, and all the rest is stable.
+    let unnamed = to.join(UNNAMED);
+    bar.inc(copy_file(newest_file, &unnamed, plan.end)?);
+    let file = File::options().write(true).open(&unnamed)?;
+    // What was not copied is as if it had not been written.
+    file.set_len(newest.len)?;
+    file.sync_all()?;
+    fs::rename(&unnamed, to.join(name::segment(newest.number)))?;
+    File::open(to)?.sync_all()?;
     bar.finish_and_clear();
     let copied = Inspector::open(to)?.outlook()?;
     let enough = if plan.running { plan.outlook.claimed } else { plan.outlook.end };
@@ -170,18 +179,14 @@ fn copy(plan: &Plan, to: &Path, out: &Out<'_>) -> Done<()> {
     Ok(())
 }
 
+/// Copies a file, and makes the copy stable.
 fn copy_file(from: &File, to: &Path, upto: u64) -> Done<u64> {
     let mut source = from;
     source.seek(SeekFrom::Start(0))?;
     let mut target = File::create(to)?;
-    Ok(std::io::copy(&mut source.take(upto), &mut target)?)
-}
-
-fn sync_all(to: &Path) -> Done<()> {
-    for entry in fs::read_dir(to)? {
-        File::open(entry?.path())?.sync_all()?;
-    }
-    Ok(())
+    let copied = std::io::copy(&mut source.take(upto), &mut target)?;
+    target.sync_all()?;
+    Ok(copied)
 }
 
 fn tell(plan: &Plan, to: &Path, dry_run: bool, out: &mut Out<'_>) -> Done {
