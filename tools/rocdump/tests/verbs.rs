@@ -264,6 +264,7 @@ fn a_store_comes_back_from_export_backup_and_restore() {
     let to = tempfile::tempdir().unwrap();
     let (oldest, end) = (oldest(path), work.states.len() - 1);
     let mut random = fastrand::Rng::with_seed(9);
+    let mut lineages = std::collections::BTreeSet::new();
     for round in 0..6 {
         let lsn = if round == 0 { end } else { random.usize(oldest..=end) };
         let at = lsn.to_string();
@@ -275,6 +276,7 @@ fn a_store_comes_back_from_export_backup_and_restore() {
             rocdump(&["--json", "restore", path, text(&restored), "--at", &at]).expect(Exit::Fine);
         let lineage = rocdump(&["--json", "info", path]).json()["lineage"].clone();
         assert_ne!(made.json()["lineage"], lineage);
+        assert!(lineages.insert(made.json()["lineage"].to_string()), "a lineage came twice");
         rocdump(&["verify", "--deep", text(&restored)]).expect(Exit::Fine);
         rocdump(&["diff", path, &at, "--with", text(&restored)]).expect(Exit::Fine);
         assert_eq!(read(&restored), work.states[lsn]);
