@@ -523,6 +523,25 @@ fn the_log_goes_on_behind_each_frame_that_is_damaged() {
     assert!(went_on_in_a_block > 0, "no frames are packed");
 }
 
+/// What a boot does not read now it would heal from.
+#[test]
+fn verify_looks_at_what_only_healing_would_read() {
+    let subject = Subject::new(checkpoints);
+    let kept = subject.files.keys().filter(|path| text(path).contains("checkpoint-"));
+    let kept: Vec<&PathBuf> = kept.collect();
+    assert!(kept.len() > 1);
+    for file in kept {
+        let mut bytes = subject.files[file].clone();
+        bytes[100] ^= 1;
+        fs::write(file, &bytes).unwrap();
+        let ran = rocdump(&["--json", "verify", subject.path()]);
+        assert!(ran.exit >= Exit::Repairable, "{}: {}", file.display(), ran.out);
+        let told = ran.json()["findings"].to_string();
+        assert!(told.contains(file.file_name().unwrap().to_str().unwrap()), "{told}");
+        subject.restore();
+    }
+}
+
 /// LOCK names the newest segment, so that nobody takes what is left for all there was.
 #[test]
 fn a_log_whose_end_is_gone_is_not_taken_for_a_whole_one() {
