@@ -224,6 +224,9 @@ fn no_damage_makes_any_verb_panic() {
             let ran = rocdump(verb);
             assert_ne!(ran.exit, Exit::Usage, "{what}: {verb:?}: {}", ran.errors);
         }
+        // `verify` says no less than a boot would.
+        let (boot, verify) = (rocdump(&["info", path]), rocdump(&["verify", path]));
+        assert!(verify.exit >= boot.exit, "{what}: {}{}", boot.out, verify.out);
         if salvaged.exists() {
             rocdump(&["verify", text(&salvaged)]).expect(Exit::Fine);
         }

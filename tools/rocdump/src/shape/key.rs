@@ -37,8 +37,6 @@ fn decode(from: &mut KeyReader<'_>, shape: &KeyShape, to: &mut Vec<u8>) -> rocst
             let flipped = unsigned(from, *width)?;
             let bits = u32::from(*width) * 8;
             let number = flipped.wrapping_sub(1 << (bits - 1)).cast_signed();
-            // Sign-extended from its own width.
-            let number = number << (128 - bits) >> (128 - bits);
             match i64::try_from(number) {
                 Ok(number) if *width <= 8 => json::number(to, &number),
                 _ => json::display(to, number),
