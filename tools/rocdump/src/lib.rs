@@ -18,6 +18,7 @@
 
 mod cli;
 mod exit;
+mod files;
 mod health;
 mod holder;
 mod join;

@@ -3,8 +3,8 @@
 use rocstate::format::catalog::{Catalog, SectionRef};
 use rocstate::format::{CheckpointNo, name};
 
-use super::info::{CheckpointLine, checkpoints};
 use crate::exit::{Done, Exit, Failure};
+use crate::files::{CheckpointLine, checkpoints};
 use crate::json::{self, Object};
 use crate::out::{Out, begin_document, bytes, count, counted};
 use crate::region::Region;

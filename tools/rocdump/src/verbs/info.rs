@@ -1,116 +1,16 @@
 //! `info`: what a store is and how it is; of a single file, what it says of itself.
 
-use std::ops::ControlFlow;
-
-use rocstate::format::catalog::Catalog;
+use rocstate::format::SegmentNo;
 use rocstate::format::name::{self, Name};
-use rocstate::format::{CheckpointNo, SegmentNo};
-use rocstate::inspect::LogEvent;
 use rocstate::{Error, ErrorKind, Lsn};
 
 use crate::exit::{Done, Exit};
+use crate::files::{CheckpointLine, SegmentLine, checkpoints, segments};
 use crate::health::{Health, health};
 use crate::holder::{Holder, holder};
 use crate::json::{self, Object};
 use crate::out::{Ink, Out, begin_document, bytes, count, counted, duration, moment};
 use crate::store::Opened;
-
-/// What is known of a segment.
-pub(super) struct SegmentLine {
-    pub(super) number: SegmentNo,
-    pub(super) epoch: Option<u64>,
-    pub(super) first: Option<Lsn>,
-    pub(super) last: Option<Lsn>,
-    pub(super) began_us: Option<u64>,
-    pub(super) used: u64,
-    pub(super) len: u64,
-    pub(super) broken: Option<String>,
-}
-
-/// What is known of a checkpoint.
-pub(super) struct CheckpointLine {
-    pub(super) number: CheckpointNo,
-    pub(super) catalog: Result<Catalog, Error>,
-    pub(super) len: u64,
-}
-
-impl CheckpointLine {
-    /// The bytes of its sections that lie in its own file, and in older ones.
-    pub(super) fn own_and_shared(&self) -> (u64, u64) {
-        let Ok(catalog) = &self.catalog else { return (0, 0) };
-        let sections =
-            catalog.regions.values().flat_map(rocstate::format::catalog::CatalogRegion::sections);
-        sections.fold((0, 0), |(own, shared), section| {
-            if section.file == self.number {
-                (own + section.bytes, shared)
-            } else {
-                (own, shared.saturating_add(section.bytes))
-            }
-        })
-    }
-}
-
-pub(super) fn checkpoints(store: &Opened<'_>) -> Vec<CheckpointLine> {
-    let numbers = store.files.checkpoints().iter();
-    let line = |number: &CheckpointNo| CheckpointLine {
-        number: *number,
-        catalog: store.files.checkpoint(*number).and_then(|file| file.catalog()),
-        len: store.files.len_of(&name::checkpoint(*number)).unwrap_or(0),
-    };
-    let lines = numbers.map(line);
-    // A process that works with the store may have removed one since it was listed.
-    let is_there = |line: &CheckpointLine| {
-        line.catalog.is_ok() || store.files.path_of(&name::checkpoint(line.number)).exists()
-    };
-    lines.filter(is_there).collect()
-}
-
-pub(super) fn segments(store: &Opened<'_>) -> Done<Vec<SegmentLine>> {
-    let mut lines: Vec<SegmentLine> = Vec::new();
-    store.files.walk_log(Lsn::ZERO, |event| {
-        match event {
-            LogEvent::Segment(header) => lines.push(SegmentLine {
-                number: header.number,
-                epoch: Some(header.epoch.0),
-                first: None,
-                last: None,
-                began_us: None,
-                used: rocstate::format::segment::FRAMES_BEGIN,
-                len: header.len,
-                broken: None,
-            }),
-            LogEvent::Frame(frame) => {
-                if let Some(line) = lines.last_mut() {
-                    line.began_us.get_or_insert(frame.header.facts.time_us);
-                    line.used = frame.header.end();
-                    if frame.header.facts.commits > 0 {
-                        line.first.get_or_insert(frame.header.facts.first_lsn);
-                        line.last = Some(frame.header.last_lsn());
-                    }
-                }
-            }
-            LogEvent::Gap(gap) => {
-                let broken = Some(gap.error.to_string());
-                match lines.last_mut().filter(|line| line.number == gap.segment) {
-                    Some(line) => line.broken = broken,
-                    None => lines.push(SegmentLine {
-                        number: gap.segment,
-                        epoch: None,
-                        first: None,
-                        last: None,
-                        began_us: None,
-                        used: 0,
-                        len: 0,
-                        broken,
-                    }),
-                }
-            }
-            LogEvent::End(_) => {}
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(lines)
-}
 
 /// Everything that is said of a store.
 struct Info<'a> {

@@ -10,9 +10,9 @@ use rocstate::format::segment::FRAMES_BEGIN;
 use rocstate::format::{BLOCK_BYTES, RegionNo};
 use rocstate::inspect::{LogEvent, LogFrame};
 
-use super::info::checkpoints;
 use super::log::{key_of, value_of};
 use crate::exit::{Done, Exit};
+use crate::files::checkpoints;
 use crate::json::{self, Object};
 use crate::out::{Out, begin_document, bytes, count, counted, duration};
 use crate::store::{Opened, Regions, region_of};

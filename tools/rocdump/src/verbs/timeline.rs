@@ -10,9 +10,9 @@ use rocstate::Lsn;
 use rocstate::format::operation::Operation;
 use rocstate::inspect::LogEvent;
 
-use super::info::{SegmentLine, checkpoints, segments};
 use super::restore::refuse_inside;
 use crate::exit::Done;
+use crate::files::{SegmentLine, checkpoints, segments};
 use crate::health::{Health, health};
 use crate::json::{self, Object};
 use crate::out::{Out, begin_document, bytes, counted, duration, moment};

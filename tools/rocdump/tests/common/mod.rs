@@ -9,7 +9,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rocdump::{Exit, Rocdump};
 use rocstate::{DurableCell, DurableMap, Store};
@@ -225,4 +225,11 @@ pub fn scanned(store: &str, region: &str, at: &str) -> Vec<(Value, Value)> {
     }
     let lines = ran.expect(Exit::Fine).lines();
     lines[1..].iter().map(|line| (line["key"].clone(), line["value"].clone())).collect()
+}
+
+/// The files of a store, but for those that are being made.
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let kept = paths.filter(|path| path.extension().is_none_or(|extension| extension != "tmp"));
+    kept.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
