@@ -113,6 +113,7 @@ fn a_builder_refuses_what_a_store_could_not_hold() {
     let kind = |result: rocstate::Result<()>| result.unwrap_err().kind();
     assert_eq!(kind(builder.push(b"key", b"value")), ErrorKind::Invalid);
     assert_eq!(kind(builder.region(RegionNo(0), "map", &schema)), ErrorKind::Invalid);
+    assert_eq!(kind(builder.region(RegionNo(u64::MAX), "map", &schema)), ErrorKind::Invalid);
     assert_eq!(kind(builder.region(RegionNo(1), "", &schema)), ErrorKind::Invalid);
     assert_eq!(kind(builder.region(RegionNo(1), "map", b"no schema")), ErrorKind::Invalid);
     builder.region(RegionNo(1), "map", &schema).unwrap();

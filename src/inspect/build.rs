@@ -118,8 +118,11 @@ impl Builder {
         self.end_region()?;
         let refuse = |what: &str| Err(Error::new(ErrorKind::Invalid, what).in_region(name));
         let mut made = self.catalog.regions.iter();
-        if number.0 == 0 || made.any(|(other, made)| *other == number || made.name == name) {
-            return refuse("two regions have this number or name, or the number is 0");
+        // The next number must be one as well.
+        let numbers = 1..u64::MAX;
+        let known = made.any(|(other, made)| *other == number || made.name == name);
+        if known || !numbers.contains(&number.0) {
+            return refuse("two regions have this number or name, or the number is out of range");
         }
         if name.is_empty() || name.len() > REGION_NAME_BYTES_MAX {
             return refuse("a region's name has 1 to 255 bytes");

@@ -37,7 +37,7 @@ impl CheckpointLine {
             catalog.regions.values().flat_map(rocstate::format::catalog::CatalogRegion::sections);
         sections.fold((0, 0), |(own, shared), section| {
             if section.file == self.number {
-                (own + section.bytes, shared)
+                (own.saturating_add(section.bytes), shared)
             } else {
                 (own, shared.saturating_add(section.bytes))
             }

@@ -211,6 +211,11 @@ pub(crate) fn count(count: u64) -> String {
     HumanCount(count).to_string()
 }
 
+/// A sum of numbers that files state, which may be anything.
+pub(crate) fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, u64::saturating_add)
+}
+
 /// A count and what is counted, in the plural where it is one.
 pub(crate) fn counted(number: u64, what: &str) -> String {
     let ending = match (number, what.strip_suffix('y')) {

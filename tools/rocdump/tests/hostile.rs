@@ -185,6 +185,26 @@ fn any_schema_over_any_bytes_is_shown_somehow() {
     assert!(made > runs / 5, "only {made} of {runs} were schemas");
 }
 
+/// Numbers that no store gets to.
+#[test]
+fn the_last_commits_that_can_be_numbered_are_shown() {
+    for lsn in [u64::MAX, u64::MAX - 1, u64::MAX - 5, 1 << 63] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let mut builder = Builder::create(&path, Lsn::new(lsn), Compression::None).unwrap();
+        builder.region(RegionNo(u64::MAX - 1), "r", &schema(&[10], &[])).unwrap();
+        builder.push(&[0, 0, 0, 1], &[5]).unwrap();
+        builder.finish().unwrap();
+        read_all(&path, Duration::from_secs(20));
+        let path = text(&path);
+        rocdump(&["log", path, "--from", &lsn.to_string(), "--follow", "--idle", "0"]);
+        rocdump(&["show", path, &lsn.to_string()]);
+        let shown = rocdump(&["--json", "scan", path, "r"]).expect(Exit::Fine).lines();
+        assert_eq!(shown[0]["lsn"], lsn.to_string());
+        assert_eq!(shown[1]["value"], 5);
+    }
+}
+
 /// Files of random bytes under the names of a store.
 #[test]
 fn files_of_noise_are_no_store() {

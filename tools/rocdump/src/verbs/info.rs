@@ -9,7 +9,7 @@ use crate::files::{CheckpointLine, SegmentLine, checkpoints, segments};
 use crate::health::{Health, health};
 use crate::holder::{Holder, holder};
 use crate::json::{self, Object};
-use crate::out::{Ink, Out, begin_document, bytes, count, counted, duration, moment};
+use crate::out::{Ink, Out, begin_document, bytes, count, counted, duration, moment, total};
 use crate::store::Opened;
 
 /// Everything that is said of a store.
@@ -64,14 +64,15 @@ impl Info<'_> {
     }
 
     fn entries(&self) -> u64 {
-        self.health.state.iter().flat_map(|snapshot| &snapshot.regions).map(|of| of.entries).sum()
+        let regions = self.health.state.iter().flat_map(|snapshot| &snapshot.regions);
+        total(regions.map(|of| of.entries))
     }
 
     /// The bytes that a region has in checkpoint files.
     fn bytes_of(&self, number: rocstate::format::RegionNo) -> u64 {
         let newest = self.checkpoints.iter().rev().find_map(|line| line.catalog.as_ref().ok());
         let region = newest.and_then(|catalog| catalog.regions.get(&number));
-        region.map_or(0, |region| region.sections().map(|section| section.bytes).sum())
+        region.map_or(0, |region| total(region.sections().map(|section| section.bytes)))
     }
 
     fn text(&self, out: &mut Out<'_>) -> Done<()> {
@@ -173,7 +174,7 @@ impl Info<'_> {
             out.line(format!("             {} {what}", bytes(outlook.torn_bytes)))?;
         }
         if outlook.end > outlook.claimed {
-            let which = match outlook.end.get() - outlook.claimed.get() {
+            let which = match outlook.end.get().saturating_sub(outlook.claimed.get()) {
                 1 => "the last commit".to_owned(),
                 commits => format!("the last {}", counted(commits, "commit")),
             };

@@ -73,7 +73,6 @@ impl Hot {
 struct Spread {
     buckets: BTreeMap<u32, u64>,
     total: u64,
-    sum: u64,
     max: u64,
 }
 
@@ -81,7 +80,6 @@ impl Spread {
     fn add(&mut self, number: u64) {
         *self.buckets.entry(number.checked_ilog2().map_or(0, |log| log + 1)).or_default() += 1;
         self.total += 1;
-        self.sum += number;
         self.max = self.max.max(number);
     }
 
@@ -193,7 +191,7 @@ pub(crate) fn run(store: &Opened<'_>, keys: usize, out: &mut Out<'_>) -> Done {
     let newest = lines.iter().rev().find(|line| line.catalog.is_ok());
     let live = newest.map_or(0, |line| {
         let (own, shared) = line.own_and_shared();
-        own + shared
+        own.saturating_add(shared)
     });
     if out.json {
         json(&stats, &mut regions, keys, (taken, live), out)?;

@@ -155,7 +155,7 @@ fn tasks<'a>(
                     },
                 };
                 files.insert(section.file, file.clone());
-                verified.bytes += section.bytes;
+                verified.bytes = verified.bytes.saturating_add(section.bytes);
                 tasks.push(Task {
                     file,
                     section,
@@ -171,7 +171,7 @@ fn tasks<'a>(
 }
 
 fn read_all(tasks: &[Task<'_>], out: &mut Out<'_>) -> Vec<Seen> {
-    let bar = out.progress("bytes", tasks.iter().map(|task| task.section.bytes).sum());
+    let bar = out.progress("bytes", crate::out::total(tasks.iter().map(|task| task.section.bytes)));
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Seen>> = tasks.iter().map(|_| Mutex::default()).collect();
     let threads =
