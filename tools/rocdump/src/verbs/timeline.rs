@@ -48,6 +48,14 @@ impl Picture {
         (lsn.saturating_sub(self.from) as f64 / width).clamp(0.0, 1.0)
     }
 
+    /// The commits at the ends of the quarters, as a scale shows them.
+    pub(super) fn quarters(&self) -> impl Iterator<Item = u64> {
+        let width = u128::from(self.to.saturating_sub(self.from));
+        let from = self.from;
+        // A part of a difference of two numbers of 64 bits is one as well.
+        (0..=4u128).map(move |part| from + u64::try_from(width * part / 4).unwrap_or(u64::MAX))
+    }
+
     /// The time of a commit that is near a place.
     pub(super) fn time_near(&self, place: f64) -> Option<u64> {
         let far = |lsn: u64| (self.place(lsn) - place).abs();

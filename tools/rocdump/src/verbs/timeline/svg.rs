@@ -104,9 +104,7 @@ pub(super) fn draw(picture: &Picture) -> String {
 
 fn scale(canvas: &mut Canvas<'_>, top: f64, bottom: f64) {
     canvas.label(top, "commit");
-    let (from, to) = (canvas.picture.from, canvas.picture.to);
-    for part in 0..=4u64 {
-        let lsn = from + (to - from) / 4 * part;
+    for lsn in canvas.picture.quarters() {
         let x = canvas.x(lsn);
         canvas.line(x, top + 6.0, bottom, "#eaeef2");
         canvas.name(x, top, FAINT, &count(lsn));

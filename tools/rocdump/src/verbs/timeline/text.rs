@@ -62,8 +62,7 @@ pub(super) fn draw(picture: &Picture, out: &mut Out<'_>) -> Done<()> {
     let mut rows: Vec<(&str, Ink, Row, String)> = Vec::new();
 
     let mut scale = Row::empty(columns);
-    for part in 0..=4u64 {
-        let lsn = picture.from + (picture.to - picture.from) / 4 * part;
+    for lsn in picture.quarters() {
         scale.write(at(lsn), &count(lsn));
     }
     rows.push(("commit", Ink::Faint, scale, String::new()));
