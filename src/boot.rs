@@ -250,7 +250,8 @@ fn recover(
     })
 }
 
-/// What a boot would decide, up to and without the first thing that it writes.
+/// What a boot would decide, up to and without the first thing that it writes. Putting the regions
+/// together ([`load::regions`]) is left to whoever asks.
 #[cfg(feature = "inspect")]
 pub(crate) struct Foreseen {
     /// The checkpoints that are whole, newest first.
@@ -280,13 +281,10 @@ pub(crate) fn foresee(dir: &Directory) -> Result<Foreseen> {
         .map_err(|error| blame(error, located.damage.as_ref()).stopping_boot())?;
     healed.append(&mut located.healed);
     healed.append(&mut scanned.healed);
+    let end = scanned.end();
     let tail = std::mem::take(&mut scanned.builder).finish();
     let unclaimed = std::mem::take(&mut scanned.unclaimed);
     let cost = located.kept.first().and_then(|catalog| catalog.boot_cost);
-    let end = unclaimed.last().map_or(scanned.claimed.lsn, |frame| frame.last_lsn);
-    let base = located.kept.first().map(AsRef::as_ref);
-    // What a boot would refuse to put together it refuses here.
-    load::regions(base, &tail, dir.path(), end)?;
     Ok(Foreseen {
         healed,
         claimed: scanned.claimed,

@@ -70,7 +70,8 @@ impl Lsn {
         self.0
     }
 
-    pub(crate) const fn next(self) -> Lsn {
+    /// The commit after this one.
+    pub const fn next(self) -> Lsn {
         Lsn(self.0.saturating_add(1))
     }
 
@@ -159,7 +160,7 @@ pub(crate) const fn disk_len(bytes: usize) -> u64 {
 }
 
 /// A sum of lengths that were read from a file, which may say anything.
-pub(crate) fn total(lengths: impl Iterator<Item = u64>) -> u64 {
+pub fn total(lengths: impl Iterator<Item = u64>) -> u64 {
     lengths.fold(0, u64::saturating_add)
 }
 

@@ -42,6 +42,7 @@ use crate::format::lock::LockSector;
 use crate::format::name::{self, Name};
 use crate::format::segment::SegmentHeader;
 use crate::format::{CheckpointNo, Lineage, SECTOR_BYTES, SegmentNo, disk_len};
+use crate::log::cut::unreadable;
 use crate::log::scan::SegmentReader;
 use crate::storage::directory::Directory;
 use crate::storage::{Disk, OpenMode, Storage};
@@ -215,12 +216,7 @@ impl Inspector {
     }
 
     fn segment_reader(&self, number: SegmentNo) -> Result<SegmentReader> {
-        SegmentReader::open(&self.dir, number).map_err(|why| {
-            let why = crate::log::chain::BrokenLink::Unreadable(why);
-            let upto = crate::format::Lsn::ZERO;
-            let broken = crate::log::chain::Broken { segment: number, upto, why };
-            crate::log::cut::broken_link(&self.dir, broken)
-        })
+        SegmentReader::open(&self.dir, number).map_err(|why| unreadable(&self.dir, number, why))
     }
 
     /// Whether a file that was listed is no longer there.

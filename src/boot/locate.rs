@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
 use crate::format::{Epoch, Lineage, SegmentNo, name};
+use crate::log::cut::unreadable;
 use crate::log::scan::SegmentReader;
 use crate::storage::directory::Directory;
 
@@ -62,15 +63,8 @@ pub(crate) fn identity(
         let lineage = Lineage(dir.random()?);
         return Ok(Identity { lineage, epoch: Epoch(0), newest_segment: SegmentNo(0) });
     };
-    let header = SegmentReader::open(dir, newest).map(|segment| segment.header);
-    let header = header.map_err(|why| {
-        let broken = crate::log::chain::Broken {
-            segment: newest,
-            upto: crate::format::Lsn::ZERO,
-            why: crate::log::chain::BrokenLink::Unreadable(why),
-        };
-        crate::log::cut::broken_link(dir, broken)
-    })?;
+    let segment = SegmentReader::open(dir, newest).map_err(|why| unreadable(dir, newest, why))?;
+    let header = segment.header;
     Ok(Identity { lineage: header.lineage, epoch: header.epoch, newest_segment: newest })
 }
 

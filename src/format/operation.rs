@@ -62,6 +62,18 @@ pub enum Operation<'a> {
 }
 
 impl<'a> Operation<'a> {
+    /// The region that it is on.
+    pub fn region(&self) -> RegionNo {
+        match *self {
+            Operation::Create { region, .. }
+            | Operation::RemoveRegion { region }
+            | Operation::Insert { region, .. }
+            | Operation::Replace { region, .. }
+            | Operation::Remove { region, .. }
+            | Operation::Clear { region } => region,
+        }
+    }
+
     pub(crate) fn encode(&self, to: &mut Vec<u8>) {
         match *self {
             Operation::Create { region, name, schema } => {

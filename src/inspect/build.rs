@@ -8,7 +8,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::boot::Listing;
 use crate::checkpoint::plan::piece_bytes;
 use crate::checkpoint::writer::{CheckpointWriter, SectionWriter};
 use crate::error::{Error, ErrorKind, Result};
@@ -231,10 +230,10 @@ impl Region {
 
 /// Refuses a directory that holds anything.
 fn refuse_unless_empty(dir: &Directory) -> Result<()> {
-    match Listing::read(dir) {
+    match dir.list() {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(cause) => Err(Error::io("list the directory", dir.path(), cause)),
-        Ok(_) if dir.list().is_ok_and(|names| names.is_empty()) => Ok(()),
+        Ok(names) if names.is_empty() => Ok(()),
         Ok(_) => {
             let what = "the directory holds something; choose one that is empty or does not exist";
             Err(Error::new(ErrorKind::Invalid, what).at_path(dir.path()))

@@ -6,7 +6,7 @@ use super::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use super::scan::Unreadable;
 use super::tail::{ReplayWork, Tail, TailBuilder};
 use crate::error::{Error, Result};
-use crate::format::{Lineage, Place, name};
+use crate::format::{Lineage, Lsn, Place, SegmentNo, name};
 use crate::storage::directory::Directory;
 
 /// How much is read between two looks whether somebody else wants to run.
@@ -68,6 +68,11 @@ pub(crate) fn cut(
     let work = ReplayWork { bytes, operations: tail.operations };
     let sorting = dir.ticks().saturating_sub(began + reading);
     Ok((tail, CutCost { work, reading, sorting }))
+}
+
+/// The error for a segment that cannot be read.
+pub(crate) fn unreadable(dir: &Directory, segment: SegmentNo, why: Unreadable) -> Error {
+    broken_link(dir, Broken { segment, upto: Lsn::ZERO, why: BrokenLink::Unreadable(why) })
 }
 
 /// The error for a segment that is needed and cannot be used.

@@ -142,14 +142,7 @@ impl TailBuilder {
     }
 
     fn add_operation(&mut self, operation: &Operation<'_>, at: Position) -> Result<(), Malformed> {
-        let region = match *operation {
-            Operation::Create { region, .. }
-            | Operation::RemoveRegion { region }
-            | Operation::Insert { region, .. }
-            | Operation::Replace { region, .. }
-            | Operation::Remove { region, .. }
-            | Operation::Clear { region } => region,
-        };
+        let region = operation.region();
         if let Operation::Create { .. } = operation {
             self.next_region = self.next_region.max(region.0.saturating_add(1));
         }
