@@ -4,7 +4,6 @@ use rocstate::ErrorKind;
 use rocstate::inspect::{Inspector, Outlook, Snapshot};
 
 use crate::exit::{Done, Exit};
-use crate::store::Opened;
 
 /// What the next boot would do, or why it would refuse.
 #[derive(Debug)]
@@ -18,12 +17,7 @@ pub(crate) struct Health {
 }
 
 /// Asks the code that boots.
-pub(crate) fn health(store: &Opened<'_>) -> Done<Health> {
-    of(&store.files)
-}
-
-/// The same for whoever has no more than the files.
-pub(crate) fn of(files: &Inspector) -> Done<Health> {
+pub(crate) fn health(files: &Inspector) -> Done<Health> {
     match files.next_boot() {
         Ok((outlook, state)) => {
             let exit = if outlook.healed.is_empty() { Exit::Fine } else { Exit::Repairable };

@@ -34,6 +34,22 @@ impl<'a> Object<'a> {
         display(self.field(name), value);
     }
 
+    /// The same, or `null`.
+    pub(crate) fn text_or_null(&mut self, name: &str, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.text(name, value),
+            None => self.field(name).extend_from_slice(b"null"),
+        }
+    }
+
+    /// JSON that was decoded, or the bytes under the name with `_hex` behind it.
+    pub(crate) fn decoded(&mut self, name: &str, json: Option<&[u8]>, bytes: &[u8]) {
+        match json {
+            Some(json) => self.field(name).extend_from_slice(json),
+            None => self.hex(&format!("{name}_hex"), bytes),
+        }
+    }
+
     pub(crate) fn number(&mut self, name: &str, value: u64) {
         number(self.field(name), &value);
     }

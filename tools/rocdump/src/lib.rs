@@ -94,7 +94,7 @@ impl Rocdump {
         };
         let mut out = out::Out::new(to, errors, &arguments.settings);
         let done = verbs::run(&self.types, &arguments, &mut out);
-        let done = done.and_then(|exit| out.finish().map(|()| exit));
+        let done = done.and_then(|exit| out.flush().map(|()| exit));
         match done {
             Ok(exit) => exit,
             Err(Failure::BrokenPipe) => Exit::Fine,

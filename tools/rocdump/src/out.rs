@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{Color, Settings};
-use crate::exit::{Done, Exit, Failure};
+use crate::exit::{Done, Exit};
 use crate::json;
 
 /// The version of what `--json` prints.
@@ -58,10 +58,6 @@ impl<'a> Out<'a> {
         }
     }
 
-    pub(crate) fn finish(&mut self) -> Done<()> {
-        Ok(self.to.flush()?)
-    }
-
     /// Makes what was written visible to whoever follows.
     pub(crate) fn flush(&mut self) -> Done<()> {
         Ok(self.to.flush()?)
@@ -96,7 +92,7 @@ impl<'a> Out<'a> {
             object.number("exit", exit as u64);
             object.string("error", what);
             object.end();
-            self.document(&line).and_then(|()| self.finish()).unwrap_or_default();
+            self.document(&line).and_then(|()| self.flush()).unwrap_or_default();
         }
         self.to.flush().unwrap_or_default();
         self.note(what);
@@ -211,11 +207,6 @@ pub(crate) fn count(count: u64) -> String {
     HumanCount(count).to_string()
 }
 
-/// A sum of numbers that files state, which may be anything.
-pub(crate) fn total(numbers: impl IntoIterator<Item = u64>) -> u64 {
-    numbers.into_iter().fold(0, u64::saturating_add)
-}
-
 /// A count and what is counted, in the plural where it is one.
 pub(crate) fn counted(number: u64, what: &str) -> String {
     let ending = match (number, what.strip_suffix('y')) {
@@ -235,12 +226,6 @@ pub(crate) fn moment(time_us: u64) -> String {
     let stamp =
         i64::try_from(time_us).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
     stamp.map_or_else(|| format!("{time_us} us"), |stamp| format!("{stamp:.6}"))
-}
-
-impl From<std::fmt::Error> for Failure {
-    fn from(_: std::fmt::Error) -> Failure {
-        Failure::Said { exit: Exit::Io, what: "formatting failed".to_owned() }
-    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,14 @@ impl Point {
         })
     }
 
+    /// The commit at this point.
+    pub(crate) fn commit(self, store: &Inspector) -> Done<Lsn> {
+        match self.lsn(store)? {
+            Some(lsn) => Ok(lsn),
+            None => end(store),
+        }
+    }
+
     /// The state at this point.
     pub(crate) fn snapshot(self, store: &Inspector) -> Done<Snapshot> {
         if let Point::Checkpoint(number) = self {
@@ -99,7 +107,7 @@ impl Point {
 }
 
 /// The last commit that is readable.
-pub(crate) fn end(store: &Inspector) -> Done<Lsn> {
+fn end(store: &Inspector) -> Done<Lsn> {
     if let Ok(outlook) = store.outlook() {
         return Ok(outlook.end);
     }

@@ -129,38 +129,32 @@ impl Region {
     }
 
     /// Writes a key as the field `key`, or as `key_hex` if it is not what its shape says.
-    pub(crate) fn key_field(&self, bytes: &[u8], object: &mut Object<'_>) -> bool {
+    pub(crate) fn key_field(&self, bytes: &[u8], object: &mut Object<'_>) {
         let mut text = Vec::new();
         let decoded = self.key(bytes, &mut text).is_ok();
-        if decoded {
-            object.field("key").extend_from_slice(&text);
-        } else {
-            object.hex("key_hex", bytes);
-        }
-        decoded
+        object.decoded("key", decoded.then_some(&text), bytes);
     }
 
-    /// Writes a value as the field `value`, or as `value_hex` if it has no shape or another one.
-    pub(crate) fn value_field(&self, key: &[u8], bytes: &[u8], object: &mut Object<'_>) -> bool {
-        self.named_value_field("value", key, bytes, object)
-    }
-
-    /// The same under another name.
-    pub(crate) fn named_value_field(
+    /// Writes a value as the field `name`, or as `name_hex` if it has no shape or another one.
+    pub(crate) fn value_field(
         &self,
         name: &str,
         key: &[u8],
         bytes: &[u8],
         object: &mut Object<'_>,
-    ) -> bool {
+    ) {
         let mut text = Vec::new();
         let decoded = self.value(key, bytes, &mut text).is_ok();
-        if decoded {
-            object.field(name).extend_from_slice(&text);
-        } else {
-            object.hex(&format!("{name}_hex"), bytes);
-        }
-        decoded
+        object.decoded(name, decoded.then_some(&text), bytes);
+    }
+
+    /// Writes what it is, and how many entries it has.
+    pub(crate) fn fields(&self, entries: u64, object: &mut Object<'_>) {
+        object.text("number", self.number.0);
+        object.string("name", &self.name);
+        object.string("class", self.class());
+        object.string("types", self.types());
+        object.number("entries", entries);
     }
 
     /// A key for people.

@@ -35,7 +35,7 @@ impl<'a> Opened<'a> {
     /// Every region that a catalog or the log names. Numbers are never used again.
     pub(crate) fn regions(&self) -> Done<Regions<'a>> {
         let (mut regions, newest) = self.regions_of_catalogs()?;
-        self.files.walk_log(newest.next_commit(), |event| {
+        self.files.walk_log(newest.next(), |event| {
             if let LogEvent::Frame(frame) = event {
                 for commit in frame.commits().flatten() {
                     regions.learn(commit.operations().flatten());
@@ -122,28 +122,5 @@ impl Regions<'_> {
 
     pub(crate) fn by_name(&self) -> BTreeMap<&str, &Rc<Region>> {
         self.known.values().map(|region| (region.name.as_str(), region)).collect()
-    }
-}
-
-/// The region that an operation is on.
-pub(crate) fn region_of(operation: &Operation<'_>) -> RegionNo {
-    match *operation {
-        Operation::Create { region, .. }
-        | Operation::RemoveRegion { region }
-        | Operation::Insert { region, .. }
-        | Operation::Replace { region, .. }
-        | Operation::Remove { region, .. }
-        | Operation::Clear { region } => region,
-    }
-}
-
-/// The commit after one.
-pub(crate) trait NextCommit {
-    fn next_commit(self) -> Lsn;
-}
-
-impl NextCommit for Lsn {
-    fn next_commit(self) -> Lsn {
-        Lsn::new(self.get().saturating_add(1))
     }
 }

@@ -6,7 +6,7 @@ use rocstate::format::{CheckpointNo, name};
 use crate::exit::{Done, Exit, Failure};
 use crate::files::{CheckpointLine, checkpoints};
 use crate::json::{self, Object};
-use crate::out::{Out, begin_document, bytes, count, counted, total};
+use crate::out::{Out, begin_document, bytes, count, counted};
 use crate::region::Region;
 use crate::store::Opened;
 
@@ -37,7 +37,9 @@ fn list(store: &Opened<'_>, out: &mut Out<'_>) -> Done {
                     count(catalog.lsn().get()),
                     catalog.epoch.0.to_string(),
                     catalog.regions.len().to_string(),
-                    count(total(catalog.regions.values().map(|region| region.entries))),
+                    count(rocstate::format::total(
+                        catalog.regions.values().map(|region| region.entries),
+                    )),
                     bytes(line.len),
                     bytes(own),
                     bytes(shared),
@@ -72,7 +74,10 @@ pub(super) fn line_json(line: &CheckpointLine, to: &mut Vec<u8>) {
             object.text("lsn", catalog.lsn());
             object.text("epoch", catalog.epoch.0);
             object.number("regions", catalog.regions.len() as u64);
-            object.number("entries", total(catalog.regions.values().map(|region| region.entries)));
+            object.number(
+                "entries",
+                rocstate::format::total(catalog.regions.values().map(|region| region.entries)),
+            );
             object.number("own_bytes", own);
             object.number("shared_bytes", shared);
         }
@@ -116,7 +121,7 @@ fn detail(store: &Opened<'_>, number: CheckpointNo, out: &mut Out<'_>) -> Done {
         let sections =
             catalog.regions.values().flat_map(rocstate::format::catalog::CatalogRegion::sections);
         let shared: Vec<&SectionRef> = sections.filter(|section| section.file == *number).collect();
-        let live = total(shared.iter().map(|section| section.bytes));
+        let live = rocstate::format::total(shared.iter().map(|section| section.bytes));
         out.line(format!(
             "  shares {} with {}: {} of {}",
             counted(shared.len() as u64, "section"),

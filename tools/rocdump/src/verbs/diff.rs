@@ -209,7 +209,7 @@ fn json_line(
     region.key_field(key, &mut object);
     for (name, region, value) in [("old", was, old), ("new", region, new)] {
         if let Some(value) = value {
-            region.named_value_field(name, key, value, &mut object);
+            region.value_field(name, key, value, &mut object);
         }
     }
     if let (Some(old), Some(new)) = (old, new) {

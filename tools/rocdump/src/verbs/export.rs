@@ -65,11 +65,7 @@ fn write_key(schema: Option<&Schema>, key: &[u8], object: &mut Object<'_>) {
             && serde_json::from_slice(&text)
                 .is_ok_and(|json| key_bytes(&json, &schema.key).is_ok_and(|back| back == key))
     });
-    if written {
-        object.field("key").extend_from_slice(&text);
-    } else {
-        object.hex("key_hex", key);
-    }
+    object.decoded("key", written.then_some(&text), key);
 }
 
 /// The field `value`, if that reads back to the same bytes, or `value_hex`.
@@ -80,9 +76,5 @@ fn write_value(schema: Option<&Schema>, value: &[u8], object: &mut Object<'_>) {
             && serde_json::from_slice(&text)
                 .is_ok_and(|json| value_bytes(&json, shape).is_ok_and(|back| back == value))
     });
-    if written {
-        object.field("value").extend_from_slice(&text);
-    } else {
-        object.hex("value_hex", value);
-    }
+    object.decoded("value", written.then_some(&text), value);
 }

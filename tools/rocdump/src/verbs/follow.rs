@@ -9,7 +9,7 @@ use rocstate::inspect::LogEvent;
 use super::log::Printer;
 use crate::exit::{Done, Exit, Failure};
 use crate::out::Out;
-use crate::store::{NextCommit, Opened};
+use crate::store::Opened;
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
@@ -52,7 +52,7 @@ pub(super) fn run(
                 ControlFlow::Break(())
             });
             if let LogEvent::Frame(frame) = &event {
-                next = frame.header.last_lsn().next_commit();
+                next = frame.header.last_lsn().next();
             }
             Ok(flow)
         });

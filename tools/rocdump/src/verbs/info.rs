@@ -9,7 +9,7 @@ use crate::files::{CheckpointLine, SegmentLine, checkpoints, segments};
 use crate::health::{Health, health};
 use crate::holder::{Holder, holder};
 use crate::json::{self, Object};
-use crate::out::{Ink, Out, begin_document, bytes, count, counted, duration, moment, total};
+use crate::out::{Ink, Out, begin_document, bytes, count, counted, duration, moment};
 use crate::store::Opened;
 
 /// Everything that is said of a store.
@@ -39,7 +39,7 @@ pub(crate) fn run(store: &Opened<'_>, out: &mut Out<'_>) -> Done {
         store,
         lock,
         holder: holder(&store.files),
-        health: health(store)?,
+        health: health(&store.files)?,
         checkpoints: checkpoints(store),
         segments: segments(store)?,
     };
@@ -65,14 +65,16 @@ impl Info<'_> {
 
     fn entries(&self) -> u64 {
         let regions = self.health.state.iter().flat_map(|snapshot| &snapshot.regions);
-        total(regions.map(|of| of.entries))
+        rocstate::format::total(regions.map(|of| of.entries))
     }
 
     /// The bytes that a region has in checkpoint files.
     fn bytes_of(&self, number: rocstate::format::RegionNo) -> u64 {
         let newest = self.checkpoints.iter().rev().find_map(|line| line.catalog.as_ref().ok());
         let region = newest.and_then(|catalog| catalog.regions.get(&number));
-        region.map_or(0, |region| total(region.sections().map(|section| section.bytes)))
+        region.map_or(0, |region| {
+            rocstate::format::total(region.sections().map(|section| section.bytes))
+        })
     }
 
     fn text(&self, out: &mut Out<'_>) -> Done<()> {
@@ -263,10 +265,8 @@ impl Info<'_> {
         let mut line = Vec::new();
         let mut object = begin_document(&mut line, "info");
         object.string("store", self.store.files.path().to_string_lossy());
-        match self.store.files.lineage() {
-            Some(lineage) => object.text("lineage", format_args!("{:016x}", lineage.0)),
-            None => object.field("lineage").extend_from_slice(b"null"),
-        }
+        let lineage = self.store.files.lineage();
+        object.text_or_null("lineage", lineage.map(|lineage| format!("{:016x}", lineage.0)));
         object.number("format", u64::from(rocstate::FORMAT_VERSION));
         object.text("epoch", self.epoch());
         object.text("lsn", self.end());
@@ -278,11 +278,7 @@ impl Info<'_> {
         json::list(object.field("regions"), regions, |to, of| {
             let region = self.store.region_of(of);
             let mut object = Object::begin(to);
-            object.text("number", of.number.0);
-            object.string("name", &of.name);
-            object.string("class", region.class());
-            object.string("types", region.types());
-            object.number("entries", of.entries);
+            region.fields(of.entries, &mut object);
             object.number("checkpoint_bytes", self.bytes_of(of.number));
             object.end();
         });
@@ -319,10 +315,7 @@ impl Info<'_> {
             return;
         };
         let mut object = Object::begin(to);
-        match outlook.checkpoint {
-            Some((number, _)) => object.text("checkpoint", number.0),
-            None => object.field("checkpoint").extend_from_slice(b"null"),
-        }
+        object.text_or_null("checkpoint", outlook.checkpoint.map(|(number, _)| number.0));
         object.number("commits", outlook.commits);
         object.number("operations", outlook.operations);
         object.number("log_bytes", outlook.log_bytes);
@@ -347,20 +340,10 @@ fn times(epoch: u64) -> String {
 fn segment_json(to: &mut Vec<u8>, line: &SegmentLine) {
     let mut object = Object::begin(to);
     object.text("number", line.number.0);
-    for (name, number) in [
-        ("epoch", line.epoch),
-        ("first_lsn", line.first.map(Lsn::get)),
-        ("last_lsn", line.last.map(Lsn::get)),
-    ] {
-        match number {
-            Some(number) => object.text(name, number),
-            None => object.field(name).extend_from_slice(b"null"),
-        }
-    }
-    match line.began_us {
-        Some(us) => object.text("begun", moment(us)),
-        None => object.field("begun").extend_from_slice(b"null"),
-    }
+    object.text_or_null("epoch", line.epoch);
+    object.text_or_null("first_lsn", line.first);
+    object.text_or_null("last_lsn", line.last);
+    object.text_or_null("begun", line.began_us.map(moment));
     object.number("used_bytes", line.used);
     object.number("file_bytes", line.len);
     if let Some(broken) = &line.broken {

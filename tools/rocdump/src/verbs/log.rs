@@ -15,13 +15,10 @@ use crate::exit::{Done, Exit, Failure};
 use crate::json::{self, Object};
 use crate::out::{Out, begin_document, counted, harmless, moment};
 use crate::shape::key_of_text;
-use crate::store::{Opened, Regions, region_of};
+use crate::store::{Opened, Regions};
 
 pub(crate) fn run(store: &Opened<'_>, args: &Log, out: &mut Out<'_>) -> Done {
-    let from = match args.from {
-        Some(point) => point.lsn(&store.files)?.unwrap_or(crate::point::end(&store.files)?),
-        None => Lsn::ZERO,
-    };
+    let from = args.from.map_or(Ok(Lsn::ZERO), |point| point.commit(&store.files))?;
     let to = args.to.map(|point| point.lsn(&store.files)).transpose()?.flatten();
     let mut printer = Printer::new(store, args, out)?;
     if out.json {
@@ -68,8 +65,7 @@ fn reversed(
     })?;
     firsts.retain(|(first, _)| to.is_none_or(|to| *first <= to));
     // Many frames are read at once, so that the log is not searched anew for each.
-    let mut failure = None;
-    while let (Some((last, _)), None) = (firsts.last().copied(), &failure) {
+    while let Some((last, _)) = firsts.last().copied() {
         let begin = batch(&firsts);
         let first = firsts.get(begin).map_or(last, |(first, _)| *first);
         let mut lines: Vec<Vec<u8>> = Vec::new();
@@ -87,13 +83,10 @@ fn reversed(
                 return Ok(printer.end(from, out));
             }
             printer.shown += 1;
-            if let Err(why) = out.write(line) {
-                failure = Some(why);
-            }
+            out.write(line)?;
         }
         firsts.truncate(begin);
     }
-    failure.map_or(Ok(()), Err)?;
     Ok(printer.end(from, out))
 }
 
@@ -243,7 +236,7 @@ impl<'a> Printer<'a> {
             return true;
         }
         commit.operations().flatten().any(|operation| {
-            let region = self.wanted.contains(&region_of(&operation));
+            let region = self.wanted.contains(&operation.region());
             region && self.key.as_deref().is_none_or(|key| key_of(&operation) == Some(key))
         })
     }
@@ -261,7 +254,7 @@ impl<'a> Printer<'a> {
         }
         let mut shown = Vec::new();
         for operation in commit.operations().flatten() {
-            let region = self.regions.get(region_of(&operation));
+            let region = self.regions.get(operation.region());
             let (key, value) = (key_of(&operation).unwrap_or_default(), value_of(&operation));
             if region.key(key, &mut shown).is_err() {
                 json::hex(&mut shown, key);
@@ -297,7 +290,7 @@ impl<'a> Printer<'a> {
     fn summary(&mut self, commit: &Commit<'_>, to: &mut String) {
         let mut current: Option<(RegionNo, [u64; 3])> = None;
         for operation in commit.operations().flatten() {
-            let region = region_of(&operation);
+            let region = operation.region();
             let sign = match operation {
                 Operation::Insert { .. } => 0,
                 Operation::Replace { .. } => 1,
@@ -344,7 +337,7 @@ impl<'a> Printer<'a> {
     }
 
     fn operation_text(&mut self, operation: &Operation<'_>) -> String {
-        let region = self.regions.get(region_of(operation));
+        let region = self.regions.get(operation.region());
         let name = &region.name;
         match *operation {
             Operation::Create { .. } => {
@@ -377,7 +370,7 @@ impl<'a> Printer<'a> {
         object.number("offset", frame.header.begin);
         object.bool("claimed", frame.claimed);
         json::list(object.field("operations"), commit.operations().flatten(), |to, operation| {
-            write_operation(&self.regions.get(region_of(&operation)), &operation, to);
+            write_operation(&self.regions.get(operation.region()), &operation, to);
         });
         object.end();
         to.push(b'\n');
@@ -422,10 +415,7 @@ pub(super) fn write_gap(gap: &LogGap, to: &mut Vec<u8>) {
     object.string("type", "gap");
     object.text("segment", gap.segment.0);
     object.text("first", gap.first);
-    match gap.last {
-        Some(last) => object.text("last", last),
-        None => object.field("last").extend_from_slice(b"null"),
-    }
+    object.text_or_null("last", gap.last);
     object.string("error", gap.error.to_string());
     object.end();
 }
@@ -470,7 +460,7 @@ pub(super) fn write_operation(
     if let Some(key) = key_of(operation) {
         region.key_field(key, &mut object);
         if let Some(value) = value_of(operation) {
-            region.value_field(key, value, &mut object);
+            region.value_field("value", key, value, &mut object);
         }
     }
     if let Operation::Create { .. } = operation {

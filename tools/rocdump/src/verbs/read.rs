@@ -39,11 +39,7 @@ pub(crate) fn regions(store: &Opened<'_>, at: Point, out: &mut Out<'_>) -> Done 
         json::list(to, &snapshot.regions, |to, of| {
             let region = store.region_of(of);
             let mut object = Object::begin(to);
-            object.text("number", of.number.0);
-            object.string("name", &of.name);
-            object.string("class", region.class());
-            object.string("types", region.types());
-            object.number("entries", of.entries);
+            region.fields(of.entries, &mut object);
             object.end();
         });
         object.end();
@@ -101,7 +97,7 @@ pub(crate) fn get(
         object.text("lsn", snapshot.lsn);
         object.string("region", name);
         region.key_field(&key, &mut object);
-        region.value_field(&key, &value, &mut object);
+        region.value_field("value", &key, &value, &mut object);
         object.end();
         out.document(&line)?;
     } else if decoded.is_ok() {
@@ -159,7 +155,7 @@ fn print_entry(region: &Region, key: &[u8], value: Option<&[u8]>, out: &mut Out<
         let mut object = Object::begin(&mut line);
         region.key_field(key, &mut object);
         if let Some(value) = value {
-            region.value_field(key, value, &mut object);
+            region.value_field("value", key, value, &mut object);
         }
         object.end();
         return out.document(&line);

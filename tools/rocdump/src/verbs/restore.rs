@@ -10,7 +10,7 @@ use super::import::tell;
 use super::read::walk;
 use crate::exit::{Done, Exit, Failure};
 use crate::holder::holder;
-use crate::out::{Out, begin_document, counted, total};
+use crate::out::{Out, begin_document, counted};
 use crate::point::Point;
 use crate::store::Opened;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(
     }
     let mut builder = Builder::create(to, snapshot.lsn, Compression::None)?;
     builder.keep_region_numbers(snapshot.next_region);
-    let entries = total(snapshot.regions.iter().map(|of| of.entries));
+    let entries = rocstate::format::total(snapshot.regions.iter().map(|of| of.entries));
     let bar = out.progress("entries", entries);
     for of in &snapshot.regions {
         let region = store.region_of(of);
@@ -101,7 +101,7 @@ pub(super) fn refuse_unless_empty(to: &Path) -> Done<()> {
 }
 
 fn plan(snapshot: &Snapshot, to: &Path, out: &mut Out<'_>) -> Done {
-    let entries = total(snapshot.regions.iter().map(|of| of.entries));
+    let entries = rocstate::format::total(snapshot.regions.iter().map(|of| of.entries));
     if out.json {
         let mut line = Vec::new();
         let mut object = begin_document(&mut line, "restore");

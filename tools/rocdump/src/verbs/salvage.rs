@@ -49,7 +49,7 @@ pub(crate) fn run(store: &Opened<'_>, to: &Path, how: How, out: &mut Out<'_>) ->
              `rocdump log --from {}`",
             snapshot.lsn,
             counted(readable, "commit"),
-            snapshot.lsn.get().saturating_add(1)
+            snapshot.lsn.next()
         );
         list(None, &reason, out)?;
     }

@@ -12,7 +12,7 @@ use crate::exit::{Done, Exit, Failure};
 use crate::json;
 use crate::out::{Out, begin_document, bytes, counted, moment};
 use crate::point::Point;
-use crate::store::{Opened, region_of};
+use crate::store::Opened;
 
 /// Longer records are shown by their beginning.
 const HEX_BYTES_MAX: usize = 4096;
@@ -36,10 +36,7 @@ impl Found {
 }
 
 pub(crate) fn run(store: &Opened<'_>, point: Point, out: &mut Out<'_>) -> Done {
-    let lsn = match point.lsn(&store.files)? {
-        Some(lsn) => lsn,
-        None => crate::point::end(&store.files)?,
-    };
+    let lsn = point.commit(&store.files)?;
     let mut regions = store.regions()?;
     let mut found = None;
     let mut lines: Vec<(String, String)> = Vec::new();
@@ -60,10 +57,10 @@ pub(crate) fn run(store: &Opened<'_>, point: Point, out: &mut Out<'_>) -> Done {
                         continue;
                     }
                     json::list(&mut operations, commit.operations().flatten(), |to, operation| {
-                        write_operation(&regions.get(region_of(&operation)), &operation, to);
+                        write_operation(&regions.get(operation.region()), &operation, to);
                     });
                     for operation in commit.operations().flatten() {
-                        let region = regions.get(region_of(&operation));
+                        let region = regions.get(operation.region());
                         let key = key_of(&operation).unwrap_or_default();
                         let what = match (key_of(&operation), value_of(&operation)) {
                             (Some(_), Some(value)) if region.is_cell() => {

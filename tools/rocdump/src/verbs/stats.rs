@@ -15,7 +15,7 @@ use crate::exit::{Done, Exit};
 use crate::files::checkpoints;
 use crate::json::{self, Object};
 use crate::out::{Out, begin_document, bytes, count, counted, duration};
-use crate::store::{Opened, Regions, region_of};
+use crate::store::{Opened, Regions};
 
 /// So many keys are counted; when there are more, the least counted one makes room, so that the counts of
 /// the hottest are at most too high by that of the coldest (the Space-Saving summary of Metwally, Agrawal
@@ -136,7 +136,7 @@ impl Stats {
     }
 
     fn operation(&mut self, operation: &Operation<'_>) {
-        let work = self.work.entry(region_of(operation)).or_default();
+        let work = self.work.entry(operation.region()).or_default();
         match operation {
             Operation::Insert { .. } => work.inserts += 1,
             Operation::Replace { .. } => work.replaces += 1,
@@ -147,7 +147,7 @@ impl Stats {
         if let Some(key) = key_of(operation) {
             work.key_bytes += key.len() as u64;
             work.value_bytes += value_of(operation).map_or(0, |value| value.len() as u64);
-            self.hot.add(region_of(operation), key);
+            self.hot.add(operation.region(), key);
         }
     }
 
@@ -299,12 +299,8 @@ fn json(
 ) -> Done<()> {
     let mut line = Vec::new();
     let mut object = begin_document(&mut line, "stats");
-    for (name, lsn) in [("first_lsn", stats.first), ("last_lsn", stats.last)] {
-        match lsn {
-            Some((lsn, _)) => object.text(name, lsn),
-            None => object.field(name).extend_from_slice(b"null"),
-        }
-    }
+    object.text_or_null("first_lsn", stats.first.map(|(lsn, _)| lsn));
+    object.text_or_null("last_lsn", stats.last.map(|(lsn, _)| lsn));
     object.number("commits", stats.commits);
     object.number("writes", stats.frames);
     object.number("elapsed_us", u64::try_from(stats.elapsed().as_micros()).unwrap_or(u64::MAX));

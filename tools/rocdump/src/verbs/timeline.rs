@@ -16,7 +16,7 @@ use crate::files::{SegmentLine, checkpoints, segments};
 use crate::health::{Health, health};
 use crate::json::{self, Object};
 use crate::out::{Out, begin_document, bytes, counted, duration, moment};
-use crate::store::{Opened, region_of};
+use crate::store::Opened;
 
 /// What the picture shows. Commits are places on a line.
 pub(super) struct Picture {
@@ -79,8 +79,8 @@ pub(crate) fn run(store: &Opened<'_>, svg: Option<&Path>, out: &mut Out<'_>) -> 
 }
 
 fn look(store: &Opened<'_>) -> Done<Picture> {
-    let health = health(store)?;
-    let mut regions = store.regions()?;
+    let health = health(&store.files)?;
+    let (mut regions, _) = store.regions_of_catalogs()?;
     let mut picture = Picture {
         from: u64::MAX,
         to: 0,
@@ -126,7 +126,7 @@ fn look(store: &Opened<'_>) -> Done<Picture> {
                             Operation::RemoveRegion { .. } => "removed",
                             _ => continue,
                         };
-                        let name = &regions.get(region_of(&operation)).name;
+                        let name = &regions.get(operation.region()).name;
                         picture.discards.push((format!("{name} {what}"), commit.lsn.get()));
                     }
                 }
@@ -184,19 +184,12 @@ fn write_json(picture: &Picture, out: &mut Out<'_>) -> Done<()> {
     let mut object = begin_document(&mut line, "timeline");
     object.text("after_lsn", picture.from);
     object.text("last_lsn", picture.to);
-    match picture.boot_from {
-        Some(lsn) => object.text("next_boot_reads_after_lsn", lsn),
-        None => object.field("next_boot_reads_after_lsn").extend_from_slice(b"null"),
-    }
+    object.text_or_null("next_boot_reads_after_lsn", picture.boot_from);
     json::list(object.field("segments"), &picture.segments, |to, segment| {
         let mut object = Object::begin(to);
         object.text("number", segment.number.0);
-        for (name, lsn) in [("first_lsn", segment.first), ("last_lsn", segment.last)] {
-            match lsn {
-                Some(lsn) => object.text(name, lsn),
-                None => object.field(name).extend_from_slice(b"null"),
-            }
-        }
+        object.text_or_null("first_lsn", segment.first);
+        object.text_or_null("last_lsn", segment.last);
         object.end();
     });
     json::list(object.field("checkpoints"), &picture.checkpoints, |to, (number, lsn, begins)| {

@@ -12,7 +12,7 @@ use rocstate::inspect::{Snapshot, Walked};
 use rocstate::{Error, ErrorKind};
 
 use crate::exit::{Done, Exit, Failure};
-use crate::health::Health;
+use crate::health::{Health, health};
 use crate::holder::holder;
 use crate::join::join;
 use crate::json::{self, Object};
@@ -108,7 +108,7 @@ fn verify(store: &Opened<'_>, deep: bool, out: &mut Out<'_>) -> Done<Verified> {
     // What a boot would do is worked out meanwhile.
     let (logged, health) = std::thread::scope(|scope| {
         let files = &store.files;
-        let health = whole.then(|| scope.spawn(move || crate::health::of(files)));
+        let health = whole.then(|| scope.spawn(move || health(files)));
         let logged = log::check(store, &mut verified);
         let health =
             health.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));

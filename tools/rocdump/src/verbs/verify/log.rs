@@ -8,7 +8,7 @@ use rocstate::{Error, Lsn};
 
 use super::{Finding, Verified};
 use crate::exit::{Done, Exit};
-use crate::store::{Opened, region_of};
+use crate::store::Opened;
 
 /// Values that do not decode are named one by one up to here.
 const NAMED_MAX: u64 = 20;
@@ -49,7 +49,7 @@ pub(super) fn check(store: &Opened<'_>, verified: &mut Verified) -> Done<Vec<Err
                         else {
                             continue;
                         };
-                        let region = regions.get(region_of(&operation));
+                        let region = regions.get(operation.region());
                         if region.is_opaque() {
                             verified.opaque += 1;
                             continue;

@@ -171,7 +171,8 @@ fn tasks<'a>(
 }
 
 fn read_all(tasks: &[Task<'_>], out: &mut Out<'_>) -> Vec<Seen> {
-    let bar = out.progress("bytes", crate::out::total(tasks.iter().map(|task| task.section.bytes)));
+    let bar =
+        out.progress("bytes", rocstate::format::total(tasks.iter().map(|task| task.section.bytes)));
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Seen>> = tasks.iter().map(|_| Mutex::default()).collect();
     let threads =
