@@ -8,7 +8,7 @@ use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::within;
@@ -17,12 +17,28 @@ use rocstate::{
     Store,
 };
 
-/// A disk on which each sync of a checkpoint takes a while.
-#[derive(Clone, Debug)]
-struct SlowCheckpoints(Duration);
+/// A disk on which each sync of a checkpoint takes a while. Its clock goes by what is read, at about
+/// the rate that a new store assumes: what a busy machine makes of a cut teaches it nothing.
+#[derive(Debug)]
+struct SlowCheckpoints {
+    sync: Duration,
+    ticks: Arc<AtomicU64>,
+}
+
+const NANOSECONDS_PER_BYTE: u64 = 10;
+
+impl SlowCheckpoints {
+    fn new(sync: Duration) -> SlowCheckpoints {
+        SlowCheckpoints { sync, ticks: Arc::default() }
+    }
+}
 
 #[derive(Debug)]
-struct SlowFile(Arc<dyn StorageFile>, Duration);
+struct SlowFile {
+    file: Arc<dyn StorageFile>,
+    sync: Duration,
+    ticks: Arc<AtomicU64>,
+}
 
 impl Storage for SlowCheckpoints {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -33,8 +49,9 @@ impl Storage for SlowCheckpoints {
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let slow = if name.starts_with("checkpoint-") { self.0 } else { Duration::ZERO };
-        Ok(Arc::new(SlowFile(Disk.open(path, mode)?, slow)))
+        let sync = if name.starts_with("checkpoint-") { self.sync } else { Duration::ZERO };
+        let ticks = Arc::clone(&self.ticks);
+        Ok(Arc::new(SlowFile { file: Disk.open(path, mode)?, sync, ticks }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Disk.rename(from, to)
@@ -46,26 +63,31 @@ impl Storage for SlowCheckpoints {
         Disk.sync_dir(dir)
     }
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
-        Disk.try_lock(&file.as_any().downcast_ref::<SlowFile>().unwrap().0)
+        Disk.try_lock(&file.as_any().downcast_ref::<SlowFile>().unwrap().file)
+    }
+    fn ticks(&self) -> Duration {
+        Duration::from_nanos(self.ticks.load(Ordering::Relaxed))
     }
 }
 
 impl StorageFile for SlowFile {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(to, offset)
+        let read = self.file.read_at(to, offset)?;
+        self.ticks.fetch_add(read as u64 * NANOSECONDS_PER_BYTE, Ordering::Relaxed);
+        Ok(read)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
+        self.file.write_at(bytes, offset)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
     fn sync(&self) -> io::Result<()> {
-        std::thread::sleep(self.1);
-        self.0.sync()
+        std::thread::sleep(self.sync);
+        self.file.sync()
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -81,7 +103,7 @@ fn overload(backpressure: Backpressure, time: Duration) -> (Duration, Stats) {
         .boot_budget(BUDGET)
         .backpressure(backpressure)
         .durability(Durability::Process)
-        .storage(SlowCheckpoints(Duration::from_millis(900)))
+        .storage(SlowCheckpoints::new(Duration::from_millis(900)))
         .open(dir.path())
         .unwrap();
     let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
@@ -140,7 +162,7 @@ fn writers_that_wait_do_not_keep_a_store_from_closing() {
         let store = Store::options()
             .boot_budget(Duration::from_millis(4))
             .durability(Durability::Process)
-            .storage(SlowCheckpoints(Duration::from_millis(1_500)))
+            .storage(SlowCheckpoints::new(Duration::from_millis(1_500)))
             .open(dir.path())
             .unwrap();
         let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
