@@ -190,6 +190,8 @@ impl Engine {
         });
         let (access, lock) = match log {
             Some((log, guard)) => {
+                // Before anybody writes: the log could fill the disk first.
+                keeper.reserve(&booted.dir);
                 keeper.look_at(&log);
                 let pressure = Arc::clone(&keeper);
                 let head = Arc::clone(&state);

@@ -15,6 +15,7 @@ use crate::format::{CheckpointNo, Lsn};
 use crate::log::segment::Spare;
 use crate::log::tail::ReplayWork;
 use crate::log::writer::LogWriter;
+use crate::storage::directory::Directory;
 
 /// What the keeper is asked for, and what it knows of the checkpoints.
 #[derive(Debug)]
@@ -117,6 +118,13 @@ impl Keeper {
         self.taken.lock().needed.contains(&file)
     }
 
+    /// Holds room for the next boot, unless that is so.
+    pub(super) fn reserve(&self, dir: &Directory) {
+        if !self.reserved.load(Ordering::Relaxed) && Spare::reserve(dir) {
+            self.reserved.store(true, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn want_checkpoint(&self) {
         if !self.checkpoint_asked.swap(true, Ordering::Relaxed) {
             self.wants.lock().checkpoint = true;
@@ -198,11 +206,8 @@ impl Engine {
     fn keep(&self, commits: &Commits, chore: Chore) {
         match chore {
             Chore::Spare => {
-                // Before the log grows; a disk that is full already has nothing to reserve.
-                let reserved = &self.keeper.reserved;
-                if !reserved.load(Ordering::Relaxed) && Spare::reserve(&self.dir).is_ok() {
-                    reserved.store(true, Ordering::Relaxed);
-                }
+                // A disk that was full at boot may have room by now.
+                self.keeper.reserve(&self.dir);
                 self.prepare_spare(commits);
             }
             Chore::Checkpoint => {

@@ -31,9 +31,10 @@ impl Spare {
         Spare::filled(dir, name::SPARE, len)
     }
 
-    /// Takes room on the disk that the next boot gives back to itself.
-    pub(crate) fn reserve(dir: &Directory) -> Result<()> {
-        Spare::filled(dir, name::RESERVE, RESERVE_BYTES)?.sync()
+    /// Takes room on the disk that the next boot gives back to itself; whether there was some. It need
+    /// not be stable: it is room, whatever is in it.
+    pub(crate) fn reserve(dir: &Directory) -> bool {
+        Spare::filled(dir, name::RESERVE, RESERVE_BYTES).is_ok()
     }
 
     fn filled(dir: &Directory, name: &str, len: u64) -> Result<Spare> {
