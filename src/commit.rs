@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
@@ -102,6 +102,11 @@ impl Commits {
     /// What readers see.
     pub(crate) fn visible(&self) -> Arc<State> {
         self.visible.load_full()
+    }
+
+    /// The same for a while: nothing is counted before it is replaced.
+    pub(crate) fn seen(&self) -> Guard<Arc<State>> {
+        self.visible.load()
     }
 
     /// The last commit that survives a power loss.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::boot::{Booted, Checkpoints, boot};
@@ -304,6 +304,14 @@ impl Engine {
         match &self.access {
             Access::Writes(commits) => commits.visible(),
             Access::Reads(state) => state.load_full(),
+        }
+    }
+
+    /// The same for a while: nothing is counted before it is replaced.
+    pub(crate) fn seen(&self) -> Guard<Arc<State>> {
+        match &self.access {
+            Access::Writes(commits) => commits.seen(),
+            Access::Reads(state) => state.load(),
         }
     }
 

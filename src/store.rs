@@ -115,7 +115,7 @@ impl Store {
 
     /// The visible state; constant time, waits for nobody, also in a poisoned store.
     pub fn view(&self) -> View {
-        View::new(self.engine().visible())
+        View::new(self.engine().seen())
     }
 
     /// Begins a transaction; waits while another one is open.
@@ -226,7 +226,7 @@ impl Store {
 
     /// The last commit that readers see.
     pub fn visible_lsn(&self) -> Lsn {
-        self.engine().visible().lsn
+        self.engine().seen().lsn
     }
 
     /// The generation that this boot began.
