@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 
 use super::draft::Old;
 use super::line::{Dead, Thing};
-use super::node::{Ahead, FAN_IN, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp};
+use super::node::{
+    Ahead, FAN_IN, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp, append, append_clones,
+};
 use super::slot::{Spare, ValuePtr};
 use crate::error::Result;
 
@@ -337,13 +339,13 @@ impl<K: Clone, V> Edit<'_, K, V> {
         // SAFETY: as above; the right one is not the left one.
         match (self.own(joined)?, unsafe { right.in_memory() }) {
             (HotMut::Leaf(a), Some(Hot::Leaf(b))) => {
-                a.keys.extend(b.keys.iter().cloned());
-                a.values.extend(b.values.iter().copied());
+                append_clones(&mut a.keys, &b.keys);
+                append(&mut a.values, &b.values);
             }
             (HotMut::Inner(a), Some(Hot::Inner(b))) => {
                 a.bounds.push(bound);
-                a.bounds.extend(b.bounds.iter().cloned());
-                a.children.extend(b.children.iter().copied());
+                append_clones(&mut a.bounds, &b.bounds);
+                append(&mut a.children, &b.children);
             }
             _ => {}
         }

@@ -185,6 +185,26 @@ impl<K, V> Inner<K, V> {
     }
 }
 
+/// Appends clones of keys, for which there is room. Of plain keys this is one copy of a block of memory:
+/// nothing is counted between two of them.
+pub(super) fn append_clones<K: Clone>(to: &mut ArrayVec<K, FAN_OUT>, keys: &[K]) {
+    let len = to.len();
+    assert!(len + keys.len() <= FAN_OUT, "a node is not wider than its room");
+    // SAFETY: there is room, which is not initialized. Should a clone panic, those before it are leaked.
+    unsafe {
+        let room = to.as_mut_ptr().add(len);
+        for (at, key) in keys.iter().enumerate() {
+            room.add(at).write(key.clone());
+        }
+        to.set_len(len + keys.len());
+    }
+}
+
+/// Appends pointers, for which there is room.
+pub(super) fn append<P: Copy>(to: &mut ArrayVec<P, FAN_OUT>, pointers: &[P]) {
+    to.try_extend_from_slice(pointers).expect("a node is not wider than its room");
+}
+
 impl<K, V> From<Box<Leaf<K, V>>> for NodePtr<K, V> {
     fn from(leaf: Box<Leaf<K, V>>) -> Self {
         NodePtr(NonNull::from(Box::leak(leaf)))
@@ -303,14 +323,14 @@ impl<K, V> NodePtr<K, V> {
         match unsafe { self.in_memory() } {
             Some(Hot::Leaf(leaf)) => {
                 let mut copy = Leaf::boxed(born, spare);
-                copy.keys.extend(leaf.keys.iter().cloned());
-                copy.values.extend(leaf.values.iter().copied());
+                append_clones(&mut copy.keys, &leaf.keys);
+                append(&mut copy.values, &leaf.values);
                 copy.into()
             }
             Some(Hot::Inner(inner)) => {
                 let mut copy = Inner::boxed(born, spare);
-                copy.bounds.extend(inner.bounds.iter().cloned());
-                copy.children.extend(inner.children.iter().copied());
+                append_clones(&mut copy.bounds, &inner.bounds);
+                append(&mut copy.children, &inner.children);
                 copy.into()
             }
             None => unreachable!("a cold range is loaded before it is changed"),
