@@ -259,8 +259,8 @@ impl Commits {
                 // Publish.
                 replaced = Some(self.visible.swap(written.state));
                 queue.visible = written.last;
-                queue.note_write(written.at, written.synced);
                 queue.expect(written.commits);
+                queue.note_write(written.at, written.synced);
                 queue.keep_buffer(written.frame);
                 queue.end_lead()
             }

@@ -87,15 +87,16 @@ pub(super) struct Waiters {
 /// Who is to be woken, after the lock.
 #[must_use]
 #[derive(Debug, Default)]
-pub(super) struct Done(Vec<Waiters>);
+pub(super) struct Done {
+    led: Option<Waiters>,
+    refused: Vec<Waiters>,
+}
 
 impl Done {
     pub(super) fn wake(self) {
-        for waiters in &self.0 {
+        for waiters in self.led.into_iter().chain(self.refused) {
             waiters.threads.iter().for_each(Thread::unpark);
-        }
-        for waker in self.0.into_iter().flat_map(|waiters| waiters.wakers) {
-            waker.wake();
+            waiters.wakers.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -235,14 +236,13 @@ impl Queue {
     }
 
     pub(super) fn end_lead(&mut self) -> Done {
-        Done(self.led.take().into_iter().collect())
+        Done { led: self.led.take(), refused: Vec::new() }
     }
 
     /// Ends the lead, and everything else.
     pub(super) fn poison(&mut self, cause: &Error) -> Done {
-        let mut done = self.end_lead();
-        done.0.extend(self.poison_all(cause).0);
-        done
+        let led = self.led.take();
+        Done { led, ..self.poison_all(cause) }
     }
 
     /// Nothing more is acknowledged; whoever leads ends on its own.
@@ -253,7 +253,8 @@ impl Queue {
 
     /// Lets go of all groups that nobody writes.
     pub(super) fn refuse_all(&mut self) -> Done {
-        Done(self.groups.drain(..).map(|(_, waiters)| waiters).collect())
+        let refused = self.groups.drain(..).map(|(_, waiters)| waiters).collect();
+        Done { led: None, refused }
     }
 
     /// Wakes one of those who wait for the next group, or the background thread where none does,
@@ -291,7 +292,8 @@ impl Queue {
 
     pub(super) fn note_write(&mut self, at: Instant, synced: bool) {
         self.last_write = at;
-        if !cfg!(shuttle) {
+        // Of no interest where nobody else is expected.
+        if !cfg!(shuttle) && (synced || self.expected > 1) {
             self.last_write_took = at.elapsed();
         }
         if synced {

@@ -52,9 +52,7 @@ pub struct FrameFacts {
 pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64) -> u32 {
     let len = short_len(frame.len());
     let body_sum = checksum(salt, offset, frame.get(FRAME_HEADER_BYTES..).unwrap_or_default());
-    let mut head = Vec::with_capacity(FRAME_HEADER_BYTES);
-    head.extend_from_slice(&[0; CHECKSUM_BYTES]);
-    for word in [
+    let words = [
         len,
         body_sum,
         facts.chain,
@@ -62,16 +60,22 @@ pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64)
         place_in_segment(facts.claim),
         place_in_segment(facts.follows),
         0,
-    ] {
-        head.extend_from_slice(&word.to_le_bytes());
+    ];
+    let long_words = [facts.first_lsn.get(), facts.time_us];
+    let Some((sum_place, rest)) =
+        frame.get_mut(..FRAME_HEADER_BYTES).and_then(|head| head.split_at_mut_checked(CHECKSUM_BYTES))
+    else {
+        unreachable!("a frame begins with room for its header");
+    };
+    let (short, long) = rest.split_at_mut(size_of_val(&words));
+    for (place, word) in short.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
     }
-    head.extend_from_slice(&facts.first_lsn.get().to_le_bytes());
-    head.extend_from_slice(&facts.time_us.to_le_bytes());
-    let sum = checksum(salt, offset, head.get(CHECKSUM_BYTES..).unwrap_or_default());
-    head.splice(..CHECKSUM_BYTES, sum.to_le_bytes());
-    if let Some(room) = frame.get_mut(..FRAME_HEADER_BYTES) {
-        room.copy_from_slice(&head);
+    for (place, word) in long.chunks_exact_mut(8).zip(long_words) {
+        place.copy_from_slice(&word.to_le_bytes());
     }
+    let sum = checksum(salt, offset, rest);
+    sum_place.copy_from_slice(&sum.to_le_bytes());
     sum
 }
 
