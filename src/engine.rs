@@ -26,7 +26,7 @@ use crate::format::{Lineage, Lsn};
 use crate::options::{Backpressure, Options};
 use crate::region::Births;
 use crate::report::{BootReport, Phase, Stats};
-use crate::state::State;
+use crate::state::{RegionRoot, State};
 use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
 use crate::transaction::Work;
@@ -358,7 +358,7 @@ impl Engine {
         let (work, (boot_budget_slips, writers_held)) = (budget.tail(), budget.slips());
         let (checkpoint_lsn, taken) = self.keeper.checkpoints();
         let visible = self.visible();
-        let cold_entries = visible.regions.iter().flatten().map(|(_, root)| root.coldness()).sum();
+        let cold_entries = visible.regions.iter().map(RegionRoot::coldness).sum();
         let unreadable =
             self.registry.lock().declared().flat_map(|core| core.warmer.failures()).collect();
         let pinned_bytes = self.files.bytes_beside(|number| self.keeper.needs(number));

@@ -4,6 +4,8 @@
 //! - A version is never changed once it is published; a new one shares what did not change, also
 //!   with ten thousand regions.
 
+mod roots;
+
 use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -15,6 +17,7 @@ use crate::format::{Lsn, RegionNo};
 use crate::region::handle::{ColdRange, RegionTree, WorkingTree};
 use crate::region::{Key, Value};
 use crate::tree::{Draft, Graveyard, Tree};
+pub(crate) use roots::Roots;
 
 /// The state of the durable regions after some commit.
 #[derive(Clone, Debug)]
@@ -22,7 +25,7 @@ pub(crate) struct State {
     /// The open that this version belongs to: unique in the process.
     pub(crate) instance: u64,
     pub(crate) lsn: Lsn,
-    pub(crate) regions: Tree<RegionNo, RegionRoot>,
+    pub(crate) regions: Roots,
     pub(crate) names: Tree<String, RegionNo>,
     pub(crate) graveyard: Graveyard,
 }
@@ -39,13 +42,19 @@ pub(crate) struct RegionMeta {
 pub(crate) struct RegionRoot {
     pub(crate) meta: Arc<RegionMeta>,
     pub(crate) len: usize,
-    pub(crate) warmth: Arc<Warmth>,
+    /// What boot found of it, unless it was cleared since.
+    found: Option<Arc<Found>>,
+    /// A [`RegionTree`] of the types that the region is declared with.
+    tree: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// What boot found of a region, which its versions share.
+struct Found {
+    warmth: Arc<Warmth>,
     /// What cold ranges are read from; gone when there are none.
     cold: Weak<ColdRegion>,
     /// The same as long as nobody has asked for the region: the tree has it then.
     untouched: Mutex<Option<Arc<ColdRegion>>>,
-    /// A [`RegionTree`] of the types that the region is declared with.
-    tree: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl std::fmt::Debug for RegionRoot {
@@ -60,27 +69,23 @@ impl std::fmt::Debug for RegionRoot {
 impl RegionRoot {
     /// A region as a boot finds it.
     pub(crate) fn cold(meta: Arc<RegionMeta>, cold: ColdRegion, warmth: Arc<Warmth>) -> RegionRoot {
-        let cold = Arc::new(cold);
-        RegionRoot {
-            meta,
-            len: warmth.entries,
-            warmth,
-            cold: Arc::downgrade(&cold),
-            untouched: Mutex::new(Some(cold)),
-            tree: OnceLock::new(),
-        }
+        let (len, cold) = (warmth.entries, Arc::new(cold));
+        let (weak, untouched) = (Arc::downgrade(&cold), Mutex::new(Some(cold)));
+        let found = Some(Arc::new(Found { warmth, cold: weak, untouched }));
+        RegionRoot { meta, len, found, tree: OnceLock::new() }
     }
 
     /// A region that did not exist before this commit.
     pub(crate) fn created(meta: Arc<RegionMeta>, tree: &mut dyn WorkingTree) -> RegionRoot {
-        RegionRoot {
-            meta,
-            len: tree.len(),
-            warmth: Arc::default(),
-            cold: Weak::new(),
-            untouched: Mutex::default(),
-            tree: OnceLock::from(tree.freeze()),
-        }
+        RegionRoot { meta, len: tree.len(), found: None, tree: OnceLock::from(tree.freeze()) }
+    }
+
+    /// A region of which nothing matters but its number and its name.
+    #[cfg(test)]
+    fn named(number: RegionNo, name: impl ToString) -> RegionRoot {
+        let (name, schema) = (name.to_string().into(), Arc::default());
+        let meta = Arc::new(RegionMeta { number, name, schema });
+        RegionRoot { meta, len: 0, found: None, tree: OnceLock::new() }
     }
 
     /// The same region after a change.
@@ -89,23 +94,29 @@ impl RegionRoot {
         let mut root = RegionRoot::created(Arc::clone(&self.meta), tree);
         // A region that was cleared has nothing to do with what it was at boot.
         if was_cold {
-            root.cold = Weak::clone(&self.cold);
-            root.warmth = Arc::clone(&self.warmth);
+            root.found.clone_from(&self.found);
         }
         root
     }
 
     /// Entries that are on disk only.
     pub(crate) fn coldness(&self) -> usize {
-        match self.cold.strong_count() {
-            0 => 0,
-            _ => self.warmth.entries.saturating_sub(self.warmth.loaded()),
+        match &self.found {
+            Some(found) if found.cold.strong_count() > 0 => {
+                found.warmth.entries.saturating_sub(found.warmth.loaded())
+            }
+            _ => 0,
         }
+    }
+
+    /// How many entries boot found, as far as they still count.
+    pub(crate) fn found_entries(&self) -> usize {
+        self.found.as_ref().map_or(0, |found| found.warmth.entries)
     }
 
     /// What its cold ranges are read from, if it has any.
     pub(crate) fn cold_region(&self) -> Option<Arc<ColdRegion>> {
-        self.cold.upgrade()
+        self.found.as_ref()?.cold.upgrade()
     }
 
     /// The tree, which the first caller gives its types; no entry is read before one is asked for.
@@ -114,7 +125,8 @@ impl RegionRoot {
         graveyard: &Graveyard,
     ) -> Result<&RegionTree<K, V>> {
         let tree = self.tree.get_or_init(|| {
-            let tree: RegionTree<K, V> = match self.untouched.lock().take() {
+            let untouched = self.found.as_ref().and_then(|found| found.untouched.lock().take());
+            let tree: RegionTree<K, V> = match untouched {
                 Some(cold) => {
                     Tree::cold(Box::new(ColdRange::region(cold)), self.len, graveyard.clone())
                 }
@@ -134,14 +146,14 @@ impl State {
         State {
             instance,
             lsn: Lsn::ZERO,
-            regions: Tree::of_trees(Vec::new(), graveyard.clone()),
+            regions: Roots::default(),
             names: Tree::new(graveyard.clone()),
             graveyard,
         }
     }
 
-    pub(crate) fn region(&self, number: RegionNo) -> Result<Option<&RegionRoot>> {
-        self.regions.get(|other| number.cmp(other))
+    pub(crate) fn region(&self, number: RegionNo) -> Option<&RegionRoot> {
+        self.regions.get(number)
     }
 
     pub(crate) fn number_of(&self, name: &str) -> Result<Option<RegionNo>> {
@@ -150,13 +162,13 @@ impl State {
 
     /// Begins the state after the next commit.
     pub(crate) fn draft(&self) -> StateDraft<'_> {
-        StateDraft { regions: self.regions.draft(), names: None, before: self }
+        StateDraft { regions: self.regions.clone(), names: None, before: self }
     }
 }
 
 /// The next state, while it is made. It ends before the trees do that it was given.
 pub(crate) struct StateDraft<'a> {
-    regions: Draft<RegionNo, RegionRoot>,
+    regions: Roots,
     /// Most commits make and remove no region.
     names: Option<Draft<String, RegionNo>>,
     before: &'a State,
@@ -168,22 +180,22 @@ impl StateDraft<'_> {
     }
 
     /// The region as it was.
-    pub(crate) fn region(&self, number: RegionNo) -> Result<Option<&RegionRoot>> {
-        self.regions.get(|other| number.cmp(other))
+    pub(crate) fn region(&self, number: RegionNo) -> Option<&RegionRoot> {
+        self.regions.get(number)
     }
 
     pub(crate) fn put_region(&mut self, root: RegionRoot) -> Result<()> {
-        let (number, meta) = (root.meta.number, Arc::clone(&root.meta));
-        if self.regions.insert(number, root)?.is_none() {
-            self.names().insert(meta.name.to_string(), number)?;
+        let meta = Arc::clone(&root.meta);
+        if self.regions.insert(root) {
+            self.names().insert(meta.name.to_string(), meta.number)?;
         }
         Ok(())
     }
 
     pub(crate) fn remove_region(&mut self, number: RegionNo) -> Result<()> {
-        let root = self.region(number)?.map(|root| Arc::clone(&root.meta));
+        let root = self.region(number).map(|root| Arc::clone(&root.meta));
         if let Some(meta) = root {
-            self.regions.remove(|other| number.cmp(other))?;
+            self.regions.remove(number);
             self.names().remove(|other| meta.name[..].cmp(other.as_str()))?;
         }
         Ok(())
@@ -195,14 +207,13 @@ impl StateDraft<'_> {
         State {
             instance: self.before.instance,
             lsn: self.before.lsn.next(),
-            regions: self.regions.freeze(),
+            regions: self.regions.clone(),
             names: names.unwrap_or_else(|| self.before.names.clone()),
             graveyard: self.before.graveyard.clone(),
         }
     }
 
     pub(crate) fn settle(self) {
-        self.regions.settle();
         if let Some(names) = self.names {
             names.settle();
         }

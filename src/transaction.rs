@@ -286,7 +286,7 @@ impl Transaction {
             draft.remove_region(*number)?;
         }
         for Touched { number, core, tree } in &mut staged.touched {
-            let root = if let Some(root) = draft.region(*number)? {
+            let root = if let Some(root) = draft.region(*number) {
                 root.changed(&mut **tree)
             } else {
                 let (name, schema) = (Arc::clone(&core.name), core.declared.encoded.as_slice());

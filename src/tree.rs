@@ -44,7 +44,7 @@ use std::sync::Arc;
 pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use iter::Iter;
-use line::{ENOUGH_DEAD, ENOUGH_HOLDERS_DEAD, Line, Version};
+use line::{Line, Version};
 pub(crate) use node::{Ahead, Loaded, Ranges, Source};
 use node::{Hot, NodePtr, Stamp, build};
 use slot::Spare;
@@ -78,35 +78,19 @@ impl<K, V> fmt::Debug for Draft<K, V> {
 
 impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     pub(crate) fn new(graveyard: Graveyard) -> Self {
-        Tree(Line::begin(
-            NodePtr::leaf(FIRST, &mut Spare::default()),
-            0,
-            false,
-            FIRST,
-            ENOUGH_DEAD,
-            graveyard,
-        ))
+        let root = NodePtr::leaf(FIRST, &mut Spare::default());
+        Tree(Line::begin(root, 0, false, FIRST, graveyard))
     }
 
     /// A tree of `len` entries that are loaded on first touch.
     pub(crate) fn cold(source: Box<dyn Source<K, V>>, len: usize, graveyard: Graveyard) -> Self {
-        Tree(Line::begin(NodePtr::cold(FIRST, source), len, true, FIRST, ENOUGH_DEAD, graveyard))
+        Tree(Line::begin(NodePtr::cold(FIRST, source), len, true, FIRST, graveyard))
     }
 
     /// A tree of entries that come in ascending order.
-    #[cfg(test)]
     pub(crate) fn from_sorted(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
-        Tree::sorted(entries, ENOUGH_DEAD, graveyard)
-    }
-
-    /// The same where values hold versions of other trees.
-    pub(crate) fn of_trees(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
-        Tree::sorted(entries, ENOUGH_HOLDERS_DEAD, graveyard)
-    }
-
-    fn sorted(entries: Vec<(K, V)>, enough: usize, graveyard: Graveyard) -> Self {
         let len = entries.len();
-        Tree(Line::begin(build(FIRST, entries), len, false, FIRST, enough, graveyard))
+        Tree(Line::begin(build(FIRST, entries), len, false, FIRST, graveyard))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::format::catalog::{Catalog, CatalogRegion};
 use crate::format::{Lsn, RegionNo};
 use crate::log::run::Run;
 use crate::log::tail::{RegionTail, Tail};
-use crate::state::{RegionMeta, RegionRoot, State};
+use crate::state::{RegionMeta, RegionRoot, Roots, State};
 use crate::tree::{Graveyard, Tree};
 
 /// What the regions of one boot share to be healed by.
@@ -100,19 +100,18 @@ pub(super) fn load(
     graveyard: Graveyard,
     healing: &Healing,
 ) -> Result<State> {
-    let mut roots: BTreeMap<RegionNo, RegionRoot> = BTreeMap::new();
+    let mut roots = Roots::default();
     let mut names: BTreeMap<String, RegionNo> = BTreeMap::new();
     for (number, made) in regions(base, tail, files.path(), lsn)? {
         let meta = RegionMeta { number, name: made.name.into(), schema: made.schema.into() };
         let layers = Layers::new(files, made.below, Arc::clone(made.run))?;
-        roots.insert(number, healing.root(meta, made.entries, layers));
+        roots.insert(healing.root(meta, made.entries, layers));
         names.insert(made.name.to_owned(), number);
     }
-    let (regions, names) = (roots.into_iter().collect(), names.into_iter().collect());
     Ok(State {
         lsn,
-        regions: Tree::of_trees(regions, graveyard.clone()),
-        names: Tree::of_trees(names, graveyard.clone()),
+        regions: roots,
+        names: Tree::from_sorted(names.into_iter().collect(), graveyard.clone()),
         ..State::empty(instance, graveyard)
     })
 }

@@ -97,8 +97,9 @@ impl Engine {
     fn move_cold_regions(&self, catalog: &Catalog, redundancy: Redundancy) -> Result<()> {
         self.commits()?.wait(catalog.lsn())?;
         let redundancy = Arc::new(OnceLock::from(redundancy));
-        for (number, root) in self.visible().regions.iter().flatten() {
-            if let (Some(cold), Some(region)) = (root.cold_region(), catalog.regions.get(number)) {
+        for root in self.visible().regions.iter() {
+            let region = catalog.regions.get(&root.meta.number);
+            if let (Some(cold), Some(region)) = (root.cold_region(), region) {
                 let layers = Layers::new(&self.files, Some(region), Arc::new(Run::default()))?;
                 cold.follow(layers, Arc::clone(&redundancy));
             }

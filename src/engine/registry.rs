@@ -98,7 +98,7 @@ impl Engine {
         let visible = self.visible();
         let existing = visible.number_of(name)?.filter(|number| !registry.removed.contains(number));
         if let Some(number) = existing
-            && let Some(root) = visible.region(number)?
+            && let Some(root) = visible.region(number)
         {
             check_schema(&root.meta.schema, declared, name)?;
         }
@@ -186,7 +186,7 @@ impl Engine {
         let registry = self.registry.lock();
         let visible = self.visible();
         let mut regions: Vec<RegionInfo> = Vec::new();
-        for (_, root) in visible.regions.iter().flatten() {
+        for root in visible.regions.iter() {
             let name = root.meta.name.to_string();
             let shape = Schema::decode(&root.meta.schema);
             regions.push(RegionInfo {

@@ -97,7 +97,7 @@ impl Engine {
     /// The entries of a region that are on disk only.
     pub(super) fn coldness(&self, core: &RegionCore) -> usize {
         let visible = self.visible();
-        let root = visible.region(core.number()).ok().flatten();
+        let root = visible.region(core.number());
         root.map_or(0, RegionRoot::coldness)
     }
 
@@ -145,8 +145,8 @@ impl Engine {
         };
         let more = go_on() && core.warmer.step(core.number(), self, &go_on);
         let visible = self.visible();
-        if let Some(root) = visible.region(core.number()).ok().flatten() {
-            let (cold, entries) = (root.coldness(), root.warmth.entries);
+        if let Some(root) = visible.region(core.number()) {
+            let (cold, entries) = (root.coldness(), root.found_entries());
             self.options.warmed(&Warmth { region: &core.name, warm: entries - cold, entries });
         }
         more

@@ -156,7 +156,7 @@ impl RegionCore {
         if state.instance != self.instance {
             return Err(self.stale());
         }
-        match state.region(self.number())? {
+        match state.region(self.number()) {
             Some(root) => root.tree(&state.graveyard).map(Some),
             None if self.is_removed() => Err(self.stale()),
             None => Ok(None),
@@ -167,7 +167,7 @@ impl RegionCore {
     pub(crate) fn len<R: Readable + ?Sized>(&self, at: &R) -> usize {
         let in_state = |state: &State| {
             let ours = state.instance == self.instance;
-            let root = if ours { state.region(self.number()).ok().flatten() } else { None };
+            let root = if ours { state.region(self.number()) } else { None };
             root.map_or(0, |root| root.len)
         };
         match at.snapshot() {

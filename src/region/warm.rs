@@ -81,7 +81,7 @@ impl<K: Key, V: Value> Warmer for TypedWarmer<K, V> {
     fn step(&self, region: RegionNo, state: &dyn AsState, go_on: &dyn Fn() -> bool) -> bool {
         let mut progress = self.progress.lock();
         let state = state.newest();
-        let root = state.region(region).ok().flatten();
+        let root = state.region(region);
         let tree = root.and_then(|root| root.tree::<K, V>(&state.graveyard).ok());
         let mut failures = Vec::new();
         let claim = tree

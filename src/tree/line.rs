@@ -29,10 +29,7 @@ const NODES_PER_STEP: usize = 32;
 
 /// So many dead are worth a look at who still sees them, by the one who hands them over: what died just
 /// now is still in the processor's cache, and its room is used for the next change.
-pub(super) const ENOUGH_DEAD: usize = 64;
-
-/// The same where values hold versions of other trees, whose dead wait for that.
-pub(super) const ENOUGH_HOLDERS_DEAD: usize = 6;
+const ENOUGH_DEAD: usize = 64;
 
 /// More than this at a time is freed by the graveyard's thread.
 const FREED_AT_ONCE: usize = 1 << 14;
@@ -55,8 +52,6 @@ pub(super) struct Line<K, V> {
     limbo: Mutex<Limbo<K, V>>,
     /// The graveyard's thread knows that there is something to look at.
     noted: AtomicBool,
-    /// So many dead are worth a look.
-    enough: usize,
     pub(super) graveyard: Graveyard,
     /// How to get there: `Drop` cannot ask for the bounds that it needs.
     note: fn(&Arc<Line<K, V>>),
@@ -161,7 +156,6 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
         len: usize,
         was_cold: bool,
         stamp: Stamp,
-        enough: usize,
         graveyard: Graveyard,
     ) -> Arc<Version<K, V>> {
         let pen = Pen {
@@ -177,7 +171,6 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             handed_over: Mutex::default(),
             limbo: Mutex::new(Limbo::default()),
             noted: AtomicBool::new(false),
-            enough,
             graveyard,
             note: |line| {
                 let weak: Weak<dyn Sweep> = Arc::downgrade(line) as Weak<dyn Sweep>;
@@ -239,7 +232,7 @@ impl<K, V> Line<K, V> {
         let limbo = &mut *limbo;
         std::mem::swap(&mut *self.handed_over.lock(), &mut limbo.new);
         limbo.sort_out();
-        self.handed_over.lock().enough = self.enough.max(2 * limbo.versions.len());
+        self.handed_over.lock().enough = ENOUGH_DEAD.max(2 * limbo.versions.len());
         let left = !limbo.parked.is_empty();
         let mut free = std::mem::take(&mut limbo.free);
         if free.len() > FREED_AT_ONCE {

@@ -1,0 +1,207 @@
+//! The regions of one version of the store, by number: a trie of nodes that versions share.
+//!
+//! Numbers are dense and ascend, so a node has a place for each value of a digit. A change copies the
+//! nodes on the way down that another version shares, one for each digit of the highest number. What a
+//! version alone sees goes with it: regions are few, so counting who shares them costs less than the
+//! bookkeeping of the [tree](crate::tree) that holds their entries.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::RegionRoot;
+use crate::format::RegionNo;
+
+const BITS_PER_DIGIT: u32 = 4;
+const WIDTH: usize = 1 << BITS_PER_DIGIT;
+
+/// The regions of one version; cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Roots {
+    top: Option<Arc<Node>>,
+    /// How many digits a number has, less one.
+    height: u32,
+    len: usize,
+}
+
+#[derive(Clone)]
+enum Node {
+    Inner([Option<Arc<Node>>; WIDTH]),
+    Lowest([Option<Arc<RegionRoot>>; WIDTH]),
+}
+
+impl Node {
+    fn empty(height: u32) -> Arc<Node> {
+        let empty = if height == 0 { Node::Lowest(Default::default()) } else { Node::inner(None) };
+        Arc::new(empty)
+    }
+
+    fn inner(first: Option<Arc<Node>>) -> Node {
+        let mut children: [Option<Arc<Node>>; WIDTH] = Default::default();
+        if let Some(place) = children.first_mut() {
+            *place = first;
+        }
+        Node::Inner(children)
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Node::Inner(children) => children.iter().all(Option::is_none),
+            Node::Lowest(roots) => roots.iter().all(Option::is_none),
+        }
+    }
+
+    fn roots(&self) -> Box<dyn Iterator<Item = &RegionRoot> + '_> {
+        match self {
+            Node::Inner(children) => {
+                Box::new(children.iter().flatten().flat_map(|child| child.roots()))
+            }
+            Node::Lowest(roots) => Box::new(roots.iter().flatten().map(|root| &**root)),
+        }
+    }
+
+    /// Removes from the node at a place, and the node if nothing is left in it.
+    fn remove(place: &mut Option<Arc<Node>>, number: RegionNo, height: u32) -> bool {
+        let (Some(shared), at) = (place.as_mut(), digit(number, height)) else { return false };
+        let node = Arc::make_mut(shared);
+        let removed = match node {
+            Node::Inner(children) => children
+                .get_mut(at)
+                .is_some_and(|child| Node::remove(child, number, height.saturating_sub(1))),
+            Node::Lowest(roots) => roots.get_mut(at).and_then(Option::take).is_some(),
+        };
+        if node.is_empty() {
+            *place = None;
+        }
+        removed
+    }
+}
+
+/// The digit of a number that counts at a height.
+fn digit(number: RegionNo, height: u32) -> usize {
+    let shifted = number.0.checked_shr(height * BITS_PER_DIGIT).unwrap_or(0);
+    usize::try_from(shifted % WIDTH as u64).unwrap_or(0)
+}
+
+impl Roots {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether a number has no more digits than there are levels.
+    fn reaches(&self, number: RegionNo) -> bool {
+        number.0.checked_shr((self.height + 1) * BITS_PER_DIGIT).unwrap_or(0) == 0
+    }
+
+    pub(crate) fn get(&self, number: RegionNo) -> Option<&RegionRoot> {
+        if !self.reaches(number) {
+            return None;
+        }
+        let (mut node, mut height) = (self.top.as_deref()?, self.height);
+        loop {
+            let at = digit(number, height);
+            match node {
+                Node::Inner(children) => node = children.get(at)?.as_deref()?,
+                Node::Lowest(roots) => return roots.get(at)?.as_deref(),
+            }
+            height = height.saturating_sub(1);
+        }
+    }
+
+    /// All regions in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RegionRoot> {
+        self.top.iter().flat_map(|top| top.roots())
+    }
+
+    /// Puts a region in its place; whether there was none.
+    pub(crate) fn insert(&mut self, root: RegionRoot) -> bool {
+        let number = root.meta.number;
+        while !self.reaches(number) {
+            self.top = self.top.take().map(|top| Arc::new(Node::inner(Some(top))));
+            self.height += 1;
+        }
+        let mut height = self.height;
+        let mut place = self.top.get_or_insert_with(|| Node::empty(height));
+        loop {
+            let at = digit(number, height);
+            height = height.saturating_sub(1);
+            match Arc::make_mut(place) {
+                Node::Inner(children) => match children.get_mut(at) {
+                    Some(child) => place = child.get_or_insert_with(|| Node::empty(height)),
+                    None => return false,
+                },
+                Node::Lowest(roots) => {
+                    let Some(place) = roots.get_mut(at) else { return false };
+                    let is_new = place.replace(Arc::new(root)).is_none();
+                    self.len += usize::from(is_new);
+                    return is_new;
+                }
+            }
+        }
+    }
+
+    /// Removes a region; whether there was one.
+    pub(crate) fn remove(&mut self, number: RegionNo) -> bool {
+        let removed = self.reaches(number) && Node::remove(&mut self.top, number, self.height);
+        self.len -= usize::from(removed);
+        removed
+    }
+}
+
+impl FromIterator<RegionRoot> for Roots {
+    fn from_iter<I: IntoIterator<Item = RegionRoot>>(roots: I) -> Roots {
+        let mut all = Roots::default();
+        for root in roots {
+            all.insert(root);
+        }
+        all
+    }
+}
+
+impl fmt::Debug for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn numbers(roots: &Roots) -> Vec<u64> {
+        roots.iter().map(|root| root.meta.number.0).collect()
+    }
+
+    proptest! {
+        /// Whatever is put and removed, each version has what a map has, also after later changes.
+        #[test]
+        fn versions_are_maps(
+            changes in proptest::collection::vec((any::<bool>(), 0..6u32, 0..40u64), 1..80),
+        ) {
+            let (mut roots, mut model) = (Roots::default(), BTreeMap::new());
+            let mut versions = Vec::new();
+            for (nth, (puts, digits, low)) in changes.into_iter().enumerate() {
+                let number = RegionNo(low.wrapping_shl(digits * 12));
+                if puts {
+                    let root = RegionRoot::named(number, nth);
+                    prop_assert_eq!(roots.insert(root), model.insert(number, nth).is_none());
+                } else {
+                    prop_assert_eq!(roots.remove(number), model.remove(&number).is_some());
+                }
+                versions.push((roots.clone(), model.clone()));
+            }
+            for (roots, model) in &versions {
+                prop_assert_eq!(numbers(roots), model.keys().map(|no| no.0).collect::<Vec<_>>());
+                prop_assert_eq!(roots.len(), model.len());
+                for (number, nth) in model {
+                    let root = roots.get(*number).expect("what was put is there");
+                    prop_assert_eq!(root.meta.name.to_string(), nth.to_string());
+                }
+                prop_assert!(roots.get(RegionNo(u64::MAX)).is_none());
+            }
+        }
+    }
+}
