@@ -84,6 +84,13 @@ pub(super) struct Waiters {
     wakers: Vec<Waker>,
 }
 
+impl Waiters {
+    fn wake(self) {
+        self.threads.iter().for_each(Thread::unpark);
+        self.wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
 /// Who is to be woken, after the lock.
 #[must_use]
 #[derive(Debug, Default)]
@@ -94,10 +101,10 @@ pub(super) struct Done {
 
 impl Done {
     pub(super) fn wake(self) {
-        for waiters in self.led.into_iter().chain(self.refused) {
-            waiters.threads.iter().for_each(Thread::unpark);
-            waiters.wakers.into_iter().for_each(Waker::wake);
+        if let Some(led) = self.led {
+            led.wake();
         }
+        self.refused.into_iter().for_each(Waiters::wake);
     }
 }
 
