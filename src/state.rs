@@ -82,7 +82,7 @@ impl RegionRoot {
 
     /// A region of which nothing matters but its number and its name.
     #[cfg(test)]
-    fn named(number: RegionNo, name: impl ToString) -> RegionRoot {
+    fn named(number: RegionNo, name: usize) -> RegionRoot {
         let (name, schema) = (name.to_string().into(), Arc::default());
         let meta = Arc::new(RegionMeta { number, name, schema });
         RegionRoot { meta, len: 0, found: None, tree: OnceLock::new() }

@@ -62,8 +62,9 @@ pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64)
         0,
     ];
     let long_words = [facts.first_lsn.get(), facts.time_us];
-    let Some((sum_place, rest)) =
-        frame.get_mut(..FRAME_HEADER_BYTES).and_then(|head| head.split_at_mut_checked(CHECKSUM_BYTES))
+    let Some((sum_place, rest)) = frame
+        .get_mut(..FRAME_HEADER_BYTES)
+        .and_then(|head| head.split_at_mut_checked(CHECKSUM_BYTES))
     else {
         unreachable!("a frame begins with room for its header");
     };

@@ -207,6 +207,37 @@ fn a_follower_sees_each_commit_once_across_segments_and_goes_on_where_it_was() {
     assert_eq!((gone.exit, gone.out.as_str()), (Exit::No, ""), "{}", gone.errors);
 }
 
+#[test]
+fn a_follower_that_had_enough_within_a_frame_goes_on_within_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = text(dir.path());
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    // While the first one is synced, others gather.
+    let together: Vec<_> = (0..200).map(|n| store.submit(|tx| map.put(tx, n, n))).collect();
+    for submitted in together {
+        submitted.wait().unwrap();
+    }
+    // A claim for those before.
+    store.transact(|tx| map.put(tx, 0, 1)).unwrap();
+    let show =
+        |lsn: u64| rocdump(&["--json", "show", path, &lsn.to_string()]).expect(Exit::Fine).json();
+    let shared = |lsn: &u64| show(*lsn)["commits_in_frame"].as_u64().unwrap() >= 3;
+    let within = (1..198).find(shared).expect("some share a frame");
+    let lsns = |followed: &str| -> Vec<u64> {
+        let number = |line: &str| line.split_whitespace().next().unwrap().parse().unwrap();
+        followed.lines().map(number).collect()
+    };
+    let (from, next) = (within.to_string(), (within + 2).to_string());
+    let first = rocdump(&["log", path, "--follow", "--from", &from, "-n", "2"]);
+    let first = first.expect(Exit::Fine);
+    assert_eq!(lsns(&first.out), [within, within + 1]);
+    assert!(first.errors.contains(&format!("go on with --from {next}\n")), "{}", first.errors);
+    let rest = rocdump(&["log", path, "--follow", "--from", &next, "--idle", "0"]);
+    let rest = lsns(&rest.expect(Exit::Fine).out);
+    assert!(rest.iter().copied().eq(within + 2..within + 2 + rest.len() as u64), "{rest:?}");
+}
+
 /// A reader that has gone away.
 struct Gone;
 

@@ -51,8 +51,8 @@ pub(super) fn run(
                 failure = Some(why);
                 ControlFlow::Break(())
             });
-            if let LogEvent::Frame(frame) = &event {
-                next = frame.header.last_lsn().next();
+            if let LogEvent::Frame(_) = &event {
+                next = printer.next;
             }
             Ok(flow)
         });

@@ -74,7 +74,10 @@ fn reversed(
                 if frame.header.facts.first_lsn > last {
                     return Ok(ControlFlow::Break(()));
                 }
-                printer.frame(&frame, from, to, &mut |line| lines.push(line.to_vec()));
+                printer.frame(&frame, from, to, &mut |line| {
+                    lines.push(line.to_vec());
+                    ControlFlow::Continue(())
+                });
             }
             Ok(ControlFlow::Continue(()))
         })?;
@@ -113,6 +116,8 @@ pub(super) struct Printer<'a> {
     key: Option<Vec<u8>>,
     json: bool,
     pub(super) shown: u64,
+    /// The commit behind the last one that was weighed.
+    pub(super) next: Lsn,
     pub(super) gaps: Vec<LogGap>,
     oldest: Option<Lsn>,
     /// What repeats from one commit of a frame to the next.
@@ -148,6 +153,7 @@ impl<'a> Printer<'a> {
             key,
             json: out.json,
             shown: 0,
+            next: Lsn::ZERO,
             gaps: Vec::new(),
             oldest: None,
             time: (0, String::new()),
@@ -170,14 +176,16 @@ impl<'a> Printer<'a> {
         match event {
             LogEvent::Frame(frame) => {
                 let mut done = Ok(());
-                let before = self.shown;
                 let limit = self.args.limit.unwrap_or(u64::MAX);
-                let mut shown = before;
+                let mut shown = self.shown;
+                if shown == limit {
+                    return Ok(ControlFlow::Break(()));
+                }
                 self.frame(frame, from, to, &mut |line| {
-                    if done.is_ok() && shown < limit {
-                        shown += 1;
-                        done = out.write(line);
-                    }
+                    shown += 1;
+                    done = out.write(line);
+                    let enough = done.is_err() || shown == limit;
+                    if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 });
                 self.shown = shown;
                 done?;
@@ -198,13 +206,13 @@ impl<'a> Printer<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Calls `each` with the line of each commit of a frame that is asked for.
+    /// Calls `each` with the line of each commit of a frame that is asked for, until it breaks off.
     pub(super) fn frame(
         &mut self,
         frame: &LogFrame<'_>,
         from: Lsn,
         to: Option<Lsn>,
-        each: &mut dyn FnMut(&[u8]),
+        each: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) {
         if self.time.0 != frame.header.facts.time_us || self.time.1.is_empty() {
             self.time = (frame.header.facts.time_us, moment(frame.header.facts.time_us));
@@ -224,11 +232,15 @@ impl<'a> Printer<'a> {
             } else {
                 self.text_line(frame, &commit, &mut line);
             }
-            if self.greps(&commit, &line) {
-                each(&line);
-            }
+            let flow =
+                if self.greps(&commit, &line) { each(&line) } else { ControlFlow::Continue(()) };
             self.line = line;
+            if flow.is_break() {
+                self.next = commit.lsn.next();
+                return;
+            }
         }
+        self.next = frame.header.last_lsn().next();
     }
 
     fn touches(&self, commit: &Commit<'_>) -> bool {
