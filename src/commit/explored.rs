@@ -9,7 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use shuttle::thread;
 
@@ -28,6 +28,9 @@ struct Told {
     /// Syncs until one goes wrong, once armed.
     fails_in: AtomicU64,
     panics: bool,
+    /// One went wrong. What was not stable by then never will be, and only one of those who were waiting
+    /// for it is told: an error of the system's is reported once for each open file.
+    lost: AtomicBool,
 }
 
 /// A disk at every call of which somebody else may run.
@@ -89,13 +92,17 @@ impl StorageFile for YieldingFile {
         if left > 0 {
             self.1.fails_in.store(left - 1, Ordering::SeqCst);
             if left == 1 {
+                self.1.lost.store(true, Ordering::SeqCst);
+                yield_now();
                 assert!(!self.1.panics, "the disk panics");
                 return Err(io::Error::other("a sync failed"));
             }
         }
         self.0.sync()?;
         yield_now();
-        self.1.stable.fetch_max(appended, Ordering::SeqCst);
+        if !self.1.lost.load(Ordering::SeqCst) {
+            self.1.stable.fetch_max(appended, Ordering::SeqCst);
+        }
         Ok(())
     }
     fn as_any(&self) -> &dyn Any {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::segment::{Spare, next_len};
 use super::tail::ReplayWork;
 use crate::control::{Step, left_out};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal};
 use crate::format::lock::LockSector;
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
@@ -44,6 +44,7 @@ pub(crate) struct LogWriter {
     work: ReplayWork,
     segment_bytes: u64,
     spare: SpareSlot,
+    turn: Arc<crate::sync::Mutex<Turn>>,
 }
 
 /// A sync under way: what will be stable when it returns.
@@ -51,12 +52,41 @@ pub(crate) struct LogWriter {
 pub(crate) struct Sync {
     file: StoreFile,
     place: Place,
+    turn: Arc<crate::sync::Mutex<Turn>>,
+}
+
+/// How the syncs before this one ended.
+#[derive(Debug, Default)]
+enum Turn {
+    #[default]
+    Well,
+    /// Under way; or it panicked, for whoever has the lock after it.
+    Begun,
+    Failed(Error),
 }
 
 impl Sync {
-    /// Runs the sync; the log may be appended to meanwhile.
+    /// Runs the sync, after any that is under way; the log may be appended to meanwhile.
+    ///
+    /// The system tells of a write that failed once for each open file: of two syncs at a time one would
+    /// return as if nothing had happened.
     pub(crate) fn run(&self) -> Result<()> {
-        self.file.sync()
+        let mut turn = self.turn.lock();
+        match &*turn {
+            Turn::Well => {}
+            _ if left_out(Step::FailedSyncIsFinal) => {}
+            Turn::Begun => {
+                return Err(Error::new(
+                    ErrorKind::Poisoned,
+                    "the thread that synced the log panicked",
+                ));
+            }
+            Turn::Failed(first) => return Err(first.clone()),
+        }
+        *turn = Turn::Begun;
+        let synced = self.file.sync();
+        *turn = synced.as_ref().map_or_else(|error| Turn::Failed(error.clone()), |()| Turn::Well);
+        synced
     }
 }
 
@@ -84,6 +114,7 @@ impl LogWriter {
             work: ReplayWork::default(),
             segment_bytes,
             spare: SpareSlot::default(),
+            turn: Arc::default(),
         }
     }
 
@@ -138,7 +169,7 @@ impl LogWriter {
         if !left_out(Step::BlockIsClosed) {
             self.next = block_after(self.end.offset);
         }
-        Sync { file: self.file.clone(), place: self.end }
+        Sync { file: self.file.clone(), place: self.end, turn: Arc::clone(&self.turn) }
     }
 
     /// Takes note that a sync returned.
