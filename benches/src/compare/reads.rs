@@ -12,7 +12,7 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{plain, shuffled, store};
+use crate::floor::{open, plain, shuffled, store};
 use crate::peers::ENTRANTS;
 use crate::report::Report;
 
@@ -53,24 +53,43 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         .ask("RwLock<BTreeMap>", || Ok(plain_tails.next().ok_or("no such round")?))
         .ask("rocstate", || Ok(our_tails.next().ok_or("no such round")?));
     report.ask(question, plan.rounds)?;
-    let question = Question::of_rates("range scan of everything", "entries/s")
-        .ask("BTreeMap", || {
-            let (btree, began) = (btree.read(), Instant::now());
-            let sum: i64 = btree.values().map(|order| order.cents).sum();
-            black_box(sum);
-            Ok(btree.len() as f64 / began.elapsed().as_secs_f64())
-        })
-        .ask("rocstate", || {
-            let (view, began) = (store.view(), Instant::now());
-            let mut sum = 0;
-            for entry in map.iter(&view) {
-                sum += entry?.1.cents;
-            }
-            black_box(sum);
-            Ok(map.len(&view) as f64 / began.elapsed().as_secs_f64())
-        });
+    let question = Question::of_rates("range scan of everything, filled at random", "entries/s")
+        .ask("BTreeMap", || Ok(scan_plain(&btree.read())))
+        .ask("rocstate", || scan_store(store, map));
     report.ask(question, plan.rounds)?;
+    scans_after_boot(plan, report)?;
     peers(plan, report)
+}
+
+/// What a boot has put into memory stands there in the order of its keys, as what is collected does.
+fn scans_after_boot(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    store(dir.path(), plan.entries)?.0.checkpoint()?;
+    let (store, map) = open(dir.path())?;
+    map.warm()?;
+    let btree: BTreeMap<u64, Order> =
+        (0..plan.entries).map(|key| (key, Order::new(key, 0))).collect();
+    let question = Question::of_rates("range scan of everything, after a boot", "entries/s")
+        .ask("BTreeMap, collected", || Ok(scan_plain(&btree)))
+        .ask("rocstate", || scan_store(&store, &map));
+    report.ask(question, plan.rounds)
+}
+
+fn scan_plain(btree: &BTreeMap<u64, Order>) -> f64 {
+    let began = Instant::now();
+    let sum: i64 = btree.values().map(|order| order.cents).sum();
+    black_box(sum);
+    btree.len() as f64 / began.elapsed().as_secs_f64()
+}
+
+fn scan_store(store: &Store, map: &DurableMap<u64, Order>) -> Result<f64, Failure> {
+    let (view, began) = (store.view(), Instant::now());
+    let mut sum = 0;
+    for entry in map.iter(&view) {
+        sum += entry?.1.cents;
+    }
+    black_box(sum);
+    Ok(map.len(&view) as f64 / began.elapsed().as_secs_f64())
 }
 
 type Read<'a> = &'a (dyn Fn(u64) -> i64 + Sync);

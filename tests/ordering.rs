@@ -1,0 +1,139 @@
+//! The orders between threads that the tree's unsafe code rests on, as models that loom runs in every
+//! order that the memory model allows: when a reader lets go of a version and a sweep frees what it saw
+//! (`src/tree/line.rs`), and when a cold range becomes an inner node (`src/tree/node.rs`).
+//!
+//! A model has the atomics and fences of the code, and cells for what they guard: loom fails where two
+//! threads could reach one at a time.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+#![allow(unsafe_code, reason = "a cell of loom is reached by a pointer")]
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+const LIVES: u32 = 7;
+const FREED: u32 = 0;
+
+/// Versions of a tree, each of which alone sees one node, and the place from which readers take one.
+struct Line {
+    visible: Mutex<usize>,
+    /// Who holds each version; the visible one is held by its place.
+    holders: [AtomicUsize; 3],
+    nodes: [UnsafeCell<u32>; 3],
+}
+
+impl Line {
+    fn new() -> Line {
+        let node = |content| UnsafeCell::new(content);
+        Line {
+            visible: Mutex::new(0),
+            holders: std::array::from_fn(|_| AtomicUsize::new(1)),
+            nodes: [node(LIVES), node(FREED), node(FREED)],
+        }
+    }
+
+    fn read(&self) {
+        let version = {
+            let visible = self.visible.lock().unwrap();
+            self.holders[*visible].fetch_add(1, Ordering::Relaxed);
+            *visible
+        };
+        // SAFETY: what is shown here; loom watches.
+        self.nodes[version].with(|node| assert_eq!(unsafe { *node }, LIVES));
+        self.let_go(version);
+    }
+
+    fn let_go(&self, version: usize) {
+        // As the counter of an `Arc` does.
+        self.holders[version].fetch_sub(1, Ordering::Release);
+    }
+
+    fn publish(&self, version: usize) {
+        // SAFETY: what is shown here; loom watches.
+        self.nodes[version].with_mut(|node| unsafe { *node = LIVES });
+        let before = std::mem::replace(&mut *self.visible.lock().unwrap(), version);
+        self.let_go(before);
+    }
+
+    /// Frees the nodes of versions that nobody holds, but for the newest; whether all were.
+    fn sweep(&self, freed: &mut [bool]) -> bool {
+        for (version, freed) in freed.iter_mut().enumerate() {
+            if !*freed && self.holders[version].load(Ordering::Relaxed) == 0 {
+                fence(Ordering::Acquire);
+                // SAFETY: what is shown here; loom watches.
+                self.nodes[version].with_mut(|node| unsafe { *node = FREED });
+                *freed = true;
+            }
+        }
+        freed.iter().all(|freed| *freed)
+    }
+}
+
+#[test]
+fn what_a_reader_saw_is_freed_after_it_let_go() {
+    loom::model(|| {
+        let line = Arc::new(Line::new());
+        let readers = [(); 2].map(|()| {
+            let line = Arc::clone(&line);
+            thread::spawn(move || line.read())
+        });
+        let mut freed = [false; 2];
+        line.publish(1);
+        line.sweep(&mut freed[..1]);
+        line.publish(2);
+        line.sweep(&mut freed);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        assert!(line.sweep(&mut freed), "nobody holds what is old");
+    });
+}
+
+const COLD: u8 = 2;
+const INNER: u8 = 1;
+
+/// A range that is loaded on first touch.
+struct Cold {
+    kind: AtomicU8,
+    /// Held by whoever loads.
+    source: Mutex<Option<u32>>,
+    content: UnsafeCell<u32>,
+}
+
+impl Cold {
+    fn touch(&self) -> u32 {
+        loop {
+            if self.kind.load(Ordering::Acquire) == INNER {
+                // SAFETY: what is shown here; loom watches.
+                return self.content.with(|content| unsafe { *content });
+            }
+            let mut source = self.source.lock().unwrap();
+            let Some(from) = *source else { continue };
+            // SAFETY: what is shown here; loom watches.
+            self.content.with_mut(|content| unsafe { *content = from });
+            self.kind.store(INNER, Ordering::Release);
+            *source = None;
+        }
+    }
+}
+
+#[test]
+fn a_cold_range_is_read_after_it_was_loaded() {
+    loom::model(|| {
+        let cold = Arc::new(Cold {
+            kind: AtomicU8::new(COLD),
+            source: Mutex::new(Some(LIVES)),
+            content: UnsafeCell::new(FREED),
+        });
+        let others = [(); 2].map(|()| {
+            let cold = Arc::clone(&cold);
+            thread::spawn(move || assert_eq!(cold.touch(), LIVES))
+        });
+        assert_eq!(cold.touch(), LIVES);
+        for other in others {
+            other.join().unwrap();
+        }
+    });
+}
