@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::edit::{Edit, Replaced};
+use super::edit::Edit;
 use super::line::{Dead, Line, Pen, Version};
 use super::node::{Hot, NodePtr, Stamp};
 use super::{Graveyard, Iter, Tree, find};
@@ -255,7 +255,7 @@ impl<K: Clone, V> Draft<K, V> {
         if replaced.is_none() {
             *len += 1;
         }
-        Ok(replaced.map(Replaced::into_old))
+        Ok(replaced.map(|replaced| replaced.into_old(edit.spare)))
     }
 
     /// Puts another value in the place of the one that `probe` finds, and returns that.
@@ -265,7 +265,7 @@ impl<K: Clone, V> Draft<K, V> {
         value: V,
     ) -> Result<Option<Old<'_, V>>> {
         let (mut edit, root, _) = self.edit();
-        Ok(edit.replace(root, &probe, value)?.map(Replaced::into_old))
+        Ok(edit.replace(root, &probe, value)?.map(|replaced| replaced.into_old(edit.spare)))
     }
 
     /// The value that `probe` finds, to be changed: a clone of it, where others see it.
@@ -287,7 +287,7 @@ impl<K: Clone, V> Draft<K, V> {
         if removed.is_some() {
             *len -= 1;
         }
-        Ok(removed.map(|(key, old)| (key, old.into_old())))
+        Ok(removed.map(|(key, old)| (key, old.into_old(edit.spare))))
     }
 }
 

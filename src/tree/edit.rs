@@ -22,18 +22,20 @@ pub(super) struct Edit<'a, K, V> {
     pub(super) spare: &'a mut Spare<K, V>,
 }
 
-/// A value that has lost its place.
+/// A value that has lost its place. On the way up it stays where it lies.
 pub(super) enum Replaced<V> {
-    Owned(V),
+    /// Nobody else can reach it, and nothing else will free it.
+    Owned(ValuePtr<V>),
     /// It is noted as dead.
     Seen(ValuePtr<V>),
 }
 
 impl<V> Replaced<V> {
     /// For as long as the draft is not changed again.
-    pub(super) fn into_old<'a>(self) -> Old<'a, V> {
+    pub(super) fn into_old<'a, K>(self, spare: &mut Spare<K, V>) -> Old<'a, V> {
         match self {
-            Replaced::Owned(value) => Old::Owned(value),
+            // SAFETY: it has lost its place, and this is the only way to it.
+            Replaced::Owned(value) => Old::Owned(unsafe { value.take(spare) }),
             // SAFETY: what is noted as dead lives until the draft hands it over, for which it is
             // borrowed anew: the caller borrows it for as long as the reference is used.
             Replaced::Seen(value) => Old::Seen(unsafe { value.get() }),
@@ -82,27 +84,18 @@ impl<K: Clone, V> Edit<'_, K, V> {
 
     /// Ends a value that has lost its place.
     fn end_value(&mut self, value: ValuePtr<V>) -> Replaced<V> {
-        // SAFETY: as for nodes.
-        unsafe {
-            if value.born() < self.floor {
-                self.bury(Thing::Value(value));
-                Replaced::Seen(value)
-            } else {
-                Replaced::Owned(value.take(self.spare))
-            }
+        // SAFETY: it lives.
+        if unsafe { value.born() } < self.floor {
+            self.bury(Thing::Value(value));
+            Replaced::Seen(value)
+        } else {
+            Replaced::Owned(value)
         }
     }
 
     /// Puts another value in a place.
-    fn put(&mut self, place: &mut ValuePtr<V>, value: V) -> Replaced<V> {
-        // SAFETY: the value in it lives; one that nobody else can reach is borrowed by its place.
-        unsafe {
-            if place.born() >= self.floor {
-                return Replaced::Owned(std::mem::replace(place.get_mut(), value));
-            }
-        }
-        let new = ValuePtr::new(self.stamp, value, self.spare);
-        self.end_value(std::mem::replace(place, new))
+    fn put(&mut self, place: &mut ValuePtr<V>, value: ValuePtr<V>) -> Replaced<V> {
+        self.end_value(std::mem::replace(place, value))
     }
 
     pub(super) fn insert_at_root(
@@ -114,7 +107,16 @@ impl<K: Clone, V> Edit<'_, K, V> {
     where
         K: Ord,
     {
-        let (old, split) = self.insert(root, key, value)?;
+        // It lies where it will stay before the way down, which would move it with each step.
+        let value = ValuePtr::new(self.stamp, value, self.spare);
+        let (old, split) = match self.insert(root, key, value) {
+            Ok(inserted) => inserted,
+            Err(error) => {
+                // SAFETY: a range that could not be loaded was above its place: it has none.
+                drop(unsafe { value.take(self.spare) });
+                return Err(error);
+            }
+        };
         if let Some((bound, right)) = split {
             let above = NodePtr::inner(self.stamp, self.spare);
             // SAFETY: it was just made.
@@ -128,17 +130,19 @@ impl<K: Clone, V> Edit<'_, K, V> {
         Ok(old)
     }
 
-    fn insert(&mut self, node: &mut NodePtr<K, V>, key: K, value: V) -> Result<Inserted<K, V>>
+    fn insert(
+        &mut self,
+        node: &mut NodePtr<K, V>,
+        key: K,
+        value: ValuePtr<V>,
+    ) -> Result<Inserted<K, V>>
     where
         K: Ord,
     {
         match self.own(node)? {
             HotMut::Leaf(leaf) => match leaf.find(|other| key.cmp(other)) {
                 Ok(at) => Ok((leaf.values.get_mut(at).map(|place| self.put(place, value)), None)),
-                Err(at) => {
-                    let value = ValuePtr::new(self.stamp, value, self.spare);
-                    Ok((None, self.insert_into_leaf(leaf, at, key, value)))
-                }
+                Err(at) => Ok((None, self.insert_into_leaf(leaf, at, key, value))),
             },
             HotMut::Inner(inner) => {
                 let at = inner.child_for(|bound| key.cmp(bound));
@@ -245,7 +249,10 @@ impl<K: Clone, V> Edit<'_, K, V> {
         probe: &impl Fn(&K) -> Ordering,
         value: V,
     ) -> Result<Option<Replaced<V>>> {
-        Ok(self.place(root, probe)?.map(|place| self.put(place, value)))
+        Ok(self.place(root, probe)?.map(|place| {
+            let value = ValuePtr::new(self.stamp, value, self.spare);
+            self.put(place, value)
+        }))
     }
 
     pub(super) fn get_mut<'n>(
@@ -260,7 +267,8 @@ impl<K: Clone, V> Edit<'_, K, V> {
         // SAFETY: the value lives; after this it is nobody else's, and borrowed by its place.
         unsafe {
             if place.born() < self.floor {
-                let copy = place.get().clone();
+                let copy = ValuePtr::new(self.stamp, place.get().clone(), self.spare);
+                // Others see the one before.
                 self.put(place, copy);
             }
             Ok(Some(place.get_mut()))
