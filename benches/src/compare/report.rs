@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use plotters::prelude::*;
 use rocstate_bench::run::{Answer, Failure, Question};
@@ -40,6 +41,7 @@ impl Report {
     pub(crate) fn ask(&mut self, question: Question<'_>, rounds: usize) -> Result<(), Failure> {
         let (name, unit, more_is_better) =
             (question.name.clone(), question.unit, question.more_is_better);
+        let_background_end();
         let answers = question.answer(rounds)?;
         let answered = Answered { question: name, unit, more_is_better, answers };
         answered.print();
@@ -57,6 +59,28 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// Waits until this process does nothing: what the question before dropped may be freed for seconds,
+/// and everybody who allocates meanwhile waits for that.
+fn let_background_end() {
+    const LOOKS_MAX: u32 = 150;
+    let mut before = ticks_used();
+    for _ in 0..LOOKS_MAX {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = ticks_used();
+        if now <= before + 1 {
+            break;
+        }
+        before = now;
+    }
+}
+
+/// What this process has used of the processors, in hundredths of a second; 0 where nothing tells.
+fn ticks_used() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    behind_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum()
 }
 
 impl Answered {
