@@ -16,7 +16,8 @@ use crate::log::tail::ReplayWork;
 /// Nobody is held longer than this for one checkpoint: then the budget slips after all.
 const HOLD_MAX: Duration = Duration::from_secs(10);
 
-/// How long each group is held where writers begin to outrun a checkpoint, at most.
+/// How long a group is held where writers begin to outrun a checkpoint, at most, each time that the log
+/// has grown enough for a look: many small commits are not to wait longer than few large ones.
 const BRAKE_MAX: Duration = Duration::from_millis(2);
 
 /// The first pause after a checkpoint that failed; it doubles each time.
@@ -251,6 +252,7 @@ impl BootBudget {
                 continue;
             }
             self.changed.wait_for(&mut now, BRAKE_MAX.mul_f64(part));
+            self.behind.store(false, Ordering::Relaxed);
             break;
         }
         now.held += began.elapsed();
@@ -300,6 +302,21 @@ mod tests {
         assert!(!budget.log_grew(work(31_000)));
         std::thread::sleep(RETRY_AFTER + 20 * MS);
         assert!(budget.log_grew(work(32_000)));
+    }
+
+    #[test]
+    fn writers_are_braked_by_what_the_log_grows() {
+        let budget = budget(true);
+        budget.cut();
+        budget.log_grew(work(33_000));
+        assert!(budget.is_behind());
+        let began = Instant::now();
+        budget.hold();
+        assert!(began.elapsed() >= MS / 2, "{:?}", began.elapsed());
+        budget.log_grew(work(33_001));
+        assert!(!budget.is_behind(), "a small commit goes on");
+        budget.log_grew(work(33_010));
+        assert!(budget.is_behind());
     }
 
     #[test]
