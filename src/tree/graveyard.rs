@@ -137,8 +137,7 @@ impl Buried {
     }
 }
 
-/// Sweeps all lines in the order in which they were noted, and keeps those that have something left.
-/// Who changes a tree of trees settles that first: sweeping it lets go of versions of the others.
+/// Sweeps all lines, and keeps those that have something left.
 fn sweep(noted: &mut Vec<Weak<dyn Sweep>>) {
     let mut lines: Vec<_> = noted.drain(..).filter_map(|line| line.upgrade()).collect();
     let mut known = HashSet::new();
