@@ -54,7 +54,7 @@ pub(crate) fn run(store: &Opened<'_>, to: &Path, dry_run: bool, out: &mut Out<'_
     let mut files = store.files.clone();
     for attempt in 1.. {
         files.look_again()?;
-        let done = plan(&files).and_then(|plan| {
+        let done = plan(&mut files).and_then(|plan| {
             if !dry_run {
                 copy(&plan, to, out)?;
             }
@@ -86,9 +86,11 @@ fn clear(to: &Path) -> Done<()> {
     }
 }
 
-fn plan(files: &Inspector) -> Done<Plan> {
+fn plan(files: &mut Inspector) -> Done<Plan> {
     let running = holder(files).is_some_and(|holder| holder.held);
     let outlook = files.outlook()?;
+    // The log may have got further segments while the next boot was worked out.
+    files.look_again()?;
     let mut numbers = std::collections::BTreeSet::new();
     let mut places = Vec::new();
     for number in &outlook.whole {
