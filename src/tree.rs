@@ -7,8 +7,9 @@
 //! `line`). The tree knows no files: what is cold it gets from a [`Source`] on first touch.
 //!
 //! # Invariants
-//! - A node that somebody else can reach is never changed, but copied; a node that only a draft can
-//!   reach is changed in place.
+//! - Of a node that somebody else can reach nothing is changed but what its places point to, after it
+//!   was noted what older versions see there (see `place`); for anything else it is copied. A node that
+//!   only a draft can reach is changed in place.
 //! - Values are never moved while anybody can see them: each sits behind one pointer, which is copied.
 //! - Keys ascend; the bound between two children is above every key of the left one and not above
 //!   any key of the right one.
@@ -22,7 +23,8 @@
 //! newest version's nodes are not freed at all as long as the line lives, which is what a draft reads.
 //! Shared references are given out for as long as a version or a draft is borrowed. A draft changes
 //! nodes that were born at or after its floor: none of its versions was made since, so no version
-//! reaches them, and there is one draft of a line at a time.
+//! reaches them, and there is one draft of a line at a time. Places of older nodes may point to them,
+//! but whoever reads at a version follows no pointer that is newer.
 #![allow(
     unsafe_code,
     reason = "nodes are stamped instead of counted; see the module's documentation"
@@ -34,7 +36,9 @@ mod graveyard;
 mod iter;
 mod line;
 mod node;
+mod place;
 mod slot;
+mod undo;
 mod warm;
 
 use std::cmp::Ordering;
@@ -119,7 +123,7 @@ impl<K: Clone, V> Tree<K, V> {
     /// with a key of the tree.
     pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&V>> {
         // SAFETY: what a version sees lives as long as it is held, and it is borrowed.
-        unsafe { find(self.0.root, probe) }
+        unsafe { find(self.0.root, self.0.stamp, probe) }
     }
 
     /// The entries between two places, from both ends; a place is given by the keys before it.
@@ -129,7 +133,7 @@ impl<K: Clone, V> Tree<K, V> {
         before_end: impl Fn(&K) -> bool,
     ) -> Iter<'_, K, V> {
         // SAFETY: as in `get`; the iterator borrows the version.
-        unsafe { Iter::new(self.0.root, &before_first, &before_end) }
+        unsafe { Iter::new(self.0.root, self.0.stamp, &before_first, &before_end) }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
@@ -137,29 +141,31 @@ impl<K: Clone, V> Tree<K, V> {
     }
 }
 
-/// The value that `probe` finds below a node.
+/// The value that `probe` finds below a node, as a version sees it.
 ///
 /// # Safety
-/// What is below the node lives for `'a`, and nobody changes it meanwhile.
+/// The version is held for `'a` and sees the node; or it is `Stamp::MAX` and the caller has the pen.
 unsafe fn find<'a, K: Clone, V>(
     root: NodePtr<K, V>,
+    version: Stamp,
     probe: impl Fn(&K) -> Ordering,
 ) -> Result<Option<&'a V>> {
     let mut node = root;
     loop {
-        // SAFETY: the caller's promise.
-        match unsafe { node.hot(&mut Ahead::default()) }? {
-            Hot::Inner(inner) => match inner.children.get(inner.child_for(&probe)) {
-                Some(child) => {
-                    node = *child;
-                    node.prefetch();
+        // SAFETY: the caller's promise; what a version sees lives as long as it is held.
+        unsafe {
+            match node.hot(&mut Ahead::default())? {
+                Hot::Inner(inner) => match inner.child(inner.child_for(&probe), version) {
+                    Some(child) => {
+                        node = child;
+                        node.prefetch();
+                    }
+                    None => return Ok(None),
+                },
+                Hot::Leaf(leaf) => {
+                    let found = leaf.find(&probe).ok().and_then(|at| leaf.value(at, version));
+                    return Ok(found.map(|value| value.get()));
                 }
-                None => return Ok(None),
-            },
-            Hot::Leaf(leaf) => {
-                let found = leaf.find(&probe).ok().and_then(|at| leaf.values.get(at));
-                // SAFETY: the caller's promise.
-                return Ok(found.map(|value| unsafe { value.get() }));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The orders between threads that the tree's unsafe code rests on, as models that loom runs in every
 //! order that the memory model allows: when a reader lets go of a version and a sweep frees what it saw
-//! (`src/tree/line.rs`), and when a cold range becomes an inner node (`src/tree/node.rs`).
+//! (`src/tree/line.rs`), when a cold range becomes an inner node (`src/tree/node.rs`), and when a place is
+//! changed under the eyes of readers (`src/tree/place.rs`).
 //!
 //! A model has the atomics and fences of the code, and cells for what they guard: loom fails where two
 //! threads could reach one at a time.
@@ -34,12 +35,15 @@ impl Line {
         }
     }
 
+    /// Takes the visible version.
+    fn take(&self) -> usize {
+        let visible = self.visible.lock().unwrap();
+        self.holders[*visible].fetch_add(1, Ordering::Relaxed);
+        *visible
+    }
+
     fn read(&self) {
-        let version = {
-            let visible = self.visible.lock().unwrap();
-            self.holders[*visible].fetch_add(1, Ordering::Relaxed);
-            *visible
-        };
+        let version = self.take();
         // SAFETY: what is shown here; loom watches.
         self.nodes[version].with(|node| assert_eq!(unsafe { *node }, LIVES));
         self.let_go(version);
@@ -135,5 +139,105 @@ fn a_cold_range_is_read_after_it_was_loaded() {
         for other in others {
             other.join().unwrap();
         }
+    });
+}
+
+/// A place of a node, the one note beside it, and things that it may point to.
+struct Place {
+    line: Line,
+    now: AtomicUsize,
+    changed: AtomicUsize,
+    /// Whether there is a note.
+    noted: AtomicUsize,
+    /// What the place pointed to, and for versions before which.
+    note: UnsafeCell<(usize, usize)>,
+    things: [UnsafeCell<u32>; 2],
+}
+
+impl Place {
+    fn new() -> Place {
+        Place {
+            line: Line::new(),
+            now: AtomicUsize::new(0),
+            changed: AtomicUsize::new(0),
+            noted: AtomicUsize::new(0),
+            note: UnsafeCell::new((0, 0)),
+            things: [UnsafeCell::new(LIVES), UnsafeCell::new(FREED)],
+        }
+    }
+
+    /// Reads the place at a version, which is its stamp.
+    fn see(&self, version: usize) -> usize {
+        let now = self.now.load(Ordering::Acquire);
+        if self.changed.load(Ordering::Relaxed) <= version {
+            return now;
+        }
+        if self.noted.load(Ordering::Acquire) == 1 {
+            // SAFETY: what is shown here; loom watches.
+            let (what, until) = self.note.with(|note| unsafe { *note });
+            if until > version {
+                return what;
+            }
+        }
+        now
+    }
+
+    fn read(&self) {
+        let version = self.line.take();
+        let thing = self.see(version);
+        // SAFETY: what is shown here; loom watches.
+        self.things[thing].with(|thing| assert_eq!(unsafe { *thing }, LIVES));
+        self.line.let_go(version);
+    }
+
+    /// Makes a thing at a stamp and has the place point to it.
+    fn change(&self, stamp: usize) {
+        // SAFETY: what is shown here; loom watches.
+        self.things[1].with_mut(|thing| unsafe { *thing = LIVES });
+        self.note.with_mut(|note| unsafe { *note = (0, stamp) });
+        self.noted.store(1, Ordering::Release);
+        self.changed.store(stamp, Ordering::Release);
+        self.now.store(1, Ordering::Release);
+    }
+
+    fn free(&self, thing: usize) {
+        // SAFETY: what is shown here; loom watches.
+        self.things[thing].with_mut(|thing| unsafe { *thing = FREED });
+    }
+}
+
+fn beside_a_reader(writer: impl Fn(&Place) + Sync + Send + 'static) {
+    loom::model(move || {
+        let place = Arc::new(Place::new());
+        let reader = {
+            let place = Arc::clone(&place);
+            thread::spawn(move || place.read())
+        };
+        writer(&place);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_place_that_is_changed_shows_each_version_its_own() {
+    beside_a_reader(|place| {
+        place.change(1);
+        place.line.publish(1);
+        if place.line.sweep(&mut [false]) {
+            // Nobody holds the version before: neither what it saw nor the note is looked at.
+            place.free(0);
+            place.noted.store(0, Ordering::Relaxed);
+            // SAFETY: what is shown here; loom watches.
+            place.note.with_mut(|note| unsafe { *note = (1, 2) });
+        }
+    });
+}
+
+#[test]
+fn what_was_undone_is_followed_by_nobody() {
+    beside_a_reader(|place| {
+        place.change(1);
+        place.now.store(0, Ordering::Release);
+        place.free(1);
     });
 }

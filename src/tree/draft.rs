@@ -9,8 +9,9 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::edit::Edit;
-use super::line::{Dead, Line, Pen, Version};
-use super::node::{Hot, NodePtr, Stamp};
+use super::line::{Line, Pen, Version};
+use super::node::{NodePtr, Stamp};
+use super::undo::Mark;
 use super::{Graveyard, Iter, Tree, find};
 use crate::error::Result;
 
@@ -20,20 +21,39 @@ pub(crate) struct Draft<K, V> {
     base: Tree<K, V>,
     /// Absent once it is settled.
     pen: Option<Box<Pen<K, V>>>,
-    root: NodePtr<K, V>,
-    len: usize,
-    was_cold: bool,
+    content: Content<K, V>,
     /// What was born since is undone with the draft.
     began: Stamp,
     /// What is made now is born at this stamp.
     stamp: Stamp,
     /// What was born at or after it nobody else can reach.
     floor: Stamp,
+    /// The newest version that others may see.
+    newest: Stamp,
+    /// What was born at or after it that version alone sees.
+    alone_since: Stamp,
     /// The version that was made of it last and is not kept yet.
     frozen: Option<Arc<Version<K, V>>>,
     /// Versions that were made of it before that, oldest first, as far as anybody held them then.
     frozen_before: Vec<Arc<Version<K, V>>>,
 }
+
+/// What a draft holds.
+struct Content<K, V> {
+    root: NodePtr<K, V>,
+    len: usize,
+    was_cold: bool,
+    /// It is not that of the version that was made last.
+    changed: bool,
+}
+
+impl<K, V> Clone for Content<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Content<K, V> {}
 
 /// A value that was replaced or removed.
 pub(crate) enum Old<'a, V> {
@@ -55,30 +75,32 @@ impl<V: Clone> Old<'_, V> {
 
 /// Where [`Draft::undo`] goes back to.
 pub(crate) struct TreeSavepoint<K, V> {
-    root: NodePtr<K, V>,
-    len: usize,
-    was_cold: bool,
+    content: Content<K, V>,
     floor: Stamp,
-    dead: usize,
-    /// What was born since is undone.
-    since: Stamp,
+    mark: Mark,
 }
 
 impl<K, V> Draft<K, V> {
     pub(super) fn begin(base: &Tree<K, V>) -> Self {
         let version = &base.0;
-        let pen = version.line.take_pen();
+        let mut pen = version.line.take_pen();
+        let alone_since = pen.alone_since();
         let stamp = pen.clock + 1;
         let is_newest = pen.newest_stamp == version.stamp;
         let draft = Draft {
             base: base.clone(),
             pen: Some(pen),
-            root: version.root,
-            len: version.len,
-            was_cold: version.was_cold,
+            content: Content {
+                root: version.root,
+                len: version.len,
+                was_cold: version.was_cold,
+                changed: false,
+            },
             began: stamp,
             stamp,
             floor: stamp,
+            newest: version.stamp,
+            alone_since,
             frozen: None,
             frozen_before: Vec::new(),
         };
@@ -91,89 +113,56 @@ impl<K, V> Draft<K, V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.content.len
     }
 
     /// Whether it comes from a cold tree without having been emptied since.
     pub(crate) fn was_cold(&self) -> bool {
-        self.was_cold
+        self.content.was_cold
     }
 
     pub(crate) fn graveyard(&self) -> &Graveyard {
         &self.line().graveyard
     }
 
-    /// Frees what was born since and is below a node.
-    fn free_since(pen: &mut Pen<K, V>, since: Stamp, root: NodePtr<K, V>) {
-        let mut open = vec![root];
-        while let Some(node) = open.pop() {
-            // SAFETY: the tree under change lives. What was born since this draft began, or since its
-            // savepoint, has one place in it and nobody else can reach it; it has no place from now
-            // on. Nodes that are older have only older ones below them.
-            unsafe {
-                if node.born() < since {
-                    continue;
-                }
-                match node.in_memory() {
-                    Some(Hot::Inner(inner)) => open.extend(&inner.children),
-                    Some(Hot::Leaf(leaf)) => {
-                        let fresh = leaf.values.iter().filter(|value| value.born() >= since);
-                        fresh.for_each(|value| drop(value.take(&mut pen.spare)));
-                    }
-                    None => {}
-                }
-                node.free(&mut pen.spare);
-            }
-        }
-    }
-
-    /// Takes back that something died; what was born since is freed, since it has no place now.
-    fn revive(pen: &mut Pen<K, V>, from: usize, since: Stamp) {
-        let Pen { dead, spare, .. } = pen;
-        for Dead { what, .. } in dead.drain(from..) {
-            // SAFETY: what is noted as dead lives until it is handed over. What was born since this
-            // draft began was never seen by others.
-            unsafe {
-                if what.born() >= since {
-                    what.free(spare);
-                }
-            }
-        }
+    /// # Panics
+    /// If the draft is settled.
+    fn pen(&mut self) -> &mut Pen<K, V> {
+        self.pen.as_mut().expect("a draft that is settled is not changed")
     }
 
     pub(crate) fn savepoint(&mut self) -> TreeSavepoint<K, V> {
-        let dead = self.pen.as_ref().map_or(0, |pen| pen.dead.len());
-        let (root, len, was_cold, floor) = (self.root, self.len, self.was_cold, self.floor);
+        let (content, floor) = (self.content, self.floor);
         self.stamp += 1;
         self.floor = self.stamp;
-        TreeSavepoint { root, len, was_cold, floor, dead, since: self.stamp }
+        let since = self.stamp;
+        TreeSavepoint { content, floor, mark: self.pen().mark(since) }
     }
 
     /// Goes back to a savepoint of this draft, taken after any to which it went back before.
     pub(crate) fn undo(&mut self, savepoint: &TreeSavepoint<K, V>) {
-        if let Some(pen) = &mut self.pen {
-            Draft::free_since(pen, savepoint.since, self.root);
-            Draft::revive(pen, savepoint.dead, savepoint.since);
-        }
-        self.root = savepoint.root;
-        self.len = savepoint.len;
-        self.was_cold = savepoint.was_cold;
+        let undone = std::mem::replace(&mut self.content, savepoint.content);
+        self.pen().undo(undone.root, savepoint.mark);
         self.floor = savepoint.floor;
+        self.content.changed |= self.frozen.is_some();
     }
 
     /// What it is now, for others to read; it can be changed further. The version counts for
     /// nothing before it is kept, and must be gone if the draft is dropped instead.
     pub(crate) fn freeze(&mut self) -> Tree<K, V> {
-        if let Some(frozen) = self.frozen.as_ref().filter(|frozen| frozen.root == self.root) {
-            return Tree(Arc::clone(frozen));
+        if !self.content.changed {
+            return self
+                .frozen
+                .as_ref()
+                .map_or_else(|| self.base.clone(), |last| Tree(last.clone()));
         }
-        if self.frozen.is_none() && self.base.0.root == self.root {
-            return self.base.clone();
-        }
+        self.content.changed = false;
+        self.alone_since = self.newest + 1;
+        self.newest = self.stamp;
         let version = Arc::new(Version {
-            root: self.root,
-            len: self.len,
-            was_cold: self.was_cold,
+            root: self.content.root,
+            len: self.content.len,
+            was_cold: self.content.was_cold,
             stamp: self.stamp,
             line: Arc::clone(self.line()),
         });
@@ -189,12 +178,16 @@ impl<K, V> Draft<K, V> {
         let Some(pen) = &mut self.pen else { return };
         // Every version that somebody may hold is known before anything is freed that it sees.
         let version = self.frozen.take();
+        self.frozen_before.iter().for_each(|before| pen.outdate(before));
         let all = self.frozen_before.drain(..).chain(version.clone());
         let registered = all.map(|version| (version.stamp, Arc::downgrade(&version)));
         self.base.0.line.hand_over(registered, &mut pen.dead);
+        pen.changes.clear();
         if let Some(version) = version {
             pen.newest_stamp = version.stamp;
+            pen.outdate(&self.base.0);
             self.base = Tree(version);
+            self.alone_since = pen.alone_since();
         }
         self.began = self.stamp;
     }
@@ -207,8 +200,8 @@ impl<K, V> Draft<K, V> {
     fn end(&mut self) {
         self.keep();
         if let Some(mut pen) = self.pen.take() {
-            pen.newest = self.root;
-            pen.newest_len = self.len;
+            pen.newest = self.content.root;
+            pen.newest_len = self.content.len;
             pen.clock = self.stamp;
             self.line().return_pen(pen);
         }
@@ -218,7 +211,7 @@ impl<K, V> Draft<K, V> {
 impl<K: Clone, V> Draft<K, V> {
     pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&V>> {
         // SAFETY: the newest version of a line lives, and changing it takes the draft exclusively.
-        unsafe { find(self.root, probe) }
+        unsafe { find(self.content.root, Stamp::MAX, probe) }
     }
 
     pub(crate) fn range(
@@ -227,22 +220,25 @@ impl<K: Clone, V> Draft<K, V> {
         before_end: impl Fn(&K) -> bool,
     ) -> Iter<'_, K, V> {
         // SAFETY: as in `get`; the iterator borrows the draft.
-        unsafe { Iter::new(self.root, &before_first, &before_end) }
+        unsafe { Iter::new(self.content.root, Stamp::MAX, &before_first, &before_end) }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
         self.range(|_| false, |_| true)
     }
 
-    fn edit(&mut self) -> (Edit<'_, K, V>, &mut NodePtr<K, V>, &mut usize) {
+    fn edit(&mut self) -> (Edit<'_, K, V>, &mut Content<K, V>) {
         let pen = self.pen.as_mut().expect("a draft that is settled is not changed");
         let edit = Edit {
             stamp: self.stamp,
             floor: self.floor,
+            newest: self.newest,
+            alone_since: self.alone_since,
             dead: &mut pen.dead,
+            changes: &mut pen.changes,
             spare: &mut pen.spare,
         };
-        (edit, &mut self.root, &mut self.len)
+        (edit, &mut self.content)
     }
 
     /// Inserts or replaces; returns the value that was there. After an error nothing has changed.
@@ -250,11 +246,10 @@ impl<K: Clone, V> Draft<K, V> {
     where
         K: Ord,
     {
-        let (mut edit, root, len) = self.edit();
-        let replaced = edit.insert_at_root(root, key, value)?;
-        if replaced.is_none() {
-            *len += 1;
-        }
+        let (mut edit, content) = self.edit();
+        let replaced = edit.insert_at_root(&mut content.root, key, value)?;
+        content.len += usize::from(replaced.is_none());
+        content.changed = true;
         Ok(replaced.map(|replaced| replaced.into_old(edit.spare)))
     }
 
@@ -264,8 +259,10 @@ impl<K: Clone, V> Draft<K, V> {
         probe: impl Fn(&K) -> Ordering,
         value: V,
     ) -> Result<Option<Old<'_, V>>> {
-        let (mut edit, root, _) = self.edit();
-        Ok(edit.replace(root, &probe, value)?.map(|replaced| replaced.into_old(edit.spare)))
+        let (mut edit, content) = self.edit();
+        let replaced = edit.replace(&mut content.root, &probe, value)?;
+        content.changed |= replaced.is_some();
+        Ok(replaced.map(|replaced| replaced.into_old(edit.spare)))
     }
 
     /// The value that `probe` finds, to be changed: a clone of it, where others see it.
@@ -273,8 +270,10 @@ impl<K: Clone, V> Draft<K, V> {
     where
         V: Clone,
     {
-        let (mut edit, root, _) = self.edit();
-        edit.get_mut(root, &probe)
+        let (mut edit, content) = self.edit();
+        let value = edit.get_mut(&mut content.root, &probe)?;
+        content.changed |= value.is_some();
+        Ok(value)
     }
 
     /// Removes the entry that `probe` finds.
@@ -282,11 +281,10 @@ impl<K: Clone, V> Draft<K, V> {
         &mut self,
         probe: impl Fn(&K) -> Ordering,
     ) -> Result<Option<(K, Old<'_, V>)>> {
-        let (mut edit, root, len) = self.edit();
-        let removed = edit.remove_at_root(root, &probe)?;
-        if removed.is_some() {
-            *len -= 1;
-        }
+        let (mut edit, content) = self.edit();
+        let removed = edit.remove_at_root(&mut content.root, &probe)?;
+        content.len -= usize::from(removed.is_some());
+        content.changed |= removed.is_some();
         Ok(removed.map(|(key, old)| (key, old.into_old(edit.spare))))
     }
 }
@@ -302,8 +300,7 @@ impl<K, V> Drop for Draft<K, V> {
         }
         self.frozen = None;
         self.frozen_before.clear();
-        Draft::free_since(&mut pen, self.began, self.root);
-        Draft::revive(&mut pen, 0, self.began);
+        pen.undo(self.content.root, Mark { since: self.began, dead: 0, changes: 0 });
         pen.clock = self.stamp;
         self.line().return_pen(pen);
     }
@@ -326,8 +323,7 @@ impl<K, V> Live<K, V> {
 
     /// What it is now, if it has not changed since that was asked last.
     pub(crate) fn unchanged(&self) -> Option<Tree<K, V>> {
-        (self.0.base.0.root == self.0.root && self.0.base.0.len == self.0.len)
-            .then(|| self.0.base.clone())
+        (!self.0.content.changed).then(|| self.0.base.clone())
     }
 
     /// What it is now, for others to read.

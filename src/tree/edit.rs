@@ -1,4 +1,5 @@
-//! Changing a tree: the nodes on the way down are copied where somebody else can reach them.
+//! Changing a tree: a place that others see is changed under their eyes, as long as its node has room for
+//! notes of what was there; then the node is copied, and the place that leads to it is changed.
 
 use std::cmp::Ordering;
 
@@ -7,19 +8,53 @@ use super::line::{Dead, Thing};
 use super::node::{
     Ahead, FAN_IN, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp, append, append_clones,
 };
+use super::place::{Place, Pointer};
 use super::slot::{Spare, ValuePtr};
+use super::undo::Change;
 use crate::error::Result;
 
-/// A change of the tree of a draft.
+/// A change of the tree of a draft, whose pen it has.
 ///
-/// Every function takes nodes of that tree, which live. What was born at or after the floor has one
-/// place in it, and nobody else can reach it.
+/// Every function takes nodes of that tree, which live, and returns the node that takes its place: the
+/// same one, or a copy. What was born at or after the floor has one place in it, and nobody else follows
+/// a pointer to it.
 pub(super) struct Edit<'a, K, V> {
     /// New things are born at it.
     pub(super) stamp: Stamp,
     pub(super) floor: Stamp,
+    /// The newest version that others may see.
+    pub(super) newest: Stamp,
+    /// What was born at or after it no other version sees.
+    pub(super) alone_since: Stamp,
     pub(super) dead: &'a mut Vec<Dead<K, V>>,
+    pub(super) changes: &'a mut Vec<Change<K, V>>,
     pub(super) spare: &'a mut Spare<K, V>,
+}
+
+/// What the places of a node point to.
+trait Target<K, V>: Pointer + Into<Thing<K, V>> {
+    fn places<'n>(node: &Hot<'n, K, V>) -> &'n [Place<Self>];
+    fn places_mut(node: HotMut<'_, K, V>) -> &mut [Place<Self>];
+}
+
+impl<K, V> Target<K, V> for ValuePtr<V> {
+    fn places<'n>(node: &Hot<'n, K, V>) -> &'n [Place<Self>] {
+        if let Hot::Leaf(leaf) = node { &leaf.values } else { &[] }
+    }
+
+    fn places_mut(node: HotMut<'_, K, V>) -> &mut [Place<Self>] {
+        if let HotMut::Leaf(leaf) = node { &mut leaf.values } else { &mut [] }
+    }
+}
+
+impl<K, V> Target<K, V> for NodePtr<K, V> {
+    fn places<'n>(node: &Hot<'n, K, V>) -> &'n [Place<Self>] {
+        if let Hot::Inner(inner) = node { &inner.children } else { &[] }
+    }
+
+    fn places_mut(node: HotMut<'_, K, V>) -> &mut [Place<Self>] {
+        if let HotMut::Inner(inner) = node { &mut inner.children } else { &mut [] }
+    }
 }
 
 /// A value that has lost its place. On the way up it stays where it lies.
@@ -46,22 +81,100 @@ impl<V> Replaced<V> {
 /// The right half of a node that became too wide, and the bound before it.
 type Split<K, V> = Option<(K, NodePtr<K, V>)>;
 
-/// What an insert into a node came to: the value that the key had, and whether the node was split.
-type Inserted<K, V> = (Option<Replaced<V>>, Split<K, V>);
+/// What an insert into a node came to.
+struct Inserted<K, V> {
+    /// What takes its place.
+    node: NodePtr<K, V>,
+    /// The value that the key had.
+    old: Option<Replaced<V>>,
+    split: Split<K, V>,
+}
+
+/// What removing from a node came to: what takes its place, and the entry that was there.
+type Removed<K, V> = (NodePtr<K, V>, (K, Replaced<V>));
 
 impl<K: Clone, V> Edit<'_, K, V> {
-    /// The node in memory, this draft's own: copied where somebody else can reach it.
-    fn own<'n>(&mut self, node: &'n mut NodePtr<K, V>) -> Result<HotMut<'n, K, V>> {
-        // SAFETY: nodes of the tree live; what was born at or after the floor is nobody else's, and
-        // it is borrowed by its one place.
+    /// The node in memory.
+    fn hot<'n>(node: NodePtr<K, V>) -> Result<Hot<'n, K, V>> {
+        // SAFETY: nodes of the tree live until they are freed by functions that nobody calls while this
+        // is borrowed; and all that changes in a node that is not owned are its places.
+        unsafe { node.hot(&mut Ahead::default()) }
+    }
+
+    /// This draft's own node: itself, or a copy where somebody else can reach it.
+    fn own(&mut self, node: NodePtr<K, V>) -> NodePtr<K, V> {
+        // SAFETY: nodes of the tree live, and this one is in memory, since its way was gone down.
         unsafe {
-            node.hot(&mut Ahead::default())?;
-            if node.born() < self.floor {
-                let copy = node.copy(self.stamp, self.spare);
-                self.bury(Thing::Node(*node));
-                *node = copy;
+            if node.born() >= self.floor {
+                return node;
             }
-            Ok(node.hot_mut())
+            let copy = node.copy(self.stamp, self.spare);
+            self.bury(Thing::Node(node));
+            copy
+        }
+    }
+
+    /// An own leaf, to be changed.
+    ///
+    /// # Safety
+    /// It is one, and is not borrowed yet.
+    unsafe fn leaf_mut<'n>(own: NodePtr<K, V>) -> &'n mut Leaf<K, V> {
+        // SAFETY: the caller's promise.
+        match unsafe { own.hot_mut() } {
+            HotMut::Leaf(leaf) => leaf,
+            HotMut::Inner(_) => unreachable!("the copy of a leaf is a leaf"),
+        }
+    }
+
+    /// An own inner node, to be changed.
+    ///
+    /// # Safety
+    /// As for [`leaf_mut`](Self::leaf_mut).
+    unsafe fn inner_mut<'n>(own: NodePtr<K, V>) -> &'n mut Inner<K, V> {
+        // SAFETY: the caller's promise.
+        match unsafe { own.hot_mut() } {
+            HotMut::Inner(inner) => inner,
+            HotMut::Leaf(_) => unreachable!("the copy of an inner node is one"),
+        }
+    }
+
+    /// Has a place of a node point to something else.
+    fn set<P: Target<K, V>>(&mut self, node: NodePtr<K, V>, at: usize, to: P) -> NodePtr<K, V> {
+        // SAFETY: nodes of the tree live.
+        if unsafe { node.born() } < self.floor && self.set_seen(node, at, to) {
+            return node;
+        }
+        let own = self.own(node);
+        // SAFETY: it is nobody else's, and nothing of it is borrowed.
+        if let Some(place) = P::places_mut(unsafe { own.hot_mut() }).get_mut(at) {
+            place.set(to);
+        }
+        own
+    }
+
+    /// The same under the eyes of others; `false` if the node has to be copied for it.
+    fn set_seen<P: Target<K, V>>(&mut self, node: NodePtr<K, V>, at: usize, to: P) -> bool {
+        // SAFETY: nodes of the tree live, and this is the holder of the pen. What is in the place lives,
+        // since it is in the tree, or noted as dead. Notes are forgotten if the newest version alone sees
+        // the node and nothing in it is newer than that version; no version is as new as the stamp.
+        unsafe {
+            let (Some(hot), past) = (node.in_memory(), node.past()) else { return false };
+            let Some(place) = P::places(&hot).get(at) else { return false };
+            let before: Thing<K, V> = place.now().into();
+            if before.born() >= self.floor {
+                // It came there since the newest version was made, which was noted then.
+                place.change_again(to);
+                return true;
+            }
+            if node.born() >= self.alone_since && !past.is_newer_than(self.newest) {
+                past.forget(self.spare);
+            }
+            if !past.has_room() {
+                return false;
+            }
+            past.change(place, at, to, self.stamp, self.spare);
+            self.changes.push(Change { node, at, before });
+            true
         }
     }
 
@@ -93,11 +206,6 @@ impl<K: Clone, V> Edit<'_, K, V> {
         }
     }
 
-    /// Puts another value in a place.
-    fn put(&mut self, place: &mut ValuePtr<V>, value: ValuePtr<V>) -> Replaced<V> {
-        self.end_value(std::mem::replace(place, value))
-    }
-
     pub(super) fn insert_at_root(
         &mut self,
         root: &mut NodePtr<K, V>,
@@ -109,7 +217,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
     {
         // It lies where it will stay before the way down, which would move it with each step.
         let value = ValuePtr::new(self.stamp, value, self.spare);
-        let (old, split) = match self.insert(root, key, value) {
+        let Inserted { node, old, split } = match self.insert(*root, key, value) {
             Ok(inserted) => inserted,
             Err(error) => {
                 // SAFETY: a range that could not be loaded was above its place: it has none.
@@ -117,40 +225,57 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 return Err(error);
             }
         };
+        *root = node;
         if let Some((bound, right)) = split {
             let above = NodePtr::inner(self.stamp, self.spare);
             // SAFETY: it was just made.
-            if let HotMut::Inner(inner) = unsafe { above.hot_mut() } {
-                inner.bounds.push(bound);
-                inner.children.push(*root);
-                inner.children.push(right);
-            }
+            let inner = unsafe { Self::inner_mut(above) };
+            inner.bounds.push(bound);
+            inner.children.push(Place::new(node));
+            inner.children.push(Place::new(right));
             *root = above;
         }
         Ok(old)
     }
 
-    fn insert(
-        &mut self,
-        node: &mut NodePtr<K, V>,
-        key: K,
-        value: ValuePtr<V>,
-    ) -> Result<Inserted<K, V>>
+    fn insert(&mut self, node: NodePtr<K, V>, key: K, value: ValuePtr<V>) -> Result<Inserted<K, V>>
     where
         K: Ord,
     {
-        match self.own(node)? {
-            HotMut::Leaf(leaf) => match leaf.find(|other| key.cmp(other)) {
-                Ok(at) => Ok((leaf.values.get_mut(at).map(|place| self.put(place, value)), None)),
-                Err(at) => Ok((None, self.insert_into_leaf(leaf, at, key, value))),
+        match Self::hot(node)? {
+            Hot::Leaf(leaf) => match leaf.find(|other| key.cmp(other)) {
+                Ok(at) => {
+                    let old = leaf.values.get(at).map(Place::now);
+                    let node = self.set(node, at, value);
+                    Ok(Inserted { node, old: old.map(|old| self.end_value(old)), split: None })
+                }
+                Err(at) => {
+                    let node = self.own(node);
+                    // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces,
+                    // and is not used any more.
+                    let leaf = unsafe { Self::leaf_mut(node) };
+                    let split = self.insert_into_leaf(leaf, at, key, value);
+                    Ok(Inserted { node, old: None, split })
+                }
             },
-            HotMut::Inner(inner) => {
+            Hot::Inner(inner) => {
                 let at = inner.child_for(|bound| key.cmp(bound));
-                let Some(child) = inner.children.get_mut(at) else { return Ok((None, None)) };
-                let (old, split) = self.insert(child, key, value)?;
-                let split =
-                    split.and_then(|(bound, right)| self.insert_child(inner, at, bound, right));
-                Ok((old, split))
+                let child = inner.children.get(at).map(Place::now);
+                let child = child.expect("a key has a child");
+                let below = self.insert(child, key, value)?;
+                let Some((bound, right)) = below.split else {
+                    let changed = below.node != child;
+                    let node = if changed { self.set(node, at, below.node) } else { node };
+                    return Ok(Inserted { node, ..below });
+                };
+                let node = self.own(node);
+                // SAFETY: as above.
+                let inner = unsafe { Self::inner_mut(node) };
+                if let Some(place) = inner.children.get_mut(at) {
+                    place.set(below.node);
+                }
+                let split = self.insert_child(inner, at, bound, right);
+                Ok(Inserted { node, old: below.old, split })
             }
         }
     }
@@ -162,6 +287,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         key: K,
         value: ValuePtr<V>,
     ) -> Split<K, V> {
+        let value = Place::new(value);
         if leaf.len() < FAN_OUT {
             leaf.keys.insert(at, key);
             leaf.values.insert(at, value);
@@ -171,7 +297,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
         let new = NodePtr::leaf(self.stamp, self.spare);
         // SAFETY: it was just made.
-        let HotMut::Leaf(right) = (unsafe { new.hot_mut() }) else { return None };
+        let right = unsafe { Self::leaf_mut(new) };
         right.keys.extend(leaf.keys.drain(middle..));
         right.values.extend(leaf.values.drain(middle..));
         let (half, at) = if at < middle { (leaf, at) } else { (&mut *right, at - middle) };
@@ -188,6 +314,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         bound: K,
         child: NodePtr<K, V>,
     ) -> Split<K, V> {
+        let child = Place::new(child);
         if inner.children.len() < FAN_OUT {
             inner.bounds.insert(at, bound);
             inner.children.insert(at + 1, child);
@@ -195,7 +322,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         }
         let new = NodePtr::inner(self.stamp, self.spare);
         // SAFETY: it was just made.
-        let HotMut::Inner(right) = (unsafe { new.hot_mut() }) else { return None };
+        let right = unsafe { Self::inner_mut(new) };
         if at + 1 == FAN_OUT {
             right.children.push(child);
             return Some((bound, new));
@@ -210,37 +337,35 @@ impl<K: Clone, V> Edit<'_, K, V> {
         Some((between, new))
     }
 
-    /// The place of a value, with everything on the way to it made this draft's own.
-    fn place<'n>(
+    /// Puts what `new` makes of the value that `probe` finds into its place; `new` may refuse.
+    ///
+    /// Returns what takes the node's place, with the value before and the one that is there now.
+    fn put(
         &mut self,
-        root: &'n mut NodePtr<K, V>,
+        node: NodePtr<K, V>,
         probe: &impl Fn(&K) -> Ordering,
-    ) -> Result<Option<&'n mut ValuePtr<V>>> {
-        // Copying the way down for a key that is absent would be work for nothing.
-        if !Self::has(*root, probe)? {
-            return Ok(None);
-        }
-        let mut node = root;
-        loop {
-            match self.own(node)? {
-                HotMut::Inner(inner) => {
-                    let child = inner.child_for(probe);
-                    match inner.children.get_mut(child) {
-                        Some(child) => node = child,
-                        None => return Ok(None),
-                    }
-                }
-                HotMut::Leaf(leaf) => {
-                    let found = leaf.find(probe).ok();
-                    return Ok(found.and_then(|at| leaf.values.get_mut(at)));
-                }
+        new: &mut dyn FnMut(&mut Self, ValuePtr<V>) -> ValuePtr<V>,
+    ) -> Result<Option<Put<K, V>>> {
+        match Self::hot(node)? {
+            Hot::Leaf(leaf) => {
+                let found = leaf.find(probe).ok();
+                let Some((at, before)) =
+                    found.and_then(|at| leaf.values.get(at).map(|place| (at, place.now())))
+                else {
+                    return Ok(None);
+                };
+                let now = new(self, before);
+                let node = if now == before { node } else { self.set(node, at, now) };
+                Ok(Some(Put { node, before, now }))
+            }
+            Hot::Inner(inner) => {
+                let at = inner.child_for(probe);
+                let Some(child) = inner.children.get(at).map(Place::now) else { return Ok(None) };
+                let Some(put) = self.put(child, probe, new)? else { return Ok(None) };
+                let node = if put.node == child { node } else { self.set(node, at, put.node) };
+                Ok(Some(Put { node, ..put }))
             }
         }
-    }
-
-    fn has(root: NodePtr<K, V>, probe: &impl Fn(&K) -> Ordering) -> Result<bool> {
-        // SAFETY: the nodes of the tree live, and nothing changes them during this call.
-        Ok(unsafe { super::find(root, probe) }?.is_some())
     }
 
     pub(super) fn replace(
@@ -249,30 +374,43 @@ impl<K: Clone, V> Edit<'_, K, V> {
         probe: &impl Fn(&K) -> Ordering,
         value: V,
     ) -> Result<Option<Replaced<V>>> {
-        Ok(self.place(root, probe)?.map(|place| {
-            let value = ValuePtr::new(self.stamp, value, self.spare);
-            self.put(place, value)
+        let mut value = Some(value);
+        let put = self.put(*root, probe, &mut |edit, before| match value.take() {
+            Some(value) => ValuePtr::new(edit.stamp, value, edit.spare),
+            None => before,
+        })?;
+        Ok(put.map(|put| {
+            *root = put.node;
+            self.end_value(put.before)
         }))
     }
 
     pub(super) fn get_mut<'n>(
         &mut self,
-        root: &'n mut NodePtr<K, V>,
+        root: &mut NodePtr<K, V>,
         probe: &impl Fn(&K) -> Ordering,
     ) -> Result<Option<&'n mut V>>
     where
         V: Clone,
     {
-        let Some(place) = self.place(root, probe)? else { return Ok(None) };
-        // SAFETY: the value lives; after this it is nobody else's, and borrowed by its place.
-        unsafe {
-            if place.born() < self.floor {
-                let copy = ValuePtr::new(self.stamp, place.get().clone(), self.spare);
-                // Others see the one before.
-                self.put(place, copy);
+        let put = self.put(*root, probe, &mut |edit, before| {
+            // SAFETY: what is in the tree lives.
+            unsafe {
+                if before.born() >= edit.floor {
+                    return before;
+                }
+                ValuePtr::new(edit.stamp, before.get().clone(), edit.spare)
             }
-            Ok(Some(place.get_mut()))
-        }
+        })?;
+        Ok(put.map(|Put { node, before, now }| {
+            *root = node;
+            if now != before {
+                // Others see the one before.
+                self.end_value(before);
+            }
+            // SAFETY: it was born at or after the floor, so it is nobody else's.
+            unsafe { now.get_mut() }
+        }))
     }
 
     pub(super) fn remove_at_root(
@@ -280,84 +418,105 @@ impl<K: Clone, V> Edit<'_, K, V> {
         root: &mut NodePtr<K, V>,
         probe: &impl Fn(&K) -> Ordering,
     ) -> Result<Option<(K, Replaced<V>)>> {
-        if !Self::has(*root, probe)? {
-            return Ok(None);
-        }
-        let removed = self.remove(root, probe)?;
+        let Some((node, removed)) = self.remove(*root, probe)? else { return Ok(None) };
+        *root = node;
         // A root with one child gives way to it.
         // SAFETY: nodes of the tree live, and nobody changes them here.
         while let Some(Hot::Inner(inner)) = unsafe { root.in_memory() }
             && let [only] = inner.children.as_slice()
         {
-            let above = std::mem::replace(root, *only);
+            let above = std::mem::replace(root, only.now());
             self.end_node(above);
         }
-        Ok(removed)
+        Ok(Some(removed))
     }
 
     fn remove(
         &mut self,
-        node: &mut NodePtr<K, V>,
+        node: NodePtr<K, V>,
         probe: &impl Fn(&K) -> Ordering,
-    ) -> Result<Option<(K, Replaced<V>)>> {
-        match self.own(node)? {
-            HotMut::Leaf(leaf) => {
+    ) -> Result<Option<Removed<K, V>>> {
+        match Self::hot(node)? {
+            Hot::Leaf(leaf) => {
                 let Ok(at) = leaf.find(probe) else { return Ok(None) };
+                let node = self.own(node);
+                // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces, and
+                // is not used any more.
+                let leaf = unsafe { Self::leaf_mut(node) };
                 let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
-                Ok(Some((key, self.end_value(value))))
+                Ok(Some((node, (key, self.end_value(value.now())))))
             }
-            HotMut::Inner(inner) => {
+            Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
-                let Some(child) = inner.children.get_mut(at) else { return Ok(None) };
-                let removed = self.remove(child, probe)?;
+                let Some(child) = inner.children.get(at).map(Place::now) else { return Ok(None) };
+                let Some((below, removed)) = self.remove(child, probe)? else { return Ok(None) };
                 // SAFETY: nodes of the tree live, and nobody changes them here.
-                if unsafe { child.width() } < FAN_IN {
-                    self.widen(inner, at)?;
+                if unsafe { below.width() } >= FAN_IN {
+                    let node = if below == child { node } else { self.set(node, at, below) };
+                    return Ok(Some((node, removed)));
                 }
-                Ok(removed)
+                let node = self.own(node);
+                // SAFETY: as above.
+                let inner = unsafe { Self::inner_mut(node) };
+                if let Some(place) = inner.children.get_mut(at) {
+                    place.set(below);
+                }
+                self.widen(inner, at);
+                Ok(Some((node, removed)))
             }
         }
     }
 
     /// Joins a narrow child with a neighbour, or takes it away if it is empty.
-    fn widen(&mut self, inner: &mut Inner<K, V>, at: usize) -> Result<()> {
+    fn widen(&mut self, inner: &mut Inner<K, V>, at: usize) {
         // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
-        let width = |node: &NodePtr<K, V>| unsafe { node.width() };
-        let empty = inner.children.get(at).is_some_and(|child| width(child) == 0);
-        if empty && inner.children.len() > 1 {
-            let child = inner.children.remove(at);
+        let width = |node: NodePtr<K, V>| unsafe { node.width() };
+        let child = inner.children.get(at).map(Place::now);
+        if let Some(child) = child.filter(|child| width(*child) == 0 && inner.children.len() > 1) {
+            inner.children.remove(at);
             inner.bounds.remove(at.saturating_sub(1));
-            self.end_node(child);
-            return Ok(());
+            return self.end_node(child);
         }
         let left = if at + 1 < inner.children.len() { at } else { at.saturating_sub(1) };
-        let [a, b] = [inner.children.get(left), inner.children.get(left + 1)];
-        let (Some(a), Some(b)) = (a, b) else { return Ok(()) };
+        let [a, b] = [left, left + 1].map(|at| inner.children.get(at).map(Place::now));
+        let (Some(a), Some(b)) = (a, b) else { return };
         // SAFETY: as above.
         let alike = matches!(
             unsafe { (a.in_memory(), b.in_memory()) },
             (Some(Hot::Leaf(_)), Some(Hot::Leaf(_))) | (Some(Hot::Inner(_)), Some(Hot::Inner(_)))
         );
         if !alike || width(a) + width(b) > FAN_OUT {
-            return Ok(());
+            return;
         }
-        let right = inner.children.remove(left + 1);
+        inner.children.remove(left + 1);
         let bound = inner.bounds.remove(left);
-        let Some(joined) = inner.children.get_mut(left) else { return Ok(()) };
-        // SAFETY: as above; the right one is not the left one.
-        match (self.own(joined)?, unsafe { right.in_memory() }) {
-            (HotMut::Leaf(a), Some(Hot::Leaf(b))) => {
-                append_clones(&mut a.keys, &b.keys);
-                append(&mut a.values, &b.values);
-            }
-            (HotMut::Inner(a), Some(Hot::Inner(b))) => {
-                a.bounds.push(bound);
-                append_clones(&mut a.bounds, &b.bounds);
-                append(&mut a.children, &b.children);
-            }
-            _ => {}
+        let a = self.own(a);
+        if let Some(place) = inner.children.get_mut(left) {
+            place.set(a);
         }
-        self.end_node(right);
-        Ok(())
+        // SAFETY: as above; the right one is not the left one, which is nobody else's.
+        unsafe {
+            match (a.hot_mut(), b.in_memory()) {
+                (HotMut::Leaf(a), Some(Hot::Leaf(b))) => {
+                    append_clones(&mut a.keys, &b.keys);
+                    append(&mut a.values, &b.values);
+                }
+                (HotMut::Inner(a), Some(Hot::Inner(b))) => {
+                    a.bounds.push(bound);
+                    append_clones(&mut a.bounds, &b.bounds);
+                    append(&mut a.children, &b.children);
+                }
+                _ => {}
+            }
+        }
+        self.end_node(b);
     }
+}
+
+/// A value in the place of another.
+struct Put<K, V> {
+    /// What takes the place of the node that was looked into.
+    node: NodePtr<K, V>,
+    before: ValuePtr<V>,
+    now: ValuePtr<V>,
 }

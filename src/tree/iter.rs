@@ -1,6 +1,6 @@
 //! Walking a tree from both ends.
 
-use super::node::{Ahead, Hot, Inner, Leaf, NodePtr};
+use super::node::{Ahead, Hot, Inner, Leaf, NodePtr, Stamp};
 use crate::error::{Error, Result};
 
 /// The entries between two places. After an error it ends.
@@ -21,15 +21,19 @@ struct Position<'a, K, V> {
     path: Vec<(&'a Inner<K, V>, usize)>,
     leaf: &'a Leaf<K, V>,
     at: usize,
+    /// As of which everything is seen.
+    version: Stamp,
 }
 
 impl<'a, K: Clone, V> Position<'a, K, V> {
     /// The place after all keys for which `before` holds; it holds for a prefix of all keys.
     ///
     /// # Safety
-    /// What is below the root lives for `'a`, and nobody changes it meanwhile; so for all that follows.
+    /// The version is held for `'a` and sees the root; or it is `Stamp::MAX`, and whoever has the pen
+    /// changes nothing meanwhile. So for all that follows.
     unsafe fn seek(
         root: NodePtr<K, V>,
+        version: Stamp,
         before: &dyn Fn(&K) -> bool,
         ahead: &mut Ahead,
     ) -> Result<Option<Self>> {
@@ -41,12 +45,14 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                 Hot::Inner(inner) => {
                     let at = inner.bounds.partition_point(before);
                     path.push((inner, at));
-                    let Some(child) = inner.children.get(at) else { return Ok(None) };
-                    node = *child;
+                    // SAFETY: the caller's promise.
+                    let child = unsafe { inner.child(at, version) };
+                    let Some(child) = child else { return Ok(None) };
+                    node = child;
                 }
                 Hot::Leaf(leaf) => {
                     let at = leaf.keys.partition_point(before);
-                    return Ok(Some(Position { path, leaf, at }));
+                    return Ok(Some(Position { path, leaf, at, version }));
                 }
             }
         }
@@ -58,12 +64,12 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         while let Some((inner, at)) = self.path.pop() {
             let next = if forward { Some(at + 1) } else { at.checked_sub(1) };
             let Some((next, child)) =
-                next.and_then(|next| inner.children.get(next).map(|child| (next, child)))
+                next.and_then(|next| self.child(inner, next).map(|child| (next, child)))
             else {
                 continue;
             };
             self.path.push((inner, next));
-            return self.descend(*child, forward, ahead);
+            return self.descend(child, forward, ahead);
         }
         Ok(false)
     }
@@ -76,8 +82,8 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                 Hot::Inner(inner) => {
                     let at = if forward { 0 } else { inner.children.len() - 1 };
                     self.path.push((inner, at));
-                    let Some(child) = inner.children.get(at) else { return Ok(false) };
-                    node = *child;
+                    let Some(child) = self.child(inner, at) else { return Ok(false) };
+                    node = child;
                 }
                 Hot::Leaf(leaf) => {
                     self.leaf = leaf;
@@ -95,36 +101,42 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         let Some((inner, at)) = self.path.last() else { return };
         let behind = |steps: usize| {
             let at = if forward { at.checked_add(steps) } else { at.checked_sub(steps) };
-            at.and_then(|at| inner.children.get(at))
+            at.and_then(|at| self.child(inner, at))
         };
-        // SAFETY: as above.
+        // SAFETY: as above. What is fetched is not read.
         if let Some(Hot::Leaf(leaf)) = behind(1).and_then(|node| unsafe { node.in_memory() }) {
-            leaf.values.iter().for_each(|value| value.prefetch());
+            leaf.values.iter().for_each(|value| value.now().prefetch());
         }
         if let Some(node) = behind(2) {
             node.prefetch();
         }
     }
 
+    fn child(&self, inner: &Inner<K, V>, at: usize) -> Option<NodePtr<K, V>> {
+        // SAFETY: as above.
+        unsafe { inner.child(at, self.version) }
+    }
+
     #[inline]
     fn entry(&self, at: usize) -> Option<(&'a K, &'a V)> {
-        let (key, value) = (self.leaf.keys.get(at)?, self.leaf.values.get(at)?);
+        let key = self.leaf.keys.get(at)?;
         // SAFETY: as above.
-        Some((key, unsafe { value.get() }))
+        unsafe { Some((key, self.leaf.value(at, self.version)?.get())) }
     }
 }
 
 impl<'a, K: Clone, V> Iter<'a, K, V> {
     /// # Safety
-    /// What is below the root lives for `'a`, and nobody changes it meanwhile.
+    /// As for `Position::seek`.
     pub(super) unsafe fn new(
         root: NodePtr<K, V>,
+        version: Stamp,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
     ) -> Self {
         let mut ahead = Ahead::default();
         // SAFETY: the caller's promise.
-        let state = unsafe { State::between(root, before_first, before_end, &mut ahead) };
+        let state = unsafe { State::between(root, version, before_first, before_end, &mut ahead) };
         Iter { state: state.unwrap_or_else(State::Failed), ahead }
     }
 
@@ -166,15 +178,17 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
 
 impl<K: Clone, V> State<'_, K, V> {
     /// # Safety
-    /// What is below the root lives for `'a`, and nobody changes it meanwhile.
+    /// As for `Position::seek`.
     unsafe fn between(
         root: NodePtr<K, V>,
+        version: Stamp,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
         ahead: &mut Ahead,
     ) -> Result<Self> {
         // SAFETY: the caller's promise.
-        let Some(mut front) = (unsafe { Position::seek(root, before_first, ahead) })? else {
+        let Some(mut front) = (unsafe { Position::seek(root, version, before_first, ahead) })?
+        else {
             return Ok(State::Ended);
         };
         while front.entry(front.at).is_none() {
@@ -185,7 +199,7 @@ impl<K: Clone, V> State<'_, K, V> {
         // An inverted range is empty: its first entry is already beyond its end.
         let inside = front.entry(front.at).is_some_and(|(key, _)| before_end(key));
         // SAFETY: the caller's promise.
-        match unsafe { Position::seek(root, before_end, &mut Ahead::default()) }? {
+        match unsafe { Position::seek(root, version, before_end, &mut Ahead::default()) }? {
             Some(back) if inside => Ok(State::Between { front, back }),
             _ => Ok(State::Ended),
         }

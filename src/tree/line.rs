@@ -19,7 +19,9 @@ use parking_lot::Mutex;
 
 use super::graveyard::{Graveyard, Remains, Sweep};
 use super::node::{Hot, NodePtr, Stamp};
+use super::place::Place;
 use super::slot::{Spare, ValuePtr};
+use super::undo::Change;
 
 /// Trees with fewer entries are freed where they are dropped.
 const WORTH_BURYING: usize = 4096;
@@ -30,6 +32,9 @@ const NODES_PER_STEP: usize = 32;
 /// So many dead are worth a look at who still sees them, by the one who hands them over: what died just
 /// now is still in the processor's cache, and its room is used for the next change.
 const ENOUGH_DEAD: usize = 64;
+
+/// With fewer older versions than this it does not matter who is held.
+const OLDER_MIN: usize = 64;
 
 /// More than this at a time is freed by the graveyard's thread.
 const FREED_AT_ONCE: usize = 1 << 14;
@@ -68,6 +73,12 @@ pub(super) struct Pen<K, V> {
     pub(super) clock: Stamp,
     /// What died since the last handing over, with the stamp at which it did.
     pub(super) dead: Vec<Dead<K, V>>,
+    /// Places that were changed since under the eyes of others, oldest first.
+    pub(super) changes: Vec<Change<K, V>>,
+    /// Versions before the newest that may be held, oldest first.
+    older: Vec<(Stamp, Weak<Version<K, V>>)>,
+    /// So many of them are worth a look at who is held.
+    enough_older: usize,
     pub(super) spare: Spare<K, V>,
 }
 
@@ -80,6 +91,25 @@ pub(super) struct Dead<K, V> {
 pub(super) enum Thing<K, V> {
     Node(NodePtr<K, V>),
     Value(ValuePtr<V>),
+}
+
+impl<K, V> Pen<K, V> {
+    /// Notes that a version is not the newest any more.
+    pub(super) fn outdate(&mut self, version: &Arc<Version<K, V>>) {
+        self.older.push((version.stamp, Arc::downgrade(version)));
+        if self.older.len() >= self.enough_older {
+            self.older.retain(|(_, version)| version.strong_count() > 0);
+            self.enough_older = OLDER_MIN.max(2 * self.older.len());
+        }
+    }
+
+    /// Since when the newest version alone sees what is born.
+    pub(super) fn alone_since(&mut self) -> Stamp {
+        while self.older.pop_if(|(_, version)| version.strong_count() == 0).is_some() {}
+        // Whoever held a version that is gone has read from it for the last time before this.
+        fence(Ordering::Acquire);
+        self.older.last().map_or(0, |(stamp, _)| stamp + 1)
+    }
 }
 
 /// What drafts left to be looked at.
@@ -123,7 +153,26 @@ impl<K, V> Default for Limbo<K, V> {
     }
 }
 
+impl<K, V> From<NodePtr<K, V>> for Thing<K, V> {
+    fn from(node: NodePtr<K, V>) -> Self {
+        Thing::Node(node)
+    }
+}
+
+impl<K, V> From<ValuePtr<V>> for Thing<K, V> {
+    fn from(value: ValuePtr<V>) -> Self {
+        Thing::Value(value)
+    }
+}
+
 impl<K, V> Thing<K, V> {
+    pub(super) fn node(&self) -> Option<NodePtr<K, V>> {
+        match self {
+            Thing::Node(node) => Some(*node),
+            Thing::Value(_) => None,
+        }
+    }
+
     /// # Safety
     /// It lives.
     pub(super) unsafe fn born(&self) -> Stamp {
@@ -164,6 +213,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             newest_stamp: stamp,
             clock: stamp,
             dead: Vec::new(),
+            changes: Vec::new(),
+            older: Vec::new(),
+            enough_older: OLDER_MIN,
             spare: Spare::default(),
         };
         let line = Arc::new(Line {
@@ -189,7 +241,6 @@ impl<K, V> Line<K, V> {
     ///
     /// # Panics
     /// If another draft has it.
-    #[expect(clippy::unnecessary_box_returns, reason = "it lies where it is and is passed on")]
     pub(super) fn take_pen(&self) -> Box<Pen<K, V>> {
         let mut pen = self.pen.lock().take().expect("one draft at a time changes a tree");
         if pen.spare.is_low()
@@ -338,9 +389,10 @@ impl<K, V> Estate<K, V> {
             // the newest tree.
             unsafe {
                 match node.in_memory() {
-                    Some(Hot::Inner(inner)) => open.extend(&inner.children),
+                    Some(Hot::Inner(inner)) => open.extend(inner.children.iter().map(Place::now)),
                     Some(Hot::Leaf(leaf)) => {
-                        leaf.values.iter().for_each(|value| drop(value.take(&mut spare)));
+                        let values = leaf.values.iter().map(Place::now);
+                        values.for_each(|value| drop(value.take(&mut spare)));
                     }
                     None => {}
                 }

@@ -18,12 +18,13 @@ use std::sync::atomic::{AtomicU8, Ordering as Atomic};
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
+use super::place::{Past, Place, Pointer};
 use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr, prefetch};
 use crate::error::Result;
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
 /// node of small keys takes less than a kilobyte, for which allocators have their quick ways.
-pub(super) const FAN_OUT: usize = 60;
+pub(super) const FAN_OUT: usize = 58;
 /// A node with fewer is merged with a neighbour that is in memory.
 pub(super) const FAN_IN: usize = FAN_OUT / 4;
 /// How full bulk loading makes a node, so that it takes some inserts before it splits.
@@ -66,11 +67,12 @@ struct Head {
     kind: AtomicU8,
     /// The allocation is a [`Cold`], whatever the kind is by now.
     was_cold: bool,
+    past: Past,
 }
 
 impl Head {
     fn new(born: Stamp, kind: u8) -> Head {
-        Head { born, kind: AtomicU8::new(kind), was_cold: kind == COLD }
+        Head { born, kind: AtomicU8::new(kind), was_cold: kind == COLD, past: Past::none() }
     }
 }
 
@@ -78,7 +80,7 @@ impl Head {
 pub(super) struct Leaf<K, V> {
     head: Head,
     pub(super) keys: ArrayVec<K, FAN_OUT>,
-    pub(super) values: ArrayVec<ValuePtr<V>, FAN_OUT>,
+    pub(super) values: ArrayVec<Place<ValuePtr<V>>, FAN_OUT>,
 }
 
 #[repr(C)]
@@ -86,7 +88,7 @@ pub(super) struct Inner<K, V> {
     head: Head,
     /// One fewer than children.
     pub(super) bounds: ArrayVec<K, FAN_OUT>,
-    pub(super) children: ArrayVec<NodePtr<K, V>, FAN_OUT>,
+    pub(super) children: ArrayVec<Place<NodePtr<K, V>>, FAN_OUT>,
 }
 
 /// A range that is loaded on first touch, into the place that it has.
@@ -127,6 +129,16 @@ impl<K, V> PartialEq for NodePtr<K, V> {
     }
 }
 
+impl<K, V> Pointer for NodePtr<K, V> {
+    fn erase(self) -> NonNull<()> {
+        self.0.cast()
+    }
+
+    unsafe fn restore(erased: NonNull<()>) -> Self {
+        NodePtr(erased.cast())
+    }
+}
+
 // SAFETY: it is no more than the way to keys and values, which threads may share and take over; a
 // cold node's source is `Send` and `Sync` by its own bounds.
 unsafe impl<K: Send + Sync, V: Send + Sync> Send for NodePtr<K, V> {}
@@ -155,6 +167,16 @@ impl<K, V> Leaf<K, V> {
         self.keys.len()
     }
 
+    /// The value that a version has in a place.
+    ///
+    /// # Safety
+    /// The version is held and sees the leaf, or it is `Stamp::MAX` and the caller has the pen.
+    #[inline]
+    pub(super) unsafe fn value(&self, at: usize, version: Stamp) -> Option<ValuePtr<V>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.head.past.see(&self.values, at, version) }
+    }
+
     /// Where a key is, or where it belongs.
     pub(super) fn find(&self, probe: impl Fn(&K) -> Ordering) -> Result<usize, usize> {
         let at = self.keys.partition_point(|key| probe(key) == Ordering::Greater);
@@ -179,6 +201,16 @@ impl<K, V> Inner<K, V> {
         }
     }
 
+    /// The child that a version has in a place.
+    ///
+    /// # Safety
+    /// The version is held and sees the node, or it is `Stamp::MAX` and the caller has the pen.
+    #[inline]
+    pub(super) unsafe fn child(&self, at: usize, version: Stamp) -> Option<NodePtr<K, V>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.head.past.see(&self.children, at, version) }
+    }
+
     /// The child whose range holds a key.
     pub(super) fn child_for(&self, probe: impl Fn(&K) -> Ordering) -> usize {
         self.bounds.partition_point(|bound| probe(bound) != Ordering::Less)
@@ -200,9 +232,19 @@ pub(super) fn append_clones<K: Clone>(to: &mut ArrayVec<K, FAN_OUT>, keys: &[K])
     }
 }
 
-/// Appends pointers, for which there is room.
-pub(super) fn append<P: Copy>(to: &mut ArrayVec<P, FAN_OUT>, pointers: &[P]) {
-    to.try_extend_from_slice(pointers).expect("a node is not wider than its room");
+/// Appends what places of the newest tree point to, for which there is room.
+///
+/// # Safety
+/// The caller has the pen.
+pub(super) unsafe fn append<P: Pointer>(to: &mut ArrayVec<Place<P>, FAN_OUT>, places: &[Place<P>]) {
+    let len = to.len();
+    assert!(len + places.len() <= FAN_OUT, "a node is not wider than its room");
+    // SAFETY: there is room, which is not initialized. Nobody else writes the places, so that they can be
+    // read as a block while others load them; and they have no destructor.
+    unsafe {
+        ptr::copy_nonoverlapping(places.as_ptr(), to.as_mut_ptr().add(len), places.len());
+        to.set_len(len + places.len());
+    }
 }
 
 impl<K, V> From<Box<Leaf<K, V>>> for NodePtr<K, V> {
@@ -262,10 +304,19 @@ impl<K, V> NodePtr<K, V> {
         unsafe { ptr::addr_of!((*self.head()).born).read() }
     }
 
+    /// What its places pointed to before.
+    ///
+    /// # Safety
+    /// The node lives for `'a`.
+    pub(super) unsafe fn past<'a>(self) -> &'a Past {
+        // SAFETY: the caller's promise; every node begins with its head, and all of this is atomic.
+        unsafe { &*ptr::addr_of!((*self.head()).past) }
+    }
+
     /// The node as far as it is in memory.
     ///
     /// # Safety
-    /// The node lives for `'a`, and nobody changes it meanwhile.
+    /// The node lives for `'a`, and meanwhile nobody changes more of it than what its places point to.
     pub(super) unsafe fn in_memory<'a>(self) -> Option<Hot<'a, K, V>> {
         // SAFETY: the caller's promise. The kind says what it is; one that was cold is only written
         // before its kind was stored as inner.
@@ -314,26 +365,28 @@ impl<K, V> NodePtr<K, V> {
     /// Copies a node that is in memory; below it everything is shared.
     ///
     /// # Safety
-    /// The node lives, is in memory, and nobody changes it meanwhile.
+    /// The node lives and is in memory, and the caller has the pen.
     pub(super) unsafe fn copy(self, born: Stamp, spare: &mut Spare<K, V>) -> Self
     where
         K: Clone,
     {
         // SAFETY: the caller's promise.
-        match unsafe { self.in_memory() } {
-            Some(Hot::Leaf(leaf)) => {
-                let mut copy = Leaf::boxed(born, spare);
-                append_clones(&mut copy.keys, &leaf.keys);
-                append(&mut copy.values, &leaf.values);
-                copy.into()
+        unsafe {
+            match self.in_memory() {
+                Some(Hot::Leaf(leaf)) => {
+                    let mut copy = Leaf::boxed(born, spare);
+                    append_clones(&mut copy.keys, &leaf.keys);
+                    append(&mut copy.values, &leaf.values);
+                    copy.into()
+                }
+                Some(Hot::Inner(inner)) => {
+                    let mut copy = Inner::boxed(born, spare);
+                    append_clones(&mut copy.bounds, &inner.bounds);
+                    append(&mut copy.children, &inner.children);
+                    copy.into()
+                }
+                None => unreachable!("a cold range is loaded before it is changed"),
             }
-            Some(Hot::Inner(inner)) => {
-                let mut copy = Inner::boxed(born, spare);
-                append_clones(&mut copy.bounds, &inner.bounds);
-                append(&mut copy.children, &inner.children);
-                copy.into()
-            }
-            None => unreachable!("a cold range is loaded before it is changed"),
         }
     }
 
@@ -371,6 +424,7 @@ impl<K, V> NodePtr<K, V> {
         // SAFETY: it was made by `Box::leak` as what its head says, and this is its end, the caller
         // promises. Pointers have no destructor; the layout of both kinds is that of a leaf.
         unsafe {
+            self.past().forget(spare);
             if (*self.head()).was_cold {
                 return drop(Box::from_raw(self.as_cold()));
             }
@@ -423,7 +477,7 @@ impl<K, V> NodePtr<K, V> {
     ///
     /// # Safety
     /// Nobody else can reach the node.
-    unsafe fn into_parts(self) -> (ArrayVec<K, FAN_OUT>, ArrayVec<NodePtr<K, V>, FAN_OUT>) {
+    unsafe fn into_parts(self) -> Parts<K, V> {
         // SAFETY: the caller's promise; an inner node that was just built never was cold.
         unsafe {
             if self.kind() == INNER {
@@ -432,10 +486,13 @@ impl<K, V> NodePtr<K, V> {
             }
         }
         let mut children = ArrayVec::new();
-        children.push(self);
+        children.push(Place::new(self));
         (ArrayVec::new(), children)
     }
 }
+
+/// The bounds and children of an inner node.
+type Parts<K, V> = (ArrayVec<K, FAN_OUT>, ArrayVec<Place<NodePtr<K, V>>, FAN_OUT>);
 
 /// A node with the lowest key that belongs to it.
 type Lowest<K, V> = (Option<K>, NodePtr<K, V>);
@@ -448,7 +505,7 @@ pub(super) fn build<K: Clone, V>(born: Stamp, entries: Vec<(K, V)>) -> NodePtr<K
         let mut leaf = Leaf::boxed(born, &mut spare);
         for (key, value) in entries.by_ref().take(len) {
             leaf.keys.push(key);
-            leaf.values.push(ValuePtr::new(born, value, &mut spare));
+            leaf.values.push(Place::new(ValuePtr::new(born, value, &mut spare)));
         }
         (leaf.keys.first().cloned(), NodePtr::from(leaf))
     });
@@ -474,7 +531,7 @@ fn join<K: Clone, V>(born: Stamp, mut level: Vec<Lowest<K, V>>) -> NodePtr<K, V>
                 } else {
                     inner.bounds.extend(first);
                 }
-                inner.children.push(child);
+                inner.children.push(Place::new(child));
             }
             (lowest, NodePtr::from(inner))
         });

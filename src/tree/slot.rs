@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::node::{Leaf, Stamp};
+use super::place::{Former, Pointer};
 
 /// A value, where it stays for as long as anybody can see it.
 pub(super) struct Slot<V> {
@@ -25,6 +26,22 @@ impl<V> Clone for ValuePtr<V> {
 }
 
 impl<V> Copy for ValuePtr<V> {}
+
+impl<V> PartialEq for ValuePtr<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<V> Pointer for ValuePtr<V> {
+    fn erase(self) -> NonNull<()> {
+        self.0.cast()
+    }
+
+    unsafe fn restore(erased: NonNull<()>) -> Self {
+        ValuePtr(erased.cast())
+    }
+}
 
 // SAFETY: it is no more than the way to a value, which threads may share and take over.
 unsafe impl<V: Send + Sync> Send for ValuePtr<V> {}
@@ -85,6 +102,8 @@ impl<V> ValuePtr<V> {
 pub(super) struct Spare<K, V> {
     nodes: Vec<Box<MaybeUninit<Leaf<K, V>>>>,
     values: Vec<Box<MaybeUninit<Slot<V>>>>,
+    #[expect(clippy::vec_box, reason = "a note stays where it is while somebody may look at it")]
+    notes: Vec<Box<Former>>,
 }
 
 /// More room of a kind than this is given back.
@@ -95,7 +114,7 @@ const SPARE_LOW: usize = 16;
 
 impl<K, V> Default for Spare<K, V> {
     fn default() -> Self {
-        Spare { nodes: Vec::new(), values: Vec::new() }
+        Spare { nodes: Vec::new(), values: Vec::new(), notes: Vec::new() }
     }
 }
 
@@ -108,6 +127,7 @@ impl<K, V> Spare<K, V> {
     pub(super) fn take_from(&mut self, other: &mut Spare<K, V>) {
         self.nodes.append(&mut other.nodes);
         self.values.append(&mut other.values);
+        self.notes.append(&mut other.notes);
     }
 
     /// Gives back what nobody needs soon.
@@ -116,6 +136,8 @@ impl<K, V> Spare<K, V> {
         self.nodes.shrink_to(SPARE_LOW);
         self.values.truncate(SPARE_LOW);
         self.values.shrink_to(SPARE_LOW);
+        self.notes.truncate(SPARE_LOW);
+        self.notes.shrink_to(SPARE_LOW);
     }
 
     pub(super) fn room(&mut self) -> Box<MaybeUninit<Leaf<K, V>>> {
@@ -125,6 +147,23 @@ impl<K, V> Spare<K, V> {
     pub(super) fn give(&mut self, room: Box<MaybeUninit<Leaf<K, V>>>) {
         if self.nodes.len() < SPARE_MAX {
             self.nodes.push(room);
+        }
+    }
+
+    /// Puts a note where it stays; it comes back by [`give_note`](Self::give_note).
+    pub(super) fn note(&mut self, former: Former) -> *mut Former {
+        Box::into_raw(match self.notes.pop() {
+            Some(mut room) => {
+                *room = former;
+                room
+            }
+            None => Box::new(former),
+        })
+    }
+
+    pub(super) fn give_note(&mut self, note: Box<Former>) {
+        if self.notes.len() < SPARE_MAX {
+            self.notes.push(note);
         }
     }
 }

@@ -108,8 +108,9 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
             if claimed {
                 continue;
             }
-            if let Some(child) = inner.children.get(at) {
-                self.visit(tree, *child, bound);
+            // SAFETY: as above.
+            if let Some(child) = unsafe { inner.child(at, tree.0.stamp) } {
+                self.visit(tree, child, bound);
             }
             if self.claimed.len() == RANGES_PER_CLAIM {
                 return;

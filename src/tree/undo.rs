@@ -1,0 +1,126 @@
+//! Going back: a tree is again what it was when a draft, or its savepoint, began.
+
+use std::collections::HashSet;
+
+use super::line::{Dead, Pen, Thing};
+use super::node::{Hot, NodePtr, Stamp};
+use super::place::Pointer;
+use super::slot::Spare;
+
+/// A place that was changed under the eyes of others.
+pub(super) struct Change<K, V> {
+    pub(super) node: NodePtr<K, V>,
+    pub(super) at: usize,
+    /// What it pointed to.
+    pub(super) before: Thing<K, V>,
+}
+
+/// A moment in what a draft did.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    /// What was born since is undone.
+    pub(super) since: Stamp,
+    /// How much had died, and how many places been changed.
+    pub(super) dead: usize,
+    pub(super) changes: usize,
+}
+
+impl<K, V> Pen<K, V> {
+    pub(super) fn mark(&self, since: Stamp) -> Mark {
+        Mark { since, dead: self.dead.len(), changes: self.changes.len() }
+    }
+
+    /// Frees what was born since a mark, points places to what they pointed to, and takes back what died.
+    pub(super) fn undo(&mut self, root: NodePtr<K, V>, mark: Mark) {
+        let Pen { dead, changes, spare, .. } = self;
+        let gone = dead.get(mark.dead..).unwrap_or_default().iter();
+        let gone: HashSet<_> =
+            gone.filter_map(|dead| dead.what.node()).map(Pointer::erase).collect();
+        // Nodes that were born since have no places to be restored: they end.
+        // SAFETY: nothing is freed yet; a node that was changed when others saw it lives.
+        let undone = changes.drain(mark.changes..).rev();
+        let undone: Vec<_> =
+            undone.filter(|change| unsafe { change.node.born() } < mark.since).collect();
+        // What is in the tree now and was born since lies below the root, or in a place of an older node
+        // that is still in the tree itself. Of a node that is not, other nodes took over the places.
+        let mut open = vec![Thing::Node(root)];
+        let mut known = HashSet::new();
+        for change in &undone {
+            let node = change.node.erase();
+            if !gone.contains(&node) && known.insert((node, change.at)) {
+                open.extend(change.now());
+            }
+        }
+        for change in undone {
+            change.restore();
+        }
+        free_since(open, mark.since, spare);
+        for Dead { what, .. } in dead.drain(mark.dead..) {
+            // SAFETY: what is noted as dead lives until it is handed over. What was born since the draft
+            // began was never seen by others.
+            unsafe {
+                if what.born() >= mark.since {
+                    what.free(spare);
+                }
+            }
+        }
+    }
+}
+
+impl<K, V> Change<K, V> {
+    /// What the place points to.
+    fn now(&self) -> Option<Thing<K, V>> {
+        // SAFETY: the node lives; what was changed is in memory.
+        match unsafe { self.node.in_memory() }? {
+            Hot::Leaf(leaf) => leaf.values.get(self.at).map(|place| Thing::Value(place.now())),
+            Hot::Inner(inner) => inner.children.get(self.at).map(|place| Thing::Node(place.now())),
+        }
+    }
+
+    /// The note that was made stays: it says the same as the place then does.
+    fn restore(self) {
+        // SAFETY: as above; whoever undoes has the pen, and what the place points to now no version sees.
+        unsafe {
+            match (self.node.in_memory(), self.before) {
+                (Some(Hot::Leaf(leaf)), Thing::Value(value)) => {
+                    leaf.values
+                        .get(self.at)
+                        .into_iter()
+                        .for_each(|place| place.change_again(value));
+                }
+                (Some(Hot::Inner(inner)), Thing::Node(node)) => {
+                    inner
+                        .children
+                        .get(self.at)
+                        .into_iter()
+                        .for_each(|place| place.change_again(node));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Frees what was born since, with what is below it.
+fn free_since<K, V>(mut open: Vec<Thing<K, V>>, since: Stamp, spare: &mut Spare<K, V>) {
+    while let Some(thing) = open.pop() {
+        // SAFETY: the tree under change lives. What was born since has one place in it, and nobody follows
+        // a pointer to it but the draft, which ends or goes back. Older nodes that hold some of it in
+        // their places are looked at by whoever asks for this.
+        unsafe {
+            if thing.born() < since {
+                continue;
+            }
+            match thing.node().and_then(|node| node.in_memory()) {
+                Some(Hot::Inner(inner)) => {
+                    open.extend(inner.children.iter().map(|place| Thing::Node(place.now())));
+                }
+                Some(Hot::Leaf(leaf)) => {
+                    open.extend(leaf.values.iter().map(|place| Thing::Value(place.now())));
+                }
+                None => {}
+            }
+            thing.free(spare);
+        }
+    }
+}
