@@ -32,7 +32,7 @@ use crate::storage::directory::Directory;
 use crate::transaction::Work;
 use crate::tree::Graveyard;
 use budget::BootBudget;
-use keeper::Keeper;
+use keeper::{Chore, Keeper};
 pub(crate) use registry::AnyVolatile;
 use registry::Registry;
 use warming::WarmQueue;
@@ -154,9 +154,11 @@ impl Engine {
             let background = Arc::clone(&engine);
             let log = spawn("rocstate-log", move || background.run_background())?;
             owner.threads.lock().push(log);
-            let keeping = Arc::clone(&engine);
-            let keeper = spawn("rocstate-keeper", move || keeping.run_keeper())?;
-            owner.threads.lock().push(keeper);
+            for chore in Chore::ALL {
+                let keeping = Arc::clone(&engine);
+                let keeper = spawn(chore.thread_name(), move || keeping.run_keeper(chore))?;
+                owner.threads.lock().push(keeper);
+            }
         }
         report.end_with("start", options.storage.ticks().saturating_sub(began));
         let budget = &engine.keeper.budget;

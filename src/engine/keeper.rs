@@ -1,4 +1,5 @@
-//! The keeper: a thread that prepares segments and takes checkpoints, off the commit path.
+//! The keeper: it prepares segments and takes checkpoints, off the commit path, with a thread for each:
+//! a log that finds no segment ahead would go on by system calls for as long as a checkpoint takes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,19 +40,30 @@ struct Wants {
 
 /// One thing that the keeper does.
 #[derive(Clone, Copy, Debug)]
-enum Chore {
+pub(super) enum Chore {
     Spare,
     Checkpoint,
 }
 
-impl Wants {
-    /// The next thing that was asked for.
-    fn take(&mut self) -> Option<Chore> {
-        if std::mem::take(&mut self.spare) {
-            Some(Chore::Spare)
-        } else {
-            std::mem::take(&mut self.checkpoint).then_some(Chore::Checkpoint)
+impl Chore {
+    pub(super) const ALL: [Chore; 2] = [Chore::Spare, Chore::Checkpoint];
+
+    /// The thread that does it.
+    pub(super) fn thread_name(self) -> &'static str {
+        match self {
+            Chore::Spare => "rocstate-ahead",
+            Chore::Checkpoint => "rocstate-keeper",
         }
+    }
+}
+
+impl Wants {
+    /// Whether something was asked for, which it no longer is.
+    fn take(&mut self, chore: Chore) -> bool {
+        std::mem::take(match chore {
+            Chore::Spare => &mut self.spare,
+            Chore::Checkpoint => &mut self.checkpoint,
+        })
     }
 }
 
@@ -128,34 +140,32 @@ impl Keeper {
     pub(super) fn want_checkpoint(&self) {
         if !self.checkpoint_asked.swap(true, Ordering::Relaxed) {
             self.wants.lock().checkpoint = true;
-            self.wake.notify_one();
+            self.wake.notify_all();
         }
     }
 
     fn want_spare(&self) {
         if !self.spare_asked.swap(true, Ordering::Relaxed) {
             self.wants.lock().spare = true;
-            self.wake.notify_one();
+            self.wake.notify_all();
         }
     }
 
-    /// Waits for something to do; `None` once the store is closed.
-    fn next_chore(&self) -> Option<Chore> {
+    /// Waits until something is asked for; `false` once the store is closed.
+    fn await_chore(&self, chore: Chore) -> bool {
         let mut wants = self.wants.lock();
-        loop {
-            if wants.closed {
-                return None;
-            }
-            if let Some(chore) = wants.take() {
-                return Some(chore);
+        while !wants.closed {
+            if wants.take(chore) {
+                return true;
             }
             self.wake.wait(&mut wants);
         }
+        false
     }
 
     pub(super) fn close(&self) {
         self.wants.lock().closed = true;
-        self.wake.notify_one();
+        self.wake.notify_all();
         self.budget.close();
     }
 
@@ -184,10 +194,10 @@ impl Pressure for Keeper {
 }
 
 impl Engine {
-    /// Runs until the store is closed.
-    pub(super) fn run_keeper(&self) {
+    /// Does one kind of chore until the store is closed.
+    pub(super) fn run_keeper(&self, chore: Chore) {
         let Access::Writes(commits) = &self.access else { return };
-        while let Some(chore) = self.keeper.next_chore() {
+        while self.keeper.await_chore(chore) {
             self.keep(commits, chore);
         }
     }
@@ -197,7 +207,9 @@ impl Engine {
         let Access::Writes(commits) = &self.access else { return };
         loop {
             // The lock is not held while it is done.
-            let chore = self.keeper.wants.lock().take();
+            let mut wants = self.keeper.wants.lock();
+            let chore = Chore::ALL.into_iter().find(|chore| wants.take(*chore));
+            drop(wants);
             let Some(chore) = chore else { break };
             self.keep(commits, chore);
         }
