@@ -37,6 +37,7 @@ mod iter;
 mod line;
 mod node;
 mod place;
+mod room;
 mod slot;
 mod undo;
 mod warm;
@@ -94,7 +95,13 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     /// A tree of entries that come in ascending order.
     pub(crate) fn from_sorted(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
         let len = entries.len();
-        Tree(Line::begin(build(FIRST, entries), len, false, FIRST, graveyard))
+        Tree(Line::begin(
+            build(FIRST, entries, &mut Spare::default()),
+            len,
+            false,
+            FIRST,
+            graveyard,
+        ))
     }
 }
 

@@ -23,7 +23,7 @@ use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr, prefetch};
 use crate::error::Result;
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
-/// node of small keys takes less than a kilobyte, for which allocators have their quick ways.
+/// node of small keys takes less than a kilobyte.
 pub(super) const FAN_OUT: usize = 58;
 /// A node with fewer is merged with a neighbour that is in memory.
 pub(super) const FAN_IN: usize = FAN_OUT / 4;
@@ -150,17 +150,18 @@ const _: () = assert!(size_of::<Leaf<u64, u8>>() == size_of::<Inner<u64, u8>>())
 const _: () = assert!(size_of::<Leaf<String, u8>>() == size_of::<Inner<String, u8>>());
 
 impl<K, V> Leaf<K, V> {
-    fn boxed(born: Stamp, spare: &mut Spare<K, V>) -> Box<Self> {
-        let mut leaf = spare.room();
-        let at = leaf.as_mut_ptr();
-        // SAFETY: every field is written, in the place that it has: on the stack it would be copied
-        // once more.
+    /// An empty one.
+    fn place(born: Stamp, spare: &mut Spare<K, V>) -> NonNull<Self> {
+        let leaf = spare.node();
+        let at = leaf.as_ptr();
+        // SAFETY: the room is nobody else's. Every field is written, in the place that it has: on the
+        // stack it would be copied once more.
         unsafe {
             ptr::addr_of_mut!((*at).head).write(Head::new(born, LEAF));
             ptr::addr_of_mut!((*at).keys).write(ArrayVec::new_const());
             ptr::addr_of_mut!((*at).values).write(ArrayVec::new_const());
-            leaf.assume_init()
         }
+        leaf
     }
 
     pub(super) fn len(&self) -> usize {
@@ -188,17 +189,18 @@ impl<K, V> Leaf<K, V> {
 }
 
 impl<K, V> Inner<K, V> {
-    fn boxed(born: Stamp, spare: &mut Spare<K, V>) -> Box<Self> {
-        let room = Box::into_raw(spare.room());
-        let at = room.cast::<Self>();
+    /// An empty one.
+    fn place(born: Stamp, spare: &mut Spare<K, V>) -> NonNull<Self> {
+        let inner = spare.node().cast::<Self>();
+        let at = inner.as_ptr();
         // SAFETY: the room is that of a leaf, which has the same layout: both are a head, as many keys,
         // and as many pointers. Every field is written, in the place that it has.
         unsafe {
             ptr::addr_of_mut!((*at).head).write(Head::new(born, INNER));
             ptr::addr_of_mut!((*at).bounds).write(ArrayVec::new_const());
             ptr::addr_of_mut!((*at).children).write(ArrayVec::new_const());
-            Box::from_raw(at)
         }
+        inner
     }
 
     /// The child that a version has in a place.
@@ -247,25 +249,13 @@ pub(super) unsafe fn append<P: Pointer>(to: &mut ArrayVec<Place<P>, FAN_OUT>, pl
     }
 }
 
-impl<K, V> From<Box<Leaf<K, V>>> for NodePtr<K, V> {
-    fn from(leaf: Box<Leaf<K, V>>) -> Self {
-        NodePtr(NonNull::from(Box::leak(leaf)))
-    }
-}
-
-impl<K, V> From<Box<Inner<K, V>>> for NodePtr<K, V> {
-    fn from(inner: Box<Inner<K, V>>) -> Self {
-        NodePtr(NonNull::from(Box::leak(inner)).cast())
-    }
-}
-
 impl<K, V> NodePtr<K, V> {
     pub(super) fn leaf(born: Stamp, spare: &mut Spare<K, V>) -> Self {
-        Leaf::boxed(born, spare).into()
+        NodePtr(Leaf::place(born, spare))
     }
 
     pub(super) fn inner(born: Stamp, spare: &mut Spare<K, V>) -> Self {
-        Inner::boxed(born, spare).into()
+        NodePtr(Inner::place(born, spare).cast())
     }
 
     pub(super) fn cold(born: Stamp, source: Box<dyn Source<K, V>>) -> Self {
@@ -370,20 +360,20 @@ impl<K, V> NodePtr<K, V> {
     where
         K: Clone,
     {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; a copy is nobody else's.
         unsafe {
             match self.in_memory() {
                 Some(Hot::Leaf(leaf)) => {
-                    let mut copy = Leaf::boxed(born, spare);
-                    append_clones(&mut copy.keys, &leaf.keys);
-                    append(&mut copy.values, &leaf.values);
-                    copy.into()
+                    let mut copy = Leaf::place(born, spare);
+                    append_clones(&mut copy.as_mut().keys, &leaf.keys);
+                    append(&mut copy.as_mut().values, &leaf.values);
+                    NodePtr(copy)
                 }
                 Some(Hot::Inner(inner)) => {
-                    let mut copy = Inner::boxed(born, spare);
-                    append_clones(&mut copy.bounds, &inner.bounds);
-                    append(&mut copy.children, &inner.children);
-                    copy.into()
+                    let mut copy = Inner::place(born, spare);
+                    append_clones(&mut copy.as_mut().bounds, &inner.bounds);
+                    append(&mut copy.as_mut().children, &inner.children);
+                    NodePtr(copy.cast())
                 }
                 None => unreachable!("a cold range is loaded before it is changed"),
             }
@@ -421,8 +411,8 @@ impl<K, V> NodePtr<K, V> {
     /// # Safety
     /// The node lives, and nobody can reach it from now on.
     pub(super) unsafe fn free(self, spare: &mut Spare<K, V>) {
-        // SAFETY: it was made by `Box::leak` as what its head says, and this is its end, the caller
-        // promises. Pointers have no destructor; the layout of both kinds is that of a leaf.
+        // SAFETY: it was made as what its head says, and this is its end, the caller promises. Pointers
+        // have no destructor; the layout of both kinds is that of a leaf.
         unsafe {
             self.past().forget(spare);
             if (*self.head()).was_cold {
@@ -433,7 +423,7 @@ impl<K, V> NodePtr<K, V> {
             } else {
                 ptr::drop_in_place(self.0.as_ptr().cast::<Inner<K, V>>());
             }
-            spare.give(Box::from_raw(self.0.as_ptr().cast()));
+            spare.give_node(self.0);
         }
     }
 
@@ -454,17 +444,18 @@ impl<K, V> NodePtr<K, V> {
         let loaded = from.load(ahead)?;
         // SAFETY: the node lives.
         let born = unsafe { self.born() };
+        let mut spare = Spare::default();
         let content = match loaded {
-            Loaded::Entries(entries) => build(born, entries),
+            Loaded::Entries(entries) => build(born, entries, &mut spare),
             Loaded::Ranges(ranges) => {
                 let cold = |(first, source)| (first, NodePtr::cold(born, source));
-                join(born, ranges.into_iter().map(cold).collect())
+                join(born, ranges.into_iter().map(cold).collect(), &mut spare)
             }
         };
         // SAFETY: the kind is still cold and the lock is held, so nobody else reads or writes what is
         // filled here; who sees the kind that is stored last sees all of it.
         unsafe {
-            let (bounds, children) = content.into_parts();
+            let (bounds, children) = content.into_parts(&mut spare);
             ptr::addr_of_mut!((*cold).inner.bounds).write(bounds);
             ptr::addr_of_mut!((*cold).inner.children).write(children);
             (*ptr::addr_of!((*self.head()).kind)).store(INNER, Atomic::Release);
@@ -477,12 +468,13 @@ impl<K, V> NodePtr<K, V> {
     ///
     /// # Safety
     /// Nobody else can reach the node.
-    unsafe fn into_parts(self) -> Parts<K, V> {
+    unsafe fn into_parts(self, spare: &mut Spare<K, V>) -> Parts<K, V> {
         // SAFETY: the caller's promise; an inner node that was just built never was cold.
         unsafe {
             if self.kind() == INNER {
-                let inner = Box::from_raw(self.0.as_ptr().cast::<Inner<K, V>>());
-                return (inner.bounds, inner.children);
+                let Inner { bounds, children, .. } = self.0.cast::<Inner<K, V>>().read();
+                spare.give_node(self.0);
+                return (bounds, children);
             }
         }
         let mut children = ArrayVec::new();
@@ -498,32 +490,43 @@ type Parts<K, V> = (ArrayVec<K, FAN_OUT>, ArrayVec<Place<NodePtr<K, V>>, FAN_OUT
 type Lowest<K, V> = (Option<K>, NodePtr<K, V>);
 
 /// Builds a tree bottom-up from ascending entries.
-pub(super) fn build<K: Clone, V>(born: Stamp, entries: Vec<(K, V)>) -> NodePtr<K, V> {
-    let (sizes, mut spare) = (shares(entries.len().max(1)), Spare::default());
+pub(super) fn build<K: Clone, V>(
+    born: Stamp,
+    entries: Vec<(K, V)>,
+    spare: &mut Spare<K, V>,
+) -> NodePtr<K, V> {
+    let sizes = shares(entries.len().max(1));
     let mut entries = entries.into_iter();
     let leaves = sizes.map(|len| {
-        let mut leaf = Leaf::boxed(born, &mut spare);
+        let mut place = Leaf::place(born, spare);
+        // SAFETY: it was just made.
+        let leaf = unsafe { place.as_mut() };
         for (key, value) in entries.by_ref().take(len) {
             leaf.keys.push(key);
-            leaf.values.push(Place::new(ValuePtr::new(born, value, &mut spare)));
+            leaf.values.push(Place::new(ValuePtr::new(born, value, spare)));
         }
-        (leaf.keys.first().cloned(), NodePtr::from(leaf))
+        (leaf.keys.first().cloned(), NodePtr(place))
     });
     let leaves: Vec<_> = leaves.collect();
     match leaves.as_slice() {
         [(_, only)] => *only,
-        _ => join(born, leaves),
+        _ => join(born, leaves, spare),
     }
 }
 
 /// Builds what leads to the nodes of one level.
-fn join<K: Clone, V>(born: Stamp, mut level: Vec<Lowest<K, V>>) -> NodePtr<K, V> {
-    let mut spare = Spare::default();
+fn join<K: Clone, V>(
+    born: Stamp,
+    mut level: Vec<Lowest<K, V>>,
+    spare: &mut Spare<K, V>,
+) -> NodePtr<K, V> {
     loop {
         let sizes = shares(level.len());
         let mut below = level.into_iter();
         let above = sizes.map(|len| {
-            let mut inner = Inner::boxed(born, &mut spare);
+            let mut place = Inner::place(born, spare);
+            // SAFETY: it was just made.
+            let inner = unsafe { place.as_mut() };
             let mut lowest = None;
             for (at, (first, child)) in below.by_ref().take(len).enumerate() {
                 if at == 0 {
@@ -533,7 +536,7 @@ fn join<K: Clone, V>(born: Stamp, mut level: Vec<Lowest<K, V>>) -> NodePtr<K, V>
                 }
                 inner.children.push(Place::new(child));
             }
-            (lowest, NodePtr::from(inner))
+            (lowest, NodePtr(place.cast()))
         });
         level = above.collect();
         if let [(_, top)] = level.as_slice() {

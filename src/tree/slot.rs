@@ -4,11 +4,11 @@
 //! - A value stays in its place for as long as anybody can see it.
 //! - Room in a [`Spare`] is nobody's: what was in it was dropped or moved out.
 
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use super::node::{Leaf, Stamp};
 use super::place::{Former, Pointer};
+use super::room::Room;
 
 /// A value, where it stays for as long as anybody can see it.
 pub(super) struct Slot<V> {
@@ -49,9 +49,10 @@ unsafe impl<V: Send + Sync> Send for ValuePtr<V> {}
 unsafe impl<V: Send + Sync> Sync for ValuePtr<V> {}
 impl<V> ValuePtr<V> {
     pub(super) fn new<K>(born: Stamp, value: V, spare: &mut Spare<K, V>) -> Self {
-        let room = spare.values.pop().unwrap_or_else(Box::new_uninit);
-        let slot = Box::leak(room).write(Slot { born, value });
-        ValuePtr(NonNull::from(slot))
+        let room = spare.values.take();
+        // SAFETY: the room is one for a value, and nobody else has it.
+        unsafe { room.write(Slot { born, value }) };
+        ValuePtr(room)
     }
 
     /// # Safety
@@ -80,14 +81,12 @@ impl<V> ValuePtr<V> {
     /// # Safety
     /// The value lives, and nobody can reach it from now on.
     pub(super) unsafe fn take<K>(self, spare: &mut Spare<K, V>) -> V {
-        // SAFETY: it was made by `Box::leak` in `new`, and this is its end, the caller promises.
-        let (slot, room) = unsafe {
-            (self.0.read(), Box::from_raw(self.0.as_ptr().cast::<MaybeUninit<Slot<V>>>()))
-        };
-        if spare.values.len() < SPARE_MAX {
-            spare.values.push(room);
+        // SAFETY: it lies in room for a value since `new`, and this is its end, the caller promises.
+        unsafe {
+            let slot = self.0.read();
+            spare.values.give(self.0);
+            slot.value
         }
-        slot.value
     }
 
     /// Has the processor fetch it, for somebody who is about to read it.
@@ -97,11 +96,11 @@ impl<V> ValuePtr<V> {
     }
 }
 
-/// Room of nodes and values that were freed, for new ones: with a node for each step down to a change,
-/// asking the allocator would be a good part of what a change costs.
+/// Room at hand for new nodes and values: what was freed just now is in the processor's cache, and what
+/// is taken at once lies side by side.
 pub(super) struct Spare<K, V> {
-    nodes: Vec<Box<MaybeUninit<Leaf<K, V>>>>,
-    values: Vec<Box<MaybeUninit<Slot<V>>>>,
+    nodes: Rooms<Leaf<K, V>>,
+    values: Rooms<Slot<V>>,
     #[expect(clippy::vec_box, reason = "a note stays where it is while somebody may look at it")]
     notes: Vec<Box<Former>>,
 }
@@ -109,45 +108,121 @@ pub(super) struct Spare<K, V> {
 /// More room of a kind than this is given back.
 const SPARE_MAX: usize = 4096;
 
+/// So much of it at a time.
+const GIVEN_AT_ONCE: usize = 256;
+
 /// With less room the next change may have to ask for more.
 const SPARE_LOW: usize = 16;
 
+/// So much is taken at once by whoever takes again and again.
+const TAKEN_AT_ONCE: usize = 32;
+
+/// Rooms of one kind, each nobody's.
+struct Rooms<T> {
+    free: Vec<NonNull<T>>,
+    /// How much to take next.
+    next: usize,
+}
+
+// SAFETY: what is free holds nothing.
+unsafe impl<T> Send for Rooms<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Rooms<T> {}
+
+impl<T> Default for Rooms<T> {
+    fn default() -> Self {
+        Rooms { free: Vec::new(), next: 1 }
+    }
+}
+
+impl<T> Rooms<T> {
+    const ROOM: Room = Room::of::<T>();
+
+    fn take(&mut self) -> NonNull<T> {
+        if let Some(room) = self.free.pop() {
+            return room;
+        }
+        self.take_more()
+    }
+
+    #[cold]
+    fn take_more(&mut self) -> NonNull<T> {
+        let mut first = None;
+        Self::ROOM.take(self.next, |room| {
+            let room = room.cast();
+            if first.is_none() {
+                first = Some(room);
+            } else {
+                self.free.push(room);
+            }
+        });
+        // Ascending addresses are handed out in this order.
+        self.free.reverse();
+        self.next = (self.next * 2).min(TAKEN_AT_ONCE);
+        first.expect("as many as were asked for are handed out")
+    }
+
+    /// # Safety
+    /// It was taken, and nobody uses it from now on.
+    unsafe fn give(&mut self, room: NonNull<T>) {
+        if self.free.len() >= SPARE_MAX {
+            self.keep(SPARE_MAX - GIVEN_AT_ONCE);
+        }
+        self.free.push(room);
+    }
+
+    /// Gives back what is more than so many.
+    fn keep(&mut self, count: usize) {
+        let more = self.free.drain(count.min(self.free.len())..);
+        // SAFETY: rooms that are free were taken, and are nobody's.
+        unsafe { Self::ROOM.give(more.map(NonNull::cast)) };
+    }
+}
+
+impl<T> Drop for Rooms<T> {
+    fn drop(&mut self) {
+        self.keep(0);
+    }
+}
+
 impl<K, V> Default for Spare<K, V> {
     fn default() -> Self {
-        Spare { nodes: Vec::new(), values: Vec::new(), notes: Vec::new() }
+        Spare { nodes: Rooms::default(), values: Rooms::default(), notes: Vec::new() }
     }
 }
 
 impl<K, V> Spare<K, V> {
     /// Whether there is little room for the next change.
     pub(super) fn is_low(&self) -> bool {
-        self.nodes.len() < SPARE_LOW || self.values.len() < SPARE_LOW
+        self.nodes.free.len() < SPARE_LOW || self.values.free.len() < SPARE_LOW
     }
 
     pub(super) fn take_from(&mut self, other: &mut Spare<K, V>) {
-        self.nodes.append(&mut other.nodes);
-        self.values.append(&mut other.values);
+        self.nodes.free.append(&mut other.nodes.free);
+        self.values.free.append(&mut other.values.free);
         self.notes.append(&mut other.notes);
     }
 
     /// Gives back what nobody needs soon.
     pub(super) fn trim(&mut self) {
-        self.nodes.truncate(SPARE_LOW);
-        self.nodes.shrink_to(SPARE_LOW);
-        self.values.truncate(SPARE_LOW);
-        self.values.shrink_to(SPARE_LOW);
+        self.nodes.keep(SPARE_LOW);
+        self.nodes.free.shrink_to(SPARE_LOW);
+        self.values.keep(SPARE_LOW);
+        self.values.free.shrink_to(SPARE_LOW);
         self.notes.truncate(SPARE_LOW);
         self.notes.shrink_to(SPARE_LOW);
     }
 
-    pub(super) fn room(&mut self) -> Box<MaybeUninit<Leaf<K, V>>> {
-        self.nodes.pop().unwrap_or_else(Box::new_uninit)
+    /// Room for a node.
+    pub(super) fn node(&mut self) -> NonNull<Leaf<K, V>> {
+        self.nodes.take()
     }
 
-    pub(super) fn give(&mut self, room: Box<MaybeUninit<Leaf<K, V>>>) {
-        if self.nodes.len() < SPARE_MAX {
-            self.nodes.push(room);
-        }
+    /// # Safety
+    /// It is [room for a node](Self::node) that was taken, and nobody uses it from now on.
+    pub(super) unsafe fn give_node(&mut self, room: NonNull<Leaf<K, V>>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.nodes.give(room) };
     }
 
     /// Puts a note where it stays; it comes back by [`give_note`](Self::give_note).

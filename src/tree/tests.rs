@@ -316,6 +316,44 @@ proptest! {
     }
 }
 
+/// The leaf of a key in a version.
+fn leaf_of(tree: &Tree<u16, u32>, key: u16) -> NodePtr<u16, u32> {
+    let mut node = tree.0.root;
+    loop {
+        // SAFETY: nodes of a version live.
+        match unsafe { node.in_memory() } {
+            Some(Hot::Inner(inner)) => {
+                let at = inner.child_for(|bound| key.cmp(bound));
+                // SAFETY: as above.
+                node = unsafe { inner.child(at, tree.0.stamp) }.unwrap();
+            }
+            _ => return node,
+        }
+    }
+}
+
+#[test]
+fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
+    let entries = (0..10_000).map(|key| (key, 0)).collect();
+    let mut tree = Tree::from_sorted(entries, Graveyard::none());
+    let (root, leaf) = (tree.0.root, leaf_of(&tree, 77));
+    for round in 1..100 {
+        insert(&mut tree, 77, round).unwrap();
+        assert!(leaf_of(&tree, 77) == leaf, "nobody needs the notes of the rounds before");
+    }
+    let view = tree.clone();
+    for round in 100..108 {
+        insert(&mut tree, 77, round).unwrap();
+        assert!(leaf_of(&tree, 77) == leaf);
+        assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&99));
+    }
+    insert(&mut tree, 77, 108).unwrap();
+    assert!(leaf_of(&tree, 77) != leaf, "there was no room for a ninth");
+    assert!(leaf_of(&view, 77) == leaf && tree.0.root == root);
+    assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&99));
+    assert_eq!(tree.get(|k| 77.cmp(k)).unwrap(), Some(&108));
+}
+
 /// What Miri looks at for races: the writer frees what died while readers take versions, read and let go
 /// of them, and load a cold range together.
 #[test]

@@ -1,0 +1,398 @@
+//! Room for nodes and values, for all trees of the process: chunks of equal slots.
+//!
+//! The allocator of the program gives each of them a header of its own and a place wherever one is free. Here
+//! what is made one after the other lies side by side, with nothing between, in large pages where the
+//! system has them: so a value costs fewer bytes, and reading it fewer cache misses.
+//!
+//! Chunks are cut from *spans* that are mapped from the system. A chunk that falls empty goes back to its
+//! span, and a span that does to the system; one of each is kept.
+//!
+//! # Invariants
+//! - A slot is either handed out or free, and a chunk counts those that are handed out.
+//! - Chunks are linked that have a free slot, and no others.
+//! - Locks: a class, then the spans.
+
+use std::alloc::Layout;
+use std::ptr::{self, NonNull};
+
+use parking_lot::Mutex;
+
+/// Where a chunk begins is found from a slot's address.
+const CHUNK_BYTES: usize = 64 << 10;
+
+const CHUNKS_PER_SPAN: u32 = 32;
+
+/// A large page.
+const SPAN_BYTES: usize = CHUNK_BYTES * CHUNKS_PER_SPAN as usize;
+
+/// The sizes of slots are multiples of it.
+const SIZE_STEP: usize = 8;
+
+/// What is larger is left to the program's allocator.
+const SIZE_MAX: usize = 2048;
+
+/// Room before the first slot, which is aligned to it.
+const CHUNK_HEAD_BYTES: usize = 64;
+
+/// The slots of one size.
+#[derive(Clone, Copy)]
+pub(super) enum Room {
+    Class(usize),
+    Allocator(Layout),
+}
+
+/// What a chunk begins with.
+struct Chunk {
+    size: usize,
+    /// Slots that are handed out.
+    used: usize,
+    /// Where slots begin that were never handed out.
+    fresh: usize,
+    free: *mut Free,
+    before: *mut Chunk,
+    after: *mut Chunk,
+}
+
+const _: () = assert!(size_of::<Chunk>() <= CHUNK_HEAD_BYTES);
+
+/// What is in a slot that came back.
+struct Free {
+    next: *mut Free,
+}
+
+/// The chunks of one size that have free slots.
+struct Class {
+    first: *mut Chunk,
+}
+
+// SAFETY: whoever holds its lock has all of its chunks, but for the slots that are handed out.
+unsafe impl Send for Class {}
+
+static CLASSES: [Mutex<Class>; SIZE_MAX / SIZE_STEP + 1] =
+    [const { Mutex::new(Class { first: ptr::null_mut() }) }; SIZE_MAX / SIZE_STEP + 1];
+
+static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
+
+impl Room {
+    pub(super) const fn of<T>() -> Room {
+        let layout = Layout::new::<T>();
+        if layout.size() <= SIZE_MAX && layout.align() <= CHUNK_HEAD_BYTES && layout.size() > 0 {
+            Room::Class(layout.size().div_ceil(SIZE_STEP))
+        } else {
+            Room::Allocator(layout)
+        }
+    }
+
+    /// Hands out so many slots.
+    pub(super) fn take(self, count: usize, mut to: impl FnMut(NonNull<u8>)) {
+        match self {
+            Room::Class(class) => {
+                let Some(lock) = CLASSES.get(class) else { return };
+                let mut chunks = lock.lock();
+                for _ in 0..count {
+                    to(chunks.take(class * SIZE_STEP));
+                }
+            }
+            Room::Allocator(layout) => {
+                for _ in 0..count {
+                    // SAFETY: it has a size.
+                    let room = NonNull::new(unsafe { std::alloc::alloc(layout) });
+                    to(room.unwrap_or_else(|| std::alloc::handle_alloc_error(layout)));
+                }
+            }
+        }
+    }
+
+    /// Takes slots back.
+    ///
+    /// # Safety
+    /// They were handed out by this room, and nobody uses them from now on.
+    pub(super) unsafe fn give(self, rooms: impl Iterator<Item = NonNull<u8>>) {
+        match self {
+            Room::Class(class) => {
+                let Some(lock) = CLASSES.get(class) else { return };
+                let mut chunks = lock.lock();
+                // SAFETY: the caller's promise.
+                rooms.for_each(|room| unsafe { chunks.give(room) });
+            }
+            Room::Allocator(layout) => {
+                // SAFETY: the caller's promise.
+                rooms.for_each(|room| unsafe { std::alloc::dealloc(room.as_ptr(), layout) });
+            }
+        }
+    }
+}
+
+impl Class {
+    fn take(&mut self, size: usize) -> NonNull<u8> {
+        if self.first.is_null() {
+            let chunk = take_chunk().cast::<Chunk>();
+            let (before, after) = (ptr::null_mut(), ptr::null_mut());
+            let head = Chunk {
+                size,
+                used: 0,
+                fresh: CHUNK_HEAD_BYTES,
+                free: ptr::null_mut(),
+                before,
+                after,
+            };
+            // SAFETY: the chunk is nobody else's, and aligned to its length.
+            unsafe { chunk.write(head) };
+            self.first = chunk.as_ptr();
+        }
+        let chunk = self.first;
+        // SAFETY: chunks that are linked live, and their heads are reached under this lock alone. A free
+        // slot is nobody's; the one after the last that was handed out lies within the chunk, since it
+        // would not be linked otherwise.
+        unsafe {
+            let slot = (*chunk).free;
+            let slot = if slot.is_null() {
+                let slot = chunk.cast::<u8>().add((*chunk).fresh);
+                (*chunk).fresh += size;
+                slot
+            } else {
+                (*chunk).free = (*slot).next;
+                slot.cast()
+            };
+            (*chunk).used += 1;
+            if is_full(chunk) {
+                self.unlink(chunk);
+            }
+            NonNull::new_unchecked(slot)
+        }
+    }
+
+    /// # Safety
+    /// The slot was handed out by this class, and nobody uses it from now on.
+    unsafe fn give(&mut self, slot: NonNull<u8>) {
+        let chunk = chunk_of(slot);
+        // SAFETY: the chunk lives since the slot is in it; as above.
+        unsafe {
+            if is_full(chunk) {
+                self.link(chunk);
+            }
+            let slot = slot.cast::<Free>();
+            slot.write(Free { next: (*chunk).free });
+            (*chunk).free = slot.as_ptr();
+            (*chunk).used -= 1;
+            let alone = (*chunk).before.is_null() && (*chunk).after.is_null();
+            if (*chunk).used == 0 && !alone {
+                self.unlink(chunk);
+                give_chunk(chunk.cast());
+            }
+        }
+    }
+
+    /// # Safety
+    /// The chunk is one of this class and linked.
+    unsafe fn unlink(&mut self, chunk: *mut Chunk) {
+        // SAFETY: the caller's promise; neighbours are linked as well.
+        unsafe {
+            let (before, after) = ((*chunk).before, (*chunk).after);
+            if let Some(before) = before.as_mut() {
+                before.after = after;
+            } else {
+                self.first = after;
+            }
+            if let Some(after) = after.as_mut() {
+                after.before = before;
+            }
+            (*chunk).before = ptr::null_mut();
+            (*chunk).after = ptr::null_mut();
+        }
+    }
+
+    /// # Safety
+    /// The chunk is one of this class and not linked.
+    unsafe fn link(&mut self, chunk: *mut Chunk) {
+        // SAFETY: the caller's promise; the first one is linked.
+        unsafe {
+            (*chunk).after = self.first;
+            if let Some(first) = self.first.as_mut() {
+                first.before = chunk;
+            }
+        }
+        self.first = chunk;
+    }
+}
+
+/// # Safety
+/// The chunk lives, and its class is locked.
+unsafe fn is_full(chunk: *mut Chunk) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*chunk).free.is_null() && (*chunk).fresh + (*chunk).size > CHUNK_BYTES }
+}
+
+fn chunk_of(slot: NonNull<u8>) -> *mut Chunk {
+    slot.as_ptr().map_addr(|address| address & !(CHUNK_BYTES - 1)).cast()
+}
+
+/// Memory of the system that chunks are cut from.
+struct Span {
+    /// Aligned to its length.
+    first: NonNull<u8>,
+    /// A bit for each chunk that nobody has.
+    free: u32,
+    memory: memory::Memory,
+}
+
+// SAFETY: whoever holds the lock of the spans has all of them, but for the chunks that were taken.
+unsafe impl Send for Span {}
+
+const ALL_FREE: u32 = u32::MAX >> (u32::BITS - CHUNKS_PER_SPAN);
+
+/// A chunk of which nothing is written yet.
+fn take_chunk() -> NonNull<u8> {
+    let mut spans = SPANS.lock();
+    let at = spans.iter().position(|span| span.free != 0).unwrap_or_else(|| {
+        // A program with a small store is not to have a large page for it.
+        let large_pages = !spans.is_empty();
+        let memory = memory::Memory::new(large_pages);
+        spans.push(Span { first: memory.first(), free: ALL_FREE, memory });
+        spans.len() - 1
+    });
+    let Some(span) = spans.get_mut(at) else { unreachable!("it was just found, or pushed") };
+    let nth = span.free.trailing_zeros();
+    span.free &= !(1 << nth);
+    // SAFETY: the chunk lies within the span.
+    unsafe { span.first.add(nth as usize * CHUNK_BYTES) }
+}
+
+/// # Safety
+/// The chunk was taken, and nobody uses it from now on.
+unsafe fn give_chunk(chunk: *mut u8) {
+    let first = chunk.addr() & !(SPAN_BYTES - 1);
+    let mut spans = SPANS.lock();
+    let Some(at) = spans.iter().position(|span| span.first.as_ptr().addr() == first) else {
+        return;
+    };
+    let Some(span) = spans.get_mut(at) else { return };
+    span.free |= 1 << ((chunk.addr() - first) / CHUNK_BYTES);
+    let unused = span.free == ALL_FREE && spans.len() > 1;
+    let unused = unused.then(|| spans.swap_remove(at));
+    drop(spans);
+    // Unmapping takes its time.
+    drop(unused.map(|span| span.memory));
+}
+
+#[cfg(all(unix, not(miri)))]
+mod memory {
+    use std::ptr::NonNull;
+
+    use memmap2::{MmapMut, MmapRaw};
+
+    use super::SPAN_BYTES;
+
+    /// A mapping that holds a span, wherever it is aligned.
+    pub(super) struct Memory(MmapRaw);
+
+    impl Memory {
+        pub(super) fn new(large_pages: bool) -> Memory {
+            // Only what is touched of it takes memory.
+            let map = MmapMut::map_anon(2 * SPAN_BYTES).unwrap_or_else(|_| out_of_memory());
+            let memory = Memory(MmapRaw::from(map));
+            if large_pages {
+                // Where there are none, small ones do as well.
+                #[cfg(target_os = "linux")]
+                memory.0.advise_range(memmap2::Advice::HugePage, memory.offset(), SPAN_BYTES).ok();
+            }
+            memory
+        }
+
+        fn offset(&self) -> usize {
+            let begin = self.0.as_mut_ptr().addr();
+            begin.next_multiple_of(SPAN_BYTES) - begin
+        }
+
+        pub(super) fn first(&self) -> NonNull<u8> {
+            // SAFETY: a multiple of the length lies within twice the length.
+            unsafe { NonNull::new_unchecked(self.0.as_mut_ptr().add(self.offset())) }
+        }
+    }
+
+    fn out_of_memory() -> ! {
+        std::alloc::handle_alloc_error(std::alloc::Layout::new::<[u8; SPAN_BYTES]>())
+    }
+}
+
+#[cfg(not(all(unix, not(miri))))]
+mod memory {
+    use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+    use std::ptr::NonNull;
+
+    use super::SPAN_BYTES;
+
+    /// An aligned piece of the program's allocator.
+    pub(super) struct Memory(NonNull<u8>);
+
+    #[repr(align(2097152))]
+    struct Aligned([u8; SPAN_BYTES]);
+
+    impl Memory {
+        pub(super) fn new(_large_pages: bool) -> Memory {
+            let layout = Layout::new::<Aligned>();
+            // SAFETY: it has a size.
+            let memory = NonNull::new(unsafe { alloc(layout) });
+            Memory(memory.unwrap_or_else(|| handle_alloc_error(layout)))
+        }
+
+        pub(super) fn first(&self) -> NonNull<u8> {
+            self.0
+        }
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            // SAFETY: it was allocated with this layout.
+            unsafe { dealloc(self.0.as_ptr(), Layout::new::<Aligned>()) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever is taken and given back, nothing is handed out twice, and everything is aligned.
+        #[test]
+        fn slots_are_disjoint(steps in prop::collection::vec((0usize..6, 1usize..400, any::<u64>()), 1..40)) {
+            let rooms = [
+                Room::of::<u64>(), Room::of::<[u64; 9]>(), Room::of::<[u128; 3]>(), Room::of::<[u8; 977]>(),
+                Room::of::<[u8; 2048]>(), Room::of::<[u64; 500]>(),
+            ];
+            let bytes = [8, 72, 48, 977, 2048, 4000];
+            let mut taken: [BTreeMap<usize, (NonNull<u8>, u8)>; 6] = Default::default();
+            for (what, count, seed) in steps {
+                let (room, bytes) = (rooms[what], bytes[what]);
+                if seed % 3 == 0 {
+                    let given: Vec<usize> = taken[what].keys().copied().take(count).collect();
+                    let given = given.into_iter().filter_map(|at| taken[what].remove(&at));
+                    let given: Vec<_> = given.collect();
+                    for (slot, mark) in &given {
+                        let slot = unsafe { std::slice::from_raw_parts(slot.as_ptr(), bytes) };
+                        prop_assert!(slot.iter().all(|byte| byte == mark), "somebody wrote into it");
+                    }
+                    unsafe { room.give(given.into_iter().map(|(slot, _)| slot)) };
+                } else {
+                    let mark = seed.to_le_bytes()[0];
+                    room.take(count, |slot| {
+                        unsafe { slot.write_bytes(mark, bytes) };
+                        let address = slot.addr().get();
+                        assert!(address.is_multiple_of(if what == 2 { 16 } else { 8 }));
+                        let before = taken[what].range(..address).next_back();
+                        assert!(before.is_none_or(|(before, _)| before + bytes <= address));
+                        assert!(taken[what].insert(address, (slot, mark)).is_none());
+                    });
+                }
+            }
+            for (room, taken) in rooms.into_iter().zip(taken) {
+                unsafe { room.give(taken.into_values().map(|(slot, _)| slot)) };
+            }
+        }
+    }
+}
