@@ -489,35 +489,43 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
         Iter { entries, region: Arc::clone(&core.name) }
     }
 
+    #[inline]
     fn step(
         &mut self,
         next: impl FnOnce(&mut tree::Iter<'a, K, Stored<V>>) -> Option<Result<(&'a K, &'a Stored<V>)>>,
     ) -> Option<Result<(&'a K, &'a V)>> {
-        let entry = match &mut self.entries {
-            Ok(Some(entries)) => next(entries)?,
-            Ok(None) => return None,
-            Err(_) => match std::mem::replace(&mut self.entries, Ok(None)) {
-                Err(error) => Err(error),
-                Ok(_) => return None,
-            },
-        };
-        let entry = entry.and_then(|(key, stored)| Ok((key, stored.get(&self.region)?)));
-        if entry.is_err() {
-            self.entries = Ok(None);
+        let Ok(Some(entries)) = &mut self.entries else { return self.begin_failed() };
+        match next(entries)? {
+            Ok((key, Stored::Value(value))) => Some(Ok((key, value))),
+            other => Some(self.fail(other)),
         }
-        Some(entry)
+    }
+
+    /// The error with which it began, once.
+    #[cold]
+    fn begin_failed(&mut self) -> Option<Result<(&'a K, &'a V)>> {
+        std::mem::replace(&mut self.entries, Ok(None)).err().map(Err)
+    }
+
+    /// Ends with an entry that cannot be read.
+    #[cold]
+    fn fail(&mut self, entry: Result<(&'a K, &'a Stored<V>)>) -> Result<(&'a K, &'a V)> {
+        self.entries = Ok(None);
+        entry.and_then(|(key, stored)| Ok((key, stored.get(&self.region)?)))
     }
 }
 
 impl<'a, K: Key, V: Value> Iterator for Iter<'a, K, V> {
     type Item = Result<(&'a K, &'a V)>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.step(Iterator::next)
     }
 }
 
 impl<K: Key, V: Value> DoubleEndedIterator for Iter<'_, K, V> {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         self.step(DoubleEndedIterator::next_back)
     }

@@ -11,7 +11,12 @@ pub(crate) struct Iter<'a, K, V> {
 }
 
 enum State<'a, K, V> {
-    Between { front: Position<'a, K, V>, back: Position<'a, K, V> },
+    Between {
+        front: Position<'a, K, V>,
+        back: Position<'a, K, V>,
+        /// How many entries of the front's leaf are before the back.
+        before_back: usize,
+    },
     Failed(Error),
     Ended,
 }
@@ -140,39 +145,52 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         Iter { state: state.unwrap_or_else(State::Failed), ahead }
     }
 
-    fn step(&mut self, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
-        let State::Between { front, back } = &mut self.state else {
-            return match std::mem::replace(&mut self.state, State::Ended) {
-                State::Failed(error) => Some(Err(error)),
-                _ => None,
-            };
+    /// Goes on to the front's next leaf that has entries, or to the back's.
+    #[cold]
+    #[inline(never)]
+    fn turn(&mut self, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        let State::Between { mut front, mut back, .. } = state else {
+            return if let State::Failed(error) = state { Some(Err(error)) } else { None };
         };
-        loop {
-            if std::ptr::eq(front.leaf, back.leaf) && front.at >= back.at {
-                self.state = State::Ended;
-                return None;
-            }
-            let entry = if forward {
-                front.entry(front.at).inspect(|_| front.at += 1)
-            } else {
-                back.at.checked_sub(1).and_then(|at| back.entry(at)).inspect(|_| back.at -= 1)
-            };
-            if let Some(entry) = entry {
-                return Some(Ok(entry));
+        while !front.meets(&back) {
+            let entry = if forward { front.step() } else { back.step_back() };
+            if entry.is_some() {
+                let before_back = front.before(&back);
+                self.state = State::Between { front, back, before_back };
+                return entry.map(Ok);
             }
             let ahead = &mut self.ahead;
             match if forward { front.turn(true, ahead) } else { back.turn(false, ahead) } {
                 Ok(true) => {}
-                Ok(false) => {
-                    self.state = State::Ended;
-                    return None;
-                }
-                Err(error) => {
-                    self.state = State::Ended;
-                    return Some(Err(error));
-                }
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
             }
         }
+        None
+    }
+}
+
+impl<'a, K: Clone, V> Position<'a, K, V> {
+    /// Whether nothing is between this place and another one, which is not before it.
+    fn meets(&self, back: &Self) -> bool {
+        std::ptr::eq(self.leaf, back.leaf) && self.at >= back.at
+    }
+
+    /// How many entries of this place's leaf are before another place.
+    fn before(&self, back: &Self) -> usize {
+        if std::ptr::eq(self.leaf, back.leaf) { back.at } else { self.leaf.len() }
+    }
+
+    #[inline]
+    fn step(&mut self) -> Option<(&'a K, &'a V)> {
+        self.entry(self.at).inspect(|_| self.at += 1)
+    }
+
+    #[inline]
+    fn step_back(&mut self) -> Option<(&'a K, &'a V)> {
+        let at = self.at.checked_sub(1)?;
+        self.entry(at).inspect(|_| self.at = at)
     }
 }
 
@@ -200,7 +218,10 @@ impl<K: Clone, V> State<'_, K, V> {
         let inside = front.entry(front.at).is_some_and(|(key, _)| before_end(key));
         // SAFETY: the caller's promise.
         match unsafe { Position::seek(root, version, before_end, &mut Ahead::default()) }? {
-            Some(back) if inside => Ok(State::Between { front, back }),
+            Some(back) if inside => {
+                let before_back = front.before(&back);
+                Ok(State::Between { front, back, before_back })
+            }
             _ => Ok(State::Ended),
         }
     }
@@ -209,14 +230,29 @@ impl<K: Clone, V> State<'_, K, V> {
 impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
     type Item = Result<(&'a K, &'a V)>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.step(true)
+        if let State::Between { front, before_back, .. } = &mut self.state
+            && front.at < *before_back
+        {
+            return front.step().map(Ok);
+        }
+        self.turn(true)
     }
 }
 
 impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
+    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.step(false)
+        if let State::Between { front, back, before_back } = &mut self.state
+            && back.at > 0
+            && !front.meets(back)
+        {
+            let entry = back.step_back();
+            *before_back = front.before(back);
+            return entry.map(Ok);
+        }
+        self.turn(false)
     }
 }
 
