@@ -14,7 +14,7 @@ use rocstate_bench::run::{Failure, Question};
 use crate::Plan;
 use crate::floor::{open, plain, shuffled, store};
 use crate::peers::ENTRANTS;
-use crate::report::Report;
+use crate::report::{Report, let_background_end};
 
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
@@ -65,6 +65,8 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
 fn scans_after_boot(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     store(dir.path(), plan.entries)?.0.checkpoint()?;
+    // A process that boots has freed nothing before, whose places would be used in any order.
+    let_background_end();
     let (store, map) = open(dir.path())?;
     map.warm()?;
     let btree: BTreeMap<u64, Order> =

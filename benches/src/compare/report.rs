@@ -63,7 +63,7 @@ impl Report {
 
 /// Waits until this process does nothing: what the question before dropped may be freed for seconds,
 /// and everybody who allocates meanwhile waits for that.
-fn let_background_end() {
+pub(crate) fn let_background_end() {
     const LOOKS_MAX: u32 = 150;
     let mut before = ticks_used();
     for _ in 0..LOOKS_MAX {
