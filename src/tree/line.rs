@@ -287,7 +287,8 @@ impl<K, V> Line<K, V> {
         let left = !limbo.parked.is_empty();
         let mut free = std::mem::take(&mut limbo.free);
         if free.len() > FREED_AT_ONCE {
-            (self.bury)(Estate { root: None, dead: free }, &self.graveyard);
+            let spare = Spare::default();
+            (self.bury)(Estate { root: None, dead: free, spare }, &self.graveyard);
         } else {
             for dead in free.drain(..) {
                 // SAFETY: nobody can see it, and this is the only way to it.
@@ -344,16 +345,18 @@ impl<K, V> Limbo<K, V> {
 impl<K, V> Drop for Line<K, V> {
     fn drop(&mut self) {
         // A draft that was forgotten has the pen; then nothing can be said of what lives.
-        let Some(pen) = self.pen.get_mut().take() else { return };
+        let Some(mut pen) = self.pen.get_mut().take() else { return };
         let handed_over = std::mem::take(self.handed_over.get_mut());
-        let limbo = std::mem::take(self.limbo.get_mut());
+        let mut limbo = std::mem::take(self.limbo.get_mut());
+        // Giving it back touches all of it, which is not for whoever drops a large tree.
+        pen.spare.take_from(&mut limbo.spare);
         let mut dead = handed_over.dead;
         dead.extend(pen.dead);
         dead.extend(limbo.free);
         dead.extend(limbo.new.dead);
         dead.extend(limbo.parked.into_values().flatten());
         let large = pen.newest_len + dead.len() >= WORTH_BURYING;
-        let estate = Estate { root: Some(pen.newest), dead };
+        let estate = Estate { root: Some(pen.newest), dead, spare: pen.spare };
         if large {
             (self.bury)(estate, &self.graveyard);
         } else {
@@ -362,28 +365,30 @@ impl<K, V> Drop for Line<K, V> {
     }
 }
 
-/// What a line leaves behind: what died, and with the line its newest tree.
+/// What a line leaves behind: what died, and with the line its newest tree and the room at hand.
 struct Estate<K, V> {
     root: Option<NodePtr<K, V>>,
     dead: Vec<Dead<K, V>>,
+    spare: Spare<K, V>,
 }
 
 impl<K, V> Estate<K, V> {
     fn free(self, pause: &mut dyn FnMut()) {
-        let (mut freed, mut spare) = (0, Spare::default());
+        let Estate { root, dead, mut spare } = self;
+        let mut freed = 0;
         let mut step = || {
             freed += 1;
             if freed % NODES_PER_STEP == 0 {
                 pause();
             }
         };
-        for dead in self.dead {
+        for dead in dead {
             // SAFETY: nobody can see it, and this is the last way to it. What died is not below the
             // newest root.
             unsafe { dead.what.free(&mut spare) };
             step();
         }
-        let mut open: Vec<_> = self.root.into_iter().collect();
+        let mut open: Vec<_> = root.into_iter().collect();
         while let Some(node) = open.pop() {
             // SAFETY: the line is gone, and every version with it; each node and value has one place in
             // the newest tree.
