@@ -40,15 +40,36 @@ pub(crate) fn plain(entries: u64) -> BTreeMap<u64, Order> {
 /// A store of `Process` commits, and its map.
 pub(crate) fn open(dir: &Path) -> Result<(Store, DurableMap<u64, Order>), Failure> {
     // With the default budget, checkpoints are taken all the time at these rates.
+    open_with(dir, Duration::from_secs(1))
+}
+
+fn open_with(
+    dir: &Path,
+    boot_budget: Duration,
+) -> Result<(Store, DurableMap<u64, Order>), Failure> {
     let options = Store::options().durability(Durability::Process);
-    let store = options.boot_budget(Duration::from_secs(1)).open(dir)?;
+    let store = options.boot_budget(boot_budget).open(dir)?;
     let map = store.durable_map("orders")?;
     Ok((store, map))
 }
 
 /// A store of `Process` commits whose map was filled in the same order.
 pub(crate) fn store(dir: &Path, entries: u64) -> Result<(Store, DurableMap<u64, Order>), Failure> {
-    let (store, map) = open(dir)?;
+    fill(open(dir)?, entries)
+}
+
+/// The same without checkpoints: what they are made in stays with the allocator.
+pub(crate) fn store_without_checkpoints(
+    dir: &Path,
+    entries: u64,
+) -> Result<(Store, DurableMap<u64, Order>), Failure> {
+    fill(open_with(dir, Duration::from_secs(3600))?, entries)
+}
+
+fn fill(
+    (store, map): (Store, DurableMap<u64, Order>),
+    entries: u64,
+) -> Result<(Store, DurableMap<u64, Order>), Failure> {
     for keys in shuffled(entries).chunks(10_000) {
         store.transact(|tx| {
             keys.iter().try_for_each(|key| map.put(tx, *key, Order::new(*key, 0)).map(drop))

@@ -27,10 +27,6 @@ use std::time::Duration;
 use report::Report;
 use rocstate_bench::run::Failure;
 
-/// Counts what the tests of memory ask for.
-#[global_allocator]
-static ALLOCATOR: memory::Counting = memory::Counting;
-
 /// How much is done.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -44,6 +40,8 @@ pub(crate) struct Plan {
     /// The sizes at which growth is looked at.
     pub(crate) sizes: Vec<u64>,
     only: Vec<String>,
+    /// Nothing is measured but the memory that this one takes.
+    resident_of: Option<String>,
     fixed_sync: Option<Duration>,
     out: Option<PathBuf>,
 }
@@ -57,6 +55,7 @@ impl Plan {
             time: Duration::from_millis(500),
             sizes: vec![10_000, 1_000_000, 20_000_000],
             only: Vec::new(),
+            resident_of: None,
             fixed_sync: None,
             out: None,
         };
@@ -77,6 +76,7 @@ impl Plan {
                 "--fixed-sync" => {
                     plan.fixed_sync = Some(Duration::from_micros(value()?.parse()?));
                 }
+                "--resident-of" => plan.resident_of = Some(value()?),
                 "--out" => plan.out = Some(value()?.into()),
                 _ => return Err(format!("{word} is not known; see the head of main.rs").into()),
             }
@@ -91,6 +91,10 @@ impl Plan {
 
 fn main() -> Result<(), Failure> {
     let plan = Plan::from_arguments(std::env::args().skip(1))?;
+    if let Some(of) = &plan.resident_of {
+        println!("{}", memory::bytes_of_an_entry(of, plan.entries)?);
+        return Ok(());
+    }
     let syncs = match plan.fixed_sync {
         Some(wait) => {
             fixed_sync::fix(wait);

@@ -1,9 +1,8 @@
 //! Views, discards, and what an entry takes in memory.
-#![expect(unsafe_code, reason = "an allocator that counts")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rocstate::Store;
@@ -11,62 +10,49 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{plain, store};
-use crate::report::Report;
-
-/// The system's allocator, which counts what is asked of it while it is told to.
-pub(crate) struct Counting;
-
-static COUNTS: AtomicBool = AtomicBool::new(false);
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-static FREED: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: it hands everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if COUNTS.load(Ordering::Relaxed) {
-            ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        if COUNTS.load(Ordering::Relaxed) {
-            FREED.fetch_add(layout.size(), Ordering::Relaxed);
-        }
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-/// Bytes that are more in use after `build` than before.
-fn bytes_of<T>(build: impl FnOnce() -> Result<T, Failure>) -> Result<f64, Failure> {
-    // What the round before left is freed in the background.
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    COUNTS.store(true, Ordering::Relaxed);
-    let in_use = || ALLOCATED.load(Ordering::Relaxed) as f64 - FREED.load(Ordering::Relaxed) as f64;
-    let before = in_use();
-    let kept = build()?;
-    // What is freed in the background is freed by now.
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    let after = in_use();
-    COUNTS.store(false, Ordering::Relaxed);
-    drop(kept);
-    Ok(after - before)
-}
+use crate::floor::{plain, shuffled, store, store_without_checkpoints};
+use crate::report::{Report, let_background_end};
 
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let question = Question::of_costs("memory of an entry, filled in random order", "bytes")
-        .ask("BTreeMap", || Ok(bytes_of(|| Ok(plain(plan.entries)))? / plan.entries as f64))
-        .ask("rocstate", || {
-            let dir = tempfile::tempdir_in(".")?;
-            let bytes = bytes_of(|| store(dir.path(), plan.entries))?;
-            Ok(bytes / plan.entries as f64)
-        });
+        .ask("BTreeMap", || resident(plan, "BTreeMap"))
+        .ask("rocstate", || resident(plan, "rocstate"));
     report.ask(question, plan.rounds.min(3))?;
     views(plan, report)?;
     discards(plan, report)
+}
+
+/// Bytes for each entry that a process of its own has of the machine's memory.
+fn resident(plan: &Plan, of: &str) -> Result<f64, Failure> {
+    let entries = plan.entries.to_string();
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.args(["--resident-of", of, "--entries", &entries]).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// What [`resident`] runs.
+pub(crate) fn bytes_of_an_entry(of: &str, entries: u64) -> Result<f64, Failure> {
+    // What both have at hand while they are filled is not theirs.
+    drop(shuffled(entries));
+    let before = resident_bytes()?;
+    let dir = tempfile::tempdir_in(".")?;
+    let (map, kept) = match of {
+        "BTreeMap" => (Some(plain(entries)), None),
+        _ => (None, Some(store_without_checkpoints(dir.path(), entries)?)),
+    };
+    // What died meanwhile is freed in the background.
+    let_background_end();
+    let bytes = resident_bytes()? - before;
+    drop((map, kept));
+    Ok(bytes / entries as f64)
+}
+
+/// Memory of this process that is no file's.
+fn resident_bytes() -> Result<f64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("RssAnon is not told")?;
+    Ok(kib.parse::<f64>()? * 1024.0)
 }
 
 fn views(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
