@@ -325,15 +325,16 @@ mod memory {
     /// An aligned piece of the program's allocator.
     pub(super) struct Memory(NonNull<u8>);
 
-    #[repr(align(2097152))]
-    struct Aligned([u8; SPAN_BYTES]);
+    const LAYOUT: Layout = match Layout::from_size_align(SPAN_BYTES, SPAN_BYTES) {
+        Ok(layout) => layout,
+        Err(_) => panic!("a power of two"),
+    };
 
     impl Memory {
         pub(super) fn new(_large_pages: bool) -> Memory {
-            let layout = Layout::new::<Aligned>();
             // SAFETY: it has a size.
-            let memory = NonNull::new(unsafe { alloc(layout) });
-            Memory(memory.unwrap_or_else(|| handle_alloc_error(layout)))
+            let memory = NonNull::new(unsafe { alloc(LAYOUT) });
+            Memory(memory.unwrap_or_else(|| handle_alloc_error(LAYOUT)))
         }
 
         pub(super) fn first(&self) -> NonNull<u8> {
@@ -344,7 +345,7 @@ mod memory {
     impl Drop for Memory {
         fn drop(&mut self) {
             // SAFETY: it was allocated with this layout.
-            unsafe { dealloc(self.0.as_ptr(), Layout::new::<Aligned>()) };
+            unsafe { dealloc(self.0.as_ptr(), LAYOUT) };
         }
     }
 }
