@@ -160,3 +160,10 @@ pub use switch::without;
 pub(crate) const fn left_out(_: Step) -> bool {
     false
 }
+
+/// Bytes that the trees of this process have from the system for nodes and values, which no allocator
+/// counts.
+#[cfg(feature = "controls")]
+pub fn tree_bytes() -> usize {
+    crate::tree::bytes_in_use()
+}

@@ -52,6 +52,8 @@ pub(crate) use iter::Iter;
 use line::{Line, Version};
 pub(crate) use node::{Ahead, Loaded, Ranges, Source};
 use node::{Hot, NodePtr, Stamp, build};
+#[cfg(feature = "controls")]
+pub(crate) use room::bytes_in_use;
 use slot::Spare;
 pub(crate) use warm::WarmPosition;
 

@@ -275,6 +275,13 @@ unsafe fn give_chunk(chunk: *mut u8) {
     drop(unused.map(|span| span.memory));
 }
 
+/// Bytes of the chunks that are in use, by all trees of the process.
+#[cfg(feature = "controls")]
+pub(crate) fn bytes_in_use() -> usize {
+    let chunks = |span: &Span| (CHUNKS_PER_SPAN - span.free.count_ones()) as usize;
+    SPANS.lock().iter().map(chunks).sum::<usize>() * CHUNK_BYTES
+}
+
 #[cfg(all(unix, not(miri)))]
 mod memory {
     use std::ptr::NonNull;
