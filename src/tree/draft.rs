@@ -178,6 +178,10 @@ impl<K, V> Draft<K, V> {
         let Some(pen) = &mut self.pen else { return };
         // Every version that somebody may hold is known before anything is freed that it sees.
         let version = self.frozen.take();
+        if version.is_some() {
+            // Oldest first.
+            pen.outdate(&self.base.0);
+        }
         self.frozen_before.iter().for_each(|before| pen.outdate(before));
         let all = self.frozen_before.drain(..).chain(version.clone());
         let registered = all.map(|version| (version.stamp, Arc::downgrade(&version)));
@@ -185,7 +189,6 @@ impl<K, V> Draft<K, V> {
         pen.changes.clear();
         if let Some(version) = version {
             pen.newest_stamp = version.stamp;
-            pen.outdate(&self.base.0);
             self.base = Tree(version);
             self.alone_since = pen.alone_since();
         }

@@ -94,8 +94,9 @@ pub(super) enum Thing<K, V> {
 }
 
 impl<K, V> Pen<K, V> {
-    /// Notes that a version is not the newest any more.
+    /// Notes that a version is not the newest any more; they come oldest first.
     pub(super) fn outdate(&mut self, version: &Arc<Version<K, V>>) {
+        debug_assert!(self.older.last().is_none_or(|(last, _)| *last < version.stamp));
         self.older.push((version.stamp, Arc::downgrade(version)));
         if self.older.len() >= self.enough_older {
             self.older.retain(|(_, version)| version.strong_count() > 0);

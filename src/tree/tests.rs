@@ -354,6 +354,20 @@ fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
     assert_eq!(tree.get(|k| 77.cmp(k)).unwrap(), Some(&108));
 }
 
+#[test]
+fn notes_stay_for_each_version_of_one_draft_that_is_held() {
+    let before: Tree<u16, u32> = Tree::new(Graveyard::none());
+    let mut draft = before.draft();
+    draft.insert(7, 1).unwrap();
+    let first = draft.freeze();
+    draft.insert(7, 2).unwrap();
+    let mut tree = draft.freeze();
+    draft.settle();
+    insert(&mut tree, 7, 3).unwrap();
+    let shown = [&before, &first, &tree].map(|tree| tree.get(|k| 7.cmp(k)).unwrap().copied());
+    assert_eq!(shown, [None, Some(1), Some(3)]);
+}
+
 /// What Miri looks at for races: the writer frees what died while readers take versions, read and let go
 /// of them, and load a cold range together.
 #[test]
