@@ -147,10 +147,10 @@ struct Place {
     line: Line,
     now: AtomicUsize,
     changed: AtomicUsize,
-    /// Whether there is a note.
+    /// Which note is the last, from 1; 0 for none.
     noted: AtomicUsize,
     /// What the place pointed to, and for versions before which.
-    note: UnsafeCell<(usize, usize)>,
+    notes: [UnsafeCell<(usize, usize)>; 2],
     things: [UnsafeCell<u32>; 2],
 }
 
@@ -160,8 +160,8 @@ impl Place {
             line: Line::new(),
             now: AtomicUsize::new(0),
             changed: AtomicUsize::new(0),
-            noted: AtomicUsize::new(0),
-            note: UnsafeCell::new((0, 0)),
+            noted: AtomicUsize::new(1),
+            notes: [UnsafeCell::new((0, 0)), UnsafeCell::new((0, 0))],
             things: [UnsafeCell::new(LIVES), UnsafeCell::new(FREED)],
         }
     }
@@ -169,12 +169,12 @@ impl Place {
     /// Reads the place at a version, which is its stamp.
     fn see(&self, version: usize) -> usize {
         let now = self.now.load(Ordering::Acquire);
-        if self.changed.load(Ordering::Relaxed) <= version {
+        if self.changed.load(Ordering::Acquire) <= version {
             return now;
         }
-        if self.noted.load(Ordering::Acquire) == 1 {
+        if let Some(note) = self.noted.load(Ordering::Acquire).checked_sub(1) {
             // SAFETY: what is shown here; loom watches.
-            let (what, until) = self.note.with(|note| unsafe { *note });
+            let (what, until) = self.notes[note].with(|note| unsafe { *note });
             if until > version {
                 return what;
             }
@@ -190,14 +190,21 @@ impl Place {
         self.line.let_go(version);
     }
 
-    /// Makes a thing at a stamp and has the place point to it.
-    fn change(&self, stamp: usize) {
+    /// Makes a thing at a stamp and has the place point to it, with a note.
+    fn change(&self, stamp: usize, note: usize) {
         // SAFETY: what is shown here; loom watches.
         self.things[1].with_mut(|thing| unsafe { *thing = LIVES });
-        self.note.with_mut(|note| unsafe { *note = (0, stamp) });
-        self.noted.store(1, Ordering::Release);
+        self.notes[note].with_mut(|note| unsafe { *note = (0, stamp) });
+        self.noted.store(note + 1, Ordering::Release);
         self.changed.store(stamp, Ordering::Release);
         self.now.store(1, Ordering::Release);
+    }
+
+    /// Lets go of a note.
+    fn forget(&self, note: usize) {
+        self.noted.store(0, Ordering::Relaxed);
+        // SAFETY: what is shown here; loom watches.
+        self.notes[note].with_mut(|note| unsafe { *note = (7, 7) });
     }
 
     fn free(&self, thing: usize) {
@@ -221,14 +228,12 @@ fn beside_a_reader(writer: impl Fn(&Place) + Sync + Send + 'static) {
 #[test]
 fn a_place_that_is_changed_shows_each_version_its_own() {
     beside_a_reader(|place| {
-        place.change(1);
+        place.change(1, 0);
         place.line.publish(1);
         if place.line.sweep(&mut [false]) {
             // Nobody holds the version before: neither what it saw nor the note is looked at.
             place.free(0);
-            place.noted.store(0, Ordering::Relaxed);
-            // SAFETY: what is shown here; loom watches.
-            place.note.with_mut(|note| unsafe { *note = (1, 2) });
+            place.forget(0);
         }
     });
 }
@@ -236,8 +241,17 @@ fn a_place_that_is_changed_shows_each_version_its_own() {
 #[test]
 fn what_was_undone_is_followed_by_nobody() {
     beside_a_reader(|place| {
-        place.change(1);
+        place.change(1, 0);
         place.now.store(0, Ordering::Release);
         place.free(1);
+    });
+}
+
+#[test]
+fn a_note_that_was_let_go_of_is_not_looked_at() {
+    beside_a_reader(|place| {
+        // A note for versions before the visible one, which nobody holds.
+        place.forget(0);
+        place.change(1, 1);
     });
 }

@@ -110,9 +110,10 @@ impl Past {
         at: usize,
         version: Stamp,
     ) -> Option<P> {
-        // If this is too new, so is the stamp, which was stored before it.
+        // If this is too new, so is the stamp, which was stored before it; and whoever sees the stamp sees
+        // the note that was stored before that, not one that was let go of for it.
         let now = places.get(at)?.load(Ordering::Acquire);
-        if self.changed.load(Ordering::Relaxed) <= version {
+        if self.changed.load(Ordering::Acquire) <= version {
             return Some(now);
         }
         // SAFETY: the caller's promise.
