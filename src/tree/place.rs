@@ -26,7 +26,7 @@ use super::slot::Spare;
 const FORMERS_MAX: usize = 8;
 
 /// What a place holds: a pointer to a value or to a node.
-pub(super) trait Pointer: Copy + PartialEq {
+pub(super) trait Pointer: Copy {
     fn erase(self) -> NonNull<()>;
 
     /// # Safety

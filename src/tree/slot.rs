@@ -147,19 +147,11 @@ impl<T> Rooms<T> {
 
     #[cold]
     fn take_more(&mut self) -> NonNull<T> {
-        let mut first = None;
-        Self::ROOM.take(self.next, |room| {
-            let room = room.cast();
-            if first.is_none() {
-                first = Some(room);
-            } else {
-                self.free.push(room);
-            }
-        });
+        Self::ROOM.take(self.next, |room| self.free.push(room.cast()));
         // Ascending addresses are handed out in this order.
         self.free.reverse();
         self.next = (self.next * 2).min(TAKEN_AT_ONCE);
-        first.expect("as many as were asked for are handed out")
+        self.free.pop().expect("as many as were asked for are handed out")
     }
 
     /// # Safety

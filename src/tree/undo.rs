@@ -83,17 +83,14 @@ impl<K, V> Change<K, V> {
         unsafe {
             match (self.node.in_memory(), self.before) {
                 (Some(Hot::Leaf(leaf)), Thing::Value(value)) => {
-                    leaf.values
-                        .get(self.at)
-                        .into_iter()
-                        .for_each(|place| place.change_again(value));
+                    if let Some(place) = leaf.values.get(self.at) {
+                        place.change_again(value);
+                    }
                 }
                 (Some(Hot::Inner(inner)), Thing::Node(node)) => {
-                    inner
-                        .children
-                        .get(self.at)
-                        .into_iter()
-                        .for_each(|place| place.change_again(node));
+                    if let Some(place) = inner.children.get(self.at) {
+                        place.change_again(node);
+                    }
                 }
                 _ => {}
             }
