@@ -190,7 +190,6 @@ impl<K, V> Draft<K, V> {
         if let Some(version) = version {
             pen.newest_stamp = version.stamp;
             self.base = Tree(version);
-            self.alone_since = pen.alone_since();
         }
         self.began = self.stamp;
     }
@@ -333,6 +332,8 @@ impl<K, V> Live<K, V> {
     pub(crate) fn version(&mut self) -> Tree<K, V> {
         let tree = self.0.freeze();
         self.0.keep();
+        // Others ask when they begin.
+        self.0.alone_since = self.0.pen().alone_since();
         tree
     }
 
