@@ -1,4 +1,7 @@
-//! Synced commits: one writer to many, against the peers and a raw loop of write and fdatasync.
+//! Synced commits: one writer to many, against the peers, a raw loop of write and fdatasync, and threads
+//! that do nothing but share such a loop.
+
+mod shared;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,6 +17,9 @@ use crate::Plan;
 use crate::floor::drawn;
 use crate::peers::{ENTRANTS, Peer};
 use crate::report::Report;
+
+const RAW: &str = "raw write + fdatasync, one thread";
+const SHARED: &str = "one write + fdatasync for all, no store";
 
 const BLOCK: usize = 4096;
 const PREWRITTEN_BLOCKS: u64 = 4096;
@@ -37,16 +43,20 @@ fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure
         let tail = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
         tails.lock().entry(name).or_default().push(tail * 1e6);
     };
-    let mut question = Question::of_rates(
-        format!("synced commits, {writers} writers"),
-        "commits/s",
-    )
-    .ask("raw write + fdatasync, one thread", || {
-        let times = raw_loop(&raw, plan.time)?;
-        let rate = times.len() as f64 / plan.time.as_secs_f64();
-        note("raw write + fdatasync, one thread", times);
-        Ok(rate)
-    });
+    let mut question =
+        Question::of_rates(format!("synced commits, {writers} writers"), "commits/s")
+            .ask(RAW, || {
+                let times = raw_loop(&raw, plan.time)?;
+                let rate = times.len() as f64 / plan.time.as_secs_f64();
+                note(RAW, times);
+                Ok(rate)
+            })
+            .ask(SHARED, || {
+                let times = shared::write(&raw, writers, plan.time)?;
+                let rate = times.len() as f64 / plan.time.as_secs_f64();
+                note(SHARED, times);
+                Ok(rate)
+            });
     for entrant in &ENTRANTS {
         let dir = dir.path().join(entrant.name);
         std::fs::create_dir(&dir)?;
@@ -62,8 +72,7 @@ fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure
     report.ask(question, plan.rounds)?;
     let mut question = Question::of_costs(format!("synced commits, {writers} writers, p99"), "us");
     let mut tails = tails.into_inner();
-    let names = ["raw write + fdatasync, one thread"];
-    for name in names.into_iter().chain(ENTRANTS.iter().map(|entrant| entrant.name)) {
+    for name in [RAW, SHARED].into_iter().chain(ENTRANTS.iter().map(|entrant| entrant.name)) {
         let mut rounds = tails.remove(name).unwrap_or_default().into_iter();
         question = question.ask(name, move || Ok(rounds.next().ok_or("no such round")?));
     }
@@ -133,12 +142,17 @@ fn raw_loop(file: &File, time: Duration) -> Result<Vec<f64>, Failure> {
     let (began, mut times) = (Instant::now(), Vec::new());
     let order = Order::new(1, 1).to_bytes();
     while began.elapsed() < time {
-        let mut block = [0; BLOCK];
-        block[..order.len()].copy_from_slice(&order);
-        let (offset, began) = (times.len() as u64 % PREWRITTEN_BLOCKS, Instant::now());
-        file.write_all_at(&block, offset * BLOCK as u64)?;
-        file.sync_data()?;
+        let began = Instant::now();
+        write_synced(file, times.len() as u64, &order)?;
         times.push(began.elapsed().as_secs_f64());
     }
     Ok(times)
+}
+
+/// One block, with these bytes in it, as the so many-th.
+fn write_synced(file: &File, nth: u64, bytes: &[u8]) -> std::io::Result<()> {
+    let mut block = [0; BLOCK];
+    block[..bytes.len()].copy_from_slice(bytes);
+    file.write_all_at(&block, nth % PREWRITTEN_BLOCKS * BLOCK as u64)?;
+    file.sync_data()
 }
