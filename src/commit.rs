@@ -16,8 +16,10 @@
 //!   that is gone.
 //! - After a failed append or sync nothing further is acknowledged.
 //! - No user code (wakers, destructors of values) runs under the lock of the queue.
+//! - While a group waits for more to join it, somebody is awake in time to lead it as it is.
 
 mod background;
+mod bell;
 #[cfg(all(test, shuttle))]
 mod explored;
 mod queue;
@@ -35,14 +37,9 @@ use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::{Condvar, Mutex, MutexGuard, current_thread, park, yield_now};
-use queue::{Group, Queue};
-
-/// A leader waits for so large a part of what the last write took for those who are expected.
-const GATHER_PART: u32 = 2;
-
-/// Under explored schedules it looks so often instead, since there is no time.
-const GATHER_LOOKS: u32 = 4;
+use crate::sync::{Condvar, Mutex, MutexGuard, yield_now};
+use bell::Call;
+use queue::{Group, Queue, Turn};
 
 /// The queue of groups, the open end of the log, and the state that readers see.
 #[derive(Debug)]
@@ -127,18 +124,26 @@ impl Commits {
         Ok(())
     }
 
-    /// Waits until a commit is acknowledged; leads if nobody does.
+    /// Waits until a commit is acknowledged; leads if that is up to the caller.
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
         let mut queue = self.queue.lock();
         loop {
             if let Some(outcome) = queue.outcome(lsn) {
                 return outcome;
             }
-            if queue.is_led() {
-                queue.join(lsn, current_thread());
-                MutexGuard::unlocked(&mut queue, park);
-            } else {
-                queue = self.lead(queue);
+            match queue.turn() {
+                Turn::Lead => queue = self.lead(queue),
+                // Its processor stays awake, for those who are about to come.
+                Turn::KeepTime(until) => {
+                    MutexGuard::unlocked(&mut queue, yield_now);
+                    queue.end_keeping_time(until);
+                }
+                Turn::Wait => {
+                    let bell = queue.join(lsn);
+                    if MutexGuard::unlocked(&mut queue, || bell.wait()) == Call::Acknowledged {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
@@ -156,7 +161,7 @@ impl Commits {
     /// Has the background thread lead what nobody blocks for.
     pub(crate) fn lead_in_background(&self) {
         let mut queue = self.queue.lock();
-        if !queue.is_led() {
+        if queue.wants_leader() {
             queue.wake_background(&self.background);
         }
     }
@@ -164,13 +169,12 @@ impl Commits {
     /// Leads the first group, with the lock released meanwhile.
     fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
         if self.pressure.is_behind() {
-            queue.gathering = true;
+            queue.held = true;
             MutexGuard::unlocked(&mut queue, || self.pressure.hold());
-            queue.gathering = false;
+            queue.held = false;
         }
-        Commits::gather(&mut queue);
         let Some(group) = queue.take_first() else {
-            // It was closed or poisoned meanwhile, and closing waits for whoever gathers.
+            // It was closed or poisoned meanwhile, and closing waits for whoever is held.
             self.led.notify_all();
             return queue;
         };
@@ -179,29 +183,6 @@ impl Commits {
         leader.outcome = Some(self.write(group));
         drop(leader);
         self.queue.lock()
-    }
-
-    /// Lets those who were just acknowledged join before the group is written, as long as they
-    /// come: without it, two halves of the writers would wait for each other's syncs in turn. A
-    /// lone writer never waits here.
-    fn gather(queue: &mut MutexGuard<'_, Queue>) {
-        let expected = queue.expected_commits();
-        if expected < 2 {
-            return;
-        }
-        queue.gathering = true;
-        let (began, patience) = (Instant::now(), queue.last_write_took / GATHER_PART);
-        let mut looks = 0;
-        while queue.first_commits() < expected && queue.accepts() {
-            looks += 1;
-            let waited =
-                if cfg!(shuttle) { looks > GATHER_LOOKS } else { began.elapsed() >= patience };
-            if waited {
-                break;
-            }
-            MutexGuard::unlocked(queue, yield_now);
-        }
-        queue.gathering = false;
     }
 
     /// Steps 2 and 3; returns what step 4 publishes.

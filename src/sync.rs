@@ -4,12 +4,20 @@
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(shuttle))]
-pub(crate) use std::thread::{Thread, current as current_thread, park, yield_now};
+pub(crate) use std::thread::yield_now;
 
 #[cfg(shuttle)]
 pub(crate) use explored::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
-pub(crate) use shuttle::thread::{Thread, current as current_thread, park, yield_now};
+pub(crate) use shuttle::thread::yield_now;
+
+/// Those of the standard library wake all who wait by one call of the system.
+pub(crate) mod bell {
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    #[cfg(not(shuttle))]
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+}
 
 #[cfg(shuttle)]
 mod explored {

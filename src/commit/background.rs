@@ -4,13 +4,15 @@
 use std::time::Instant;
 
 use super::Commits;
-use super::queue::{Background, Queue};
+use super::queue::{Background, Queue, Turn};
 use crate::error::Result;
 use crate::sync::MutexGuard;
 
 /// What there is to do now, or when to look again.
 enum Chore {
     Lead,
+    /// For a group that waits for more.
+    KeepTime(Instant),
     Sync,
     Witness,
     Wait(Option<Instant>),
@@ -22,7 +24,7 @@ impl Commits {
     pub(crate) fn run_background(&self) {
         let mut queue = self.queue.lock();
         loop {
-            match self.chore(&queue) {
+            match self.chore(&mut queue) {
                 Chore::End => return,
                 Chore::Lead => queue = self.lead(queue),
                 Chore::Sync => {
@@ -36,6 +38,10 @@ impl Commits {
                     // As above.
                     self.witness().ok();
                     queue = self.queue.lock();
+                }
+                Chore::KeepTime(until) => {
+                    self.sleep(&mut queue, Some(until));
+                    queue.end_keeping_time(until);
                 }
                 Chore::Wait(until) => self.sleep(&mut queue, until),
             }
@@ -61,12 +67,16 @@ impl Commits {
         queue.background = Background::Awake;
     }
 
-    fn chore(&self, queue: &Queue) -> Chore {
+    fn chore(&self, queue: &mut Queue) -> Chore {
         if queue.closed || queue.poison.is_some() {
             return Chore::End;
         }
-        if !queue.is_led() && queue.has_groups() {
-            return Chore::Lead;
+        if queue.has_groups() {
+            match queue.turn() {
+                Turn::Lead => return Chore::Lead,
+                Turn::KeepTime(until) => return Chore::KeepTime(until),
+                Turn::Wait => {}
+            }
         }
         match queue.due(self.sync_interval) {
             Some(due) if due > Instant::now() => Chore::Wait(Some(due)),

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use shuttle::thread;
+use shuttle::thread::{self, yield_now};
 
 use super::*;
 use crate::boot::boot;

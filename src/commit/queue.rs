@@ -6,19 +6,26 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::Staged;
+use super::bell::{Bell, Call};
 use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::operation::{put_record, record_len};
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::{Condvar, Thread};
+use crate::sync::Condvar;
 
 /// A group holds at most this many bytes of records, or one commit.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// A buffer that grew beyond this is not kept for the next group.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+/// A group waits for those who are expected for so large a part of what the last write took.
+const GATHER_PART: u32 = 2;
+
+/// Under explored schedules, where there is no time, it is looked at so often instead.
+const GATHER_LOOKS: u32 = 4;
 
 /// Writers that were acknowledged longer ago are not expected back.
 const RECENT: Duration = Duration::from_millis(2);
@@ -42,8 +49,10 @@ pub(super) struct Queue {
     expected: u32,
     /// From the beginning of the last write to its end, with the sync.
     pub(super) last_write_took: Duration,
-    /// Somebody leads and waits for more to join the first group.
-    pub(super) gathering: bool,
+    /// The first group waits for more to join it.
+    gathering: Option<Gathering>,
+    /// Somebody is about to lead, and held until checkpoints have caught up.
+    pub(super) held: bool,
     /// Something was synced that has no witness yet.
     pub(super) unwitnessed: bool,
     /// What the background thread does.
@@ -57,6 +66,25 @@ pub(super) enum Background {
     Awake,
     SleepsUntil(Instant),
     Sleeps,
+}
+
+/// How long the first group may wait for more.
+#[derive(Clone, Copy, Debug)]
+struct Gathering {
+    until: Instant,
+    /// Somebody is awake by then.
+    is_kept: bool,
+    looks: u32,
+}
+
+/// What somebody who waits for a commit, or the background thread, does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Lead,
+    /// Somebody else will.
+    Wait,
+    /// As above, but come back by then: the group is written even if nobody joins it any more.
+    KeepTime(Instant),
 }
 
 /// Commits that are written as one frame.
@@ -74,19 +102,19 @@ pub(super) struct Group {
 }
 
 /// Those who wait for one group.
-///
-/// Threads are woken by name and not by a condition variable: that would wake each of them when the one
-/// before it lets go of the lock, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     last: Lsn,
-    threads: Vec<Thread>,
+    /// Where threads do, if any: they stay until the group has ended.
+    bell: Option<Arc<Bell>>,
     wakers: Vec<Waker>,
 }
 
 impl Waiters {
-    fn wake(self) {
-        self.threads.iter().for_each(Thread::unpark);
+    fn wake(self, call: Call) {
+        if let Some(bell) = self.bell {
+            bell.end(call);
+        }
         self.wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -95,16 +123,16 @@ impl Waiters {
 #[must_use]
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    led: Option<Waiters>,
+    acknowledged: Option<Waiters>,
     refused: Vec<Waiters>,
 }
 
 impl Done {
     pub(super) fn wake(self) {
-        if let Some(led) = self.led {
-            led.wake();
+        if let Some(acknowledged) = self.acknowledged {
+            acknowledged.wake(Call::Acknowledged);
         }
-        self.refused.into_iter().for_each(Waiters::wake);
+        self.refused.into_iter().for_each(|refused| refused.wake(Call::Refused));
     }
 }
 
@@ -120,7 +148,8 @@ impl Queue {
             last_write: Instant::now(),
             expected: 0,
             last_write_took: Duration::ZERO,
-            gathering: false,
+            gathering: None,
+            held: false,
             unwitnessed: false,
             background: Background::Awake,
             buffer: Vec::new(),
@@ -160,7 +189,52 @@ impl Queue {
     }
 
     pub(super) fn is_led(&self) -> bool {
-        self.led.is_some() || self.gathering
+        self.led.is_some() || self.held
+    }
+
+    /// Whose turn it is to lead the first group: whoever makes it complete, or comes after its time.
+    ///
+    /// Those who were just acknowledged may join before the group is written: without it, two halves of
+    /// the writers would wait for each other's syncs in turn. A lone writer never waits here.
+    pub(super) fn turn(&mut self) -> Turn {
+        if self.is_led() {
+            return Turn::Wait;
+        }
+        if self.is_complete() {
+            return Turn::Lead;
+        }
+        let (now, patience) = (Instant::now(), self.last_write_took / GATHER_PART);
+        let new = Gathering { until: now + patience, is_kept: false, looks: 0 };
+        let gathering = self.gathering.get_or_insert(new);
+        gathering.looks += 1;
+        let is_over =
+            if cfg!(shuttle) { gathering.looks > GATHER_LOOKS } else { now >= gathering.until };
+        if is_over {
+            return Turn::Lead;
+        }
+        if std::mem::replace(&mut gathering.is_kept, true) {
+            return Turn::Wait;
+        }
+        Turn::KeepTime(gathering.until)
+    }
+
+    /// Whoever kept the time until then is awake again; somebody has to, unless the group is led.
+    pub(super) fn end_keeping_time(&mut self, until: Instant) {
+        if let Some(gathering) = self.gathering.as_mut().filter(|kept| kept.until == until) {
+            gathering.is_kept = false;
+        }
+    }
+
+    /// Whether there is a group that nobody leads, and nobody will before somebody is woken for it.
+    pub(super) fn wants_leader(&self) -> bool {
+        let is_kept = self.gathering.is_some_and(|gathering| gathering.is_kept);
+        self.has_groups() && !self.is_led() && (!is_kept || self.is_complete())
+    }
+
+    /// Whether nobody is expected to join the first group.
+    fn is_complete(&self) -> bool {
+        let expected = self.expected_commits();
+        expected < 2 || self.first_commits() >= expected || self.groups.len() > 1 || !self.accepts()
     }
 
     /// A group of so many commits was acknowledged. Those who made them are awake now and may come back,
@@ -170,18 +244,18 @@ impl Queue {
     }
 
     /// How many commits the first group may be about to have, unless the last one was long ago.
-    pub(super) fn expected_commits(&self) -> u32 {
+    fn expected_commits(&self) -> u32 {
         let recent = self.expected > 1 && self.last_write.elapsed() < RECENT + self.last_write_took;
         if recent { self.expected } else { 0 }
     }
 
     /// How many commits the first group has.
-    pub(super) fn first_commits(&self) -> u32 {
+    fn first_commits(&self) -> u32 {
         self.groups.front().map_or(0, |(group, _)| group.commits)
     }
 
     /// Whether a group may still be written.
-    pub(super) fn accepts(&self) -> bool {
+    fn accepts(&self) -> bool {
         self.poison.is_none() && !self.closed
     }
 
@@ -214,14 +288,10 @@ impl Queue {
         })
     }
 
-    /// Has a thread woken when there is news of a commit: that it is acknowledged, or that somebody has
-    /// to lead.
-    pub(super) fn join(&mut self, lsn: Lsn, thread: Thread) {
-        if let Some(waiters) = self.waiters_of(lsn)
-            && !waiters.threads.iter().any(|known| known.id() == thread.id())
-        {
-            waiters.threads.push(thread);
-        }
+    /// Where a thread is called when there is news of a commit that has not ended.
+    pub(super) fn join(&mut self, lsn: Lsn) -> Arc<Bell> {
+        let bell = self.waiters_of(lsn).map(|waiters| waiters.bell.get_or_insert_default());
+        Arc::clone(bell.expect("a commit that has not ended is in a group"))
     }
 
     pub(super) fn leave_waker(&mut self, lsn: Lsn, waker: &Waker) {
@@ -238,18 +308,21 @@ impl Queue {
             return None;
         }
         let (group, waiters) = self.groups.pop_front()?;
+        self.gathering = None;
         self.led = Some(waiters);
         Some(group)
     }
 
     pub(super) fn end_lead(&mut self) -> Done {
-        Done { led: self.led.take(), refused: Vec::new() }
+        Done { acknowledged: self.led.take(), refused: Vec::new() }
     }
 
     /// Ends the lead, and everything else.
     pub(super) fn poison(&mut self, cause: &Error) -> Done {
         let led = self.led.take();
-        Done { led, ..self.poison_all(cause) }
+        let mut done = self.poison_all(cause);
+        done.refused.extend(led);
+        done
     }
 
     /// Nothing more is acknowledged; whoever leads ends on its own.
@@ -261,15 +334,15 @@ impl Queue {
     /// Lets go of all groups that nobody writes.
     pub(super) fn refuse_all(&mut self) -> Done {
         let refused = self.groups.drain(..).map(|(_, waiters)| waiters).collect();
-        Done { led: None, refused }
+        Done { acknowledged: None, refused }
     }
 
     /// Wakes one of those who wait for the next group, or the background thread where none does,
     /// or where it sleeps beyond what is due.
     pub(super) fn hand_over(&mut self, background: &Condvar, sync_interval: Duration) {
-        if let Some((_, next)) = self.groups.front_mut() {
-            match next.threads.pop() {
-                Some(thread) => thread.unpark(),
+        if let Some((_, next)) = self.groups.front() {
+            match &next.bell {
+                Some(bell) => bell.ask_for_a_look(),
                 None => self.wake_background(background),
             }
         }
