@@ -73,7 +73,7 @@ enum Access {
 pub(crate) struct Head {
     pub(crate) state: Arc<State>,
     /// Room that the last transaction had.
-    pub(crate) spare: Work,
+    pub(crate) spare: Option<Box<Work>>,
 }
 
 impl fmt::Debug for Engine {
@@ -211,7 +211,7 @@ impl Engine {
             dir: booted.dir,
             files: booted.files,
             lineage: booted.lineage,
-            head: Arc::new(Mutex::new(Head { state, spare: Work::default() })),
+            head: Arc::new(Mutex::new(Head { state, spare: None })),
             writer: AtomicU64::new(0),
             access,
             registry: Mutex::new(Registry::new(booted.next_region)),

@@ -123,7 +123,7 @@ impl Store {
     /// # Panics
     /// If this thread already has a transaction open on this store: it would wait for itself.
     pub fn begin(&self) -> Transaction {
-        Transaction::begin(self.engine(), &self.owner)
+        Transaction::begin(&self.owner)
     }
 
     /// Runs `f` in a transaction, commits, and waits until the commit is durable.

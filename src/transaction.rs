@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Whatever goes wrong while staging leaves the transaction as it was before the call.
-//! - A transaction that ends without a commit leaves no trace.
+//! - A transaction that ends without a commit leaves no trace, and it has ended before the next begins.
 
 use std::any::Any;
 use std::fmt;
@@ -50,14 +50,10 @@ const LABEL_BYTES_MAX: usize = 4096;
 /// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct Transaction {
-    /// The writer lock; first, so that it is released before the store may close.
-    head: ArcMutexGuard<RawMutex, Head>,
-    unlock: WriterMark,
-    engine: Arc<Engine>,
-    /// Keeps the store open and locked.
-    owner: Arc<Owner>,
-    staged: Work,
+    /// Ends before the writer lock is released: whoever gets it next begins at the same trees.
+    staged: Box<Work>,
     fences: Vec<(Arc<dyn Token>, Generation)>,
+    writer: Writer,
 }
 
 /// What can be undone. Its room is used again by the next transaction.
@@ -102,7 +98,7 @@ impl Work {
     }
 
     /// The same room, empty.
-    fn emptied(mut self) -> Work {
+    fn emptied(mut self: Box<Work>) -> Box<Work> {
         self.touched.clear();
         self.set_aside.clear();
         self.removed.clear();
@@ -115,12 +111,16 @@ impl Work {
     }
 }
 
-/// Says which thread holds the writer lock.
-struct WriterMark(Arc<Engine>);
+/// Who holds the writer lock; it says so until the lock is released, which is before the store may close.
+struct Writer {
+    head: ArcMutexGuard<RawMutex, Head>,
+    /// Keeps the store open and locked.
+    owner: Arc<Owner>,
+}
 
-impl Drop for WriterMark {
+impl Drop for Writer {
     fn drop(&mut self) {
-        self.0.writer_ended();
+        self.owner.engine().writer_ended();
     }
 }
 
@@ -137,17 +137,11 @@ struct Savepoint {
 }
 
 impl Transaction {
-    pub(crate) fn begin(engine: &Arc<Engine>, owner: &Arc<Owner>) -> Transaction {
-        let mut head = engine.lock_head();
-        let staged = std::mem::take(&mut head.spare);
-        Transaction {
-            head,
-            unlock: WriterMark(Arc::clone(engine)),
-            engine: Arc::clone(engine),
-            owner: Arc::clone(owner),
-            staged,
-            fences: Vec::new(),
-        }
+    pub(crate) fn begin(owner: &Arc<Owner>) -> Transaction {
+        let mut head = owner.engine().lock_head();
+        let staged = head.spare.take().unwrap_or_default();
+        let writer = Writer { head, owner: Arc::clone(owner) };
+        Transaction { staged, fences: Vec::new(), writer }
     }
 
     /// Names the commit for whoever reads the log; at most 4 KiB are kept.
@@ -200,7 +194,7 @@ impl Transaction {
     /// `Invalid` for a volatile region: [`Store::remove_region`](crate::Store::remove_region)
     /// removes that.
     pub fn remove_region(&mut self, name: &str) -> Result<bool> {
-        if self.engine.is_volatile(name) {
+        if self.engine().is_volatile(name) {
             let what = "a transaction holds no volatile state; use Store::remove_region";
             return Err(Error::new(ErrorKind::Invalid, what).in_region(name));
         }
@@ -232,7 +226,7 @@ impl Transaction {
     /// # Errors
     /// `Poisoned`, `Closed`, `ReadOnly`, `Stale` for a fence that fell.
     pub fn commit(self) -> Result<Lsn> {
-        let durability = self.engine.options.durability;
+        let durability = self.engine().options.durability;
         self.commit_with(durability)
     }
 
@@ -242,23 +236,20 @@ impl Transaction {
     /// As [`commit`](Self::commit).
     pub fn commit_with(self, durability: Durability) -> Result<Lsn> {
         // The store stays open until the commit is acknowledged.
-        let owner = Arc::clone(&self.owner);
-        let engine = Arc::clone(&self.engine);
+        let owner = Arc::clone(&self.writer.owner);
         let lsn = self.enqueue(durability)?;
-        let outcome = engine.wait(lsn);
-        drop(owner);
-        outcome.map(|()| lsn)
+        owner.engine().wait(lsn).map(|()| lsn)
     }
 
     /// Commits without waiting: what is returned resolves when the commit is durable.
     pub fn submit(self) -> Submitted {
-        let durability = self.engine.options.durability;
+        let durability = self.engine().options.durability;
         self.submit_with(durability)
     }
 
     /// Commits without waiting, with a durability of its own.
     pub fn submit_with(self, durability: Durability) -> Submitted {
-        let engine = Arc::clone(&self.engine);
+        let engine = Arc::clone(self.engine());
         match self.enqueue(durability) {
             Ok(lsn) => Submitted::pending(engine, lsn, Ok(lsn)),
             Err(error) => Submitted::refused(error),
@@ -267,8 +258,10 @@ impl Transaction {
 
     /// Gives the commit its LSN and its place in the queue; the writer lock ends here.
     pub(crate) fn enqueue(self, durability: Durability) -> Result<Lsn> {
-        let Transaction { mut head, unlock, engine, owner, mut staged, fences } = self;
-        let writes = !staged.operations.is_empty();
+        // Whatever happens, the last of these ends first, and the lock is released last.
+        let Transaction { mut writer, fences, mut staged } = self;
+        let Writer { head, owner } = &mut writer;
+        let (engine, writes) = (owner.engine(), !staged.operations.is_empty());
         if writes && engine.is_read_only() {
             return Err(Error::read_only());
         }
@@ -277,7 +270,7 @@ impl Transaction {
         }
         if !writes {
             let lsn = head.state.lsn;
-            head.spare = staged.emptied();
+            head.spare = Some(staged.emptied());
             return Ok(lsn);
         }
         // What the draft was given ends after it, and nobody has the state by then unless it counts.
@@ -311,16 +304,19 @@ impl Transaction {
         for Touched { tree, .. } in staged.touched.drain(..) {
             tree.settle();
         }
-        head.spare = staged.emptied();
-        drop(unlock);
-        drop(head);
-        drop((replaced, owner));
+        head.spare = Some(staged.emptied());
+        drop(writer);
+        drop(replaced);
         Ok(lsn)
     }
 
     /// The state that this transaction began at.
     pub(crate) fn state(&self) -> &State {
-        &self.head.state
+        &self.writer.head.state
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.writer.owner.engine()
     }
 
     pub(crate) fn removes(&self, number: RegionNo) -> bool {
@@ -440,7 +436,7 @@ impl Transaction {
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction")
-            .field("after", &self.head.state.lsn)
+            .field("after", &self.state().lsn)
             .field("operations", &self.staged.operation_count)
             .finish_non_exhaustive()
     }
@@ -448,7 +444,7 @@ impl fmt::Debug for Transaction {
 
 impl Readable for Transaction {
     fn lsn(&self) -> Lsn {
-        self.head.state.lsn
+        self.state().lsn
     }
 }
 

@@ -142,6 +142,37 @@ fn a_transaction_is_rolled_back_by_drop_by_error_and_by_panic() {
     store.transact(|tx| map.insert(tx, 3, "three".into())).unwrap();
 }
 
+/// Whoever gets the writer lock after a rollback finds everything undone, also where the commit was refused.
+#[test]
+fn a_rollback_has_ended_before_the_next_transaction_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    let fill = |tx: &mut _| (0..1000).try_for_each(|key| map.put(tx, key, "a".into()).map(drop));
+    store.transact(fill).unwrap();
+    let threads: Vec<_> = (0..4u64)
+        .map(|thread| {
+            let (store, map) = (store.clone(), map.clone());
+            std::thread::spawn(move || {
+                let session = store.volatile_map::<u64, u64>(&format!("session {thread}")).unwrap();
+                for round in 0..2000 {
+                    let mut tx = store.begin();
+                    for nth in 0..20 {
+                        let key = (thread * 500 + round + nth * 40) % 1000;
+                        map.put(&mut tx, key, "b".into()).unwrap();
+                    }
+                    assert_eq!(map.len(&tx), 1000);
+                    if round % 2 == 0 {
+                        tx.fence(&session, session.generation()).unwrap();
+                        session.discard();
+                        assert_eq!(tx.commit().unwrap_err().kind(), ErrorKind::Stale);
+                    }
+                }
+            })
+        })
+        .collect();
+    within(LIMIT, move || threads.into_iter().for_each(|thread| thread.join().unwrap()));
+}
+
 #[test]
 fn an_attempt_that_fails_or_panics_undoes_itself_alone() {
     let dir = tempfile::tempdir().unwrap();
