@@ -37,6 +37,10 @@ pub(crate) use registry::AnyVolatile;
 use registry::Registry;
 use warming::WarmQueue;
 
+/// How often whoever wants the writer lock looks before it sleeps: for about as long as a small transaction
+/// takes, which is less than to sleep and be woken.
+const SPINS: u32 = 100;
+
 /// How often a read-only open begins again when a file goes while it reads.
 const READ_ONLY_TRIES: usize = 20;
 
@@ -247,7 +251,16 @@ impl Engine {
             self.writer.load(Ordering::Relaxed) != this,
             "this thread already has a transaction open on this store; commit or drop it first"
         );
-        let head = self.head.lock_arc();
+        let mut spins = 0..SPINS;
+        let head = loop {
+            if let Some(head) = self.head.try_lock_arc() {
+                break head;
+            }
+            if spins.next().is_none() {
+                break self.head.lock_arc();
+            }
+            std::hint::spin_loop();
+        };
         self.writer.store(this, Ordering::Relaxed);
         head
     }
