@@ -108,11 +108,11 @@ fn change(map: &Map, tx: &mut Transaction, model: &mut Model, rng: &mut Rng) {
 }
 
 /// How a transaction ends.
-fn end(subject: &Subject, truth: &Truth, mut tx: Transaction, model: Model, rng: &mut Rng) {
+fn end(subject: &Subject, truth: &Truth, mut tx: Transaction, model: &Model, rng: &mut Rng) {
     let commit = |tx: &Transaction| {
         let lsn = tx.lsn().next().get();
         truth.hashes.lock().unwrap().insert(lsn, hash(model.iter()));
-        *truth.now.lock().unwrap() = model.clone();
+        truth.now.lock().unwrap().clone_from(model);
     };
     match rng.u8(..100) {
         0..40 => {
@@ -161,7 +161,7 @@ fn write(subject: &Subject, truth: &Truth, until: Instant, seed: u64) -> u64 {
         for _ in 0..rng.usize(..20) {
             change(&subject.map, &mut tx, &mut model, &mut rng);
         }
-        end(subject, truth, tx, model, &mut rng);
+        end(subject, truth, tx, &model, &mut rng);
         subject.cache.insert(rng.u64(..1000), count);
         count += 1;
     }
