@@ -236,3 +236,84 @@ fn threads_beside_each_other_see_what_the_model_was() {
         }
     });
 }
+
+/// Regions by name, with what is in them; one that was only declared is not there.
+type Regions = BTreeMap<String, BTreeMap<u64, u64>>;
+
+fn collected(map: &DurableMap<u64, u64>, at: &impl Readable) -> BTreeMap<u64, u64> {
+    map.iter(at).map(|entry| entry.map(|(key, value)| (*key, *value)).unwrap()).collect()
+}
+
+/// Declares regions, writes to them and removes them, as everybody else does.
+fn come_and_go(store: &Store, truth: &Mutex<Regions>, until: Instant, seed: u64) -> u64 {
+    let (mut rng, mut removed) = (Rng::with_seed(seed), 0);
+    while Instant::now() < until {
+        let name = format!("region {}", rng.u8(..3));
+        let map: DurableMap<u64, u64> = store.durable_map(&name).unwrap();
+        for _ in 0..rng.u8(..5) {
+            let mut tx = store.begin();
+            let mut model = truth.lock().unwrap().clone();
+            let (key, other) = (rng.u64(..100), rng.u64(..100));
+            match map.insert(&mut tx, key, seed) {
+                // Somebody removed it, and the handle was of that one.
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Stale);
+                    break;
+                }
+                Ok(old) => {
+                    let entries = model.entry(name.clone()).or_default();
+                    assert_eq!(old, entries.insert(key, seed), "{name}");
+                    assert_eq!(map.remove(&mut tx, &other).unwrap(), entries.remove(&other));
+                    assert_eq!(collected(&map, &tx), *entries, "{name}");
+                }
+            }
+            let goes = rng.u8(..4) == 0;
+            if goes {
+                assert!(tx.remove_region(&name).unwrap());
+                assert_eq!(map.put(&mut tx, 1, 1).unwrap_err().kind(), ErrorKind::Stale);
+                model.remove(&name);
+            }
+            if rng.u8(..4) > 0 {
+                truth.lock().unwrap().clone_from(&model);
+                tx.commit_with(Durability::Process).unwrap();
+                removed += u64::from(goes);
+            }
+        }
+    }
+    removed
+}
+
+#[test]
+fn regions_come_and_go_beside_each_other() {
+    within(LIMIT, || {
+        let dir = tempfile::tempdir().unwrap();
+        let truth = Mutex::default();
+        for life in 0..3 {
+            let store = Store::options().segment_bytes(1 << 20).open(dir.path()).unwrap();
+            let until = Instant::now() + Duration::from_secs(1);
+            let removed: u64 = std::thread::scope(|scope| {
+                let (store, truth) = (&store, &truth);
+                scope.spawn(move || {
+                    while Instant::now() < until {
+                        store.checkpoint().unwrap();
+                    }
+                });
+                let seeds = (0..WRITERS).map(|nth| life * WRITERS + nth);
+                let writers: Vec<_> = seeds
+                    .map(|seed| scope.spawn(move || come_and_go(store, truth, until, seed)))
+                    .collect();
+                writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+            });
+            println!("{removed} regions were removed");
+            assert!(removed > 0);
+            drop(store);
+            let store = Store::open(dir.path()).unwrap();
+            let view = store.view();
+            for name in (0..3).map(|nth| format!("region {nth}")) {
+                let map: DurableMap<u64, u64> = store.durable_map(&name).unwrap();
+                let expected = truth.lock().unwrap().get(&name).cloned().unwrap_or_default();
+                assert_eq!(collected(&map, &view), expected, "{name}");
+            }
+        }
+    });
+}
