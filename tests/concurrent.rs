@@ -1,7 +1,8 @@
 //! Threads that write, roll back, read and take checkpoints beside each other, against a plain model.
 //!
 //! Writers compare whatever a transaction reads with a model of their own; readers compare what a view shows
-//! with what the model was at its LSN, at once and again when it has been held for a while.
+//! with what the model was at its LSN, at once and again when it has been held for a while. Regions come and
+//! go, and generations of a volatile one, while others change them.
 
 #![allow(
     clippy::unwrap_used,
@@ -315,5 +316,64 @@ fn regions_come_and_go_beside_each_other() {
                 assert_eq!(collected(&map, &view), expected, "{name}");
             }
         }
+    });
+}
+
+/// Changes keys of its own for as long as a generation lasts; returns how many it has seen end.
+fn within_generations(cache: &VolatileMap<u64, u64>, until: Instant, nth: u64) -> u64 {
+    let (mut rng, mut ended) = (Rng::with_seed(nth), 0);
+    while Instant::now() < until {
+        let fenced = cache.fenced(cache.generation());
+        // Whoever had these keys before had another generation.
+        let mut model = BTreeMap::new();
+        let outcome: Result<(), rocstate::Error> = (|| {
+            while Instant::now() < until {
+                let key = rng.u64(..200) * WRITERS + nth;
+                match rng.u8(..10) {
+                    0..5 => assert_eq!(fenced.insert(key, key)?, model.insert(key, key)),
+                    5..8 => assert_eq!(fenced.remove(&key)?, model.remove(&key)),
+                    8 => assert_eq!(fenced.get(&key)?, model.get(&key).copied()),
+                    _ => {
+                        let view = fenced.view()?;
+                        let mine = view.iter().filter(|(key, _)| **key % WRITERS == nth);
+                        assert!(mine.map(|(key, value)| (*key, *value)).eq(model.clone()));
+                    }
+                }
+            }
+            Ok(())
+        })();
+        if let Err(error) = outcome {
+            assert_eq!(error.kind(), ErrorKind::Stale);
+            ended += 1;
+        }
+    }
+    ended
+}
+
+#[test]
+fn a_generation_ends_for_all_at_once() {
+    within(LIMIT, || {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let cache: VolatileMap<u64, u64> = store.volatile_map("cache").unwrap();
+        let until = Instant::now() + Duration::from_secs(2);
+        std::thread::scope(|scope| {
+            let cache = &cache;
+            scope.spawn(move || {
+                while Instant::now() < until {
+                    let before = cache.generation();
+                    assert!(cache.discard() > before);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|nth| scope.spawn(move || within_generations(cache, until, nth)))
+                .collect();
+            for writer in writers {
+                let ended = writer.join().unwrap();
+                println!("{ended} generations");
+                assert!(ended > 0);
+            }
+        });
     });
 }
