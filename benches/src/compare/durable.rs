@@ -38,36 +38,23 @@ fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure
     let raw = prewritten(&dir.path().join("raw"))?;
     // The latency of a round is measured with its rate, and told afterwards.
     let tails: parking_lot::Mutex<HashMap<&str, Vec<f64>>> = parking_lot::Mutex::default();
-    let note = |name: &'static str, mut times: Vec<f64>| {
+    let rate = |name: &'static str, mut times: Vec<f64>| {
         times.sort_by(f64::total_cmp);
         let tail = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
         tails.lock().entry(name).or_default().push(tail * 1e6);
+        times.len() as f64 / plan.time.as_secs_f64()
     };
     let mut question =
         Question::of_rates(format!("synced commits, {writers} writers"), "commits/s")
-            .ask(RAW, || {
-                let times = raw_loop(&raw, plan.time)?;
-                let rate = times.len() as f64 / plan.time.as_secs_f64();
-                note(RAW, times);
-                Ok(rate)
-            })
-            .ask(SHARED, || {
-                let times = shared::write(&raw, writers, plan.time)?;
-                let rate = times.len() as f64 / plan.time.as_secs_f64();
-                note(SHARED, times);
-                Ok(rate)
-            });
+            .ask(RAW, || Ok(rate(RAW, raw_loop(&raw, plan.time)?)))
+            .ask(SHARED, || Ok(rate(SHARED, shared::write(&raw, writers, plan.time)?)));
     for entrant in &ENTRANTS {
         let dir = dir.path().join(entrant.name);
         std::fs::create_dir(&dir)?;
         let peer = (entrant.open)(&dir)?;
-        let note = &note;
-        question = question.ask(entrant.name, move || {
-            let times = write(&*peer, writers, plan.time)?;
-            let rate = times.len() as f64 / plan.time.as_secs_f64();
-            note(entrant.name, times);
-            Ok(rate)
-        });
+        let rate = &rate;
+        question = question
+            .ask(entrant.name, move || Ok(rate(entrant.name, write(&*peer, writers, plan.time)?)));
     }
     report.ask(question, plan.rounds)?;
     let mut question = Question::of_costs(format!("synced commits, {writers} writers, p99"), "us");
@@ -81,22 +68,28 @@ fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure
 
 /// Commits of `writers` threads, each of one order; how long each took, in seconds.
 fn write(peer: &dyn Peer, writers: u64, time: Duration) -> Result<Vec<f64>, Failure> {
+    in_threads(writers, time, |seed, stop| {
+        let (mut dice, mut times) = (Dice::new(seed * 7919), Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            let entries = drawn(&mut dice, KEYS, 1);
+            let began = Instant::now();
+            peer.commit(entries).map_err(|error| error.to_string())?;
+            times.push(began.elapsed().as_secs_f64());
+        }
+        Ok(times)
+    })
+}
+
+/// Runs it in threads numbered from 1, which are told to stop after a while; all that they return.
+fn in_threads(
+    count: u64,
+    time: Duration,
+    run: impl Fn(u64, &AtomicBool) -> Result<Vec<f64>, String> + Sync,
+) -> Result<Vec<f64>, Failure> {
     let stop = AtomicBool::new(false);
     let all: Result<Vec<Vec<f64>>, Failure> = std::thread::scope(|scope| {
-        let writer = |seed: u64| {
-            let stop = &stop;
-            move || {
-                let (mut dice, mut times) = (Dice::new(seed * 7919), Vec::new());
-                while !stop.load(Ordering::Relaxed) {
-                    let entries = drawn(&mut dice, KEYS, 1);
-                    let began = Instant::now();
-                    peer.commit(entries).map_err(|error| error.to_string())?;
-                    times.push(began.elapsed().as_secs_f64());
-                }
-                Ok::<_, String>(times)
-            }
-        };
-        let threads: Vec<_> = (1..=writers).map(|seed| scope.spawn(writer(seed))).collect();
+        let (run, stop) = (&run, &stop);
+        let threads: Vec<_> = (1..=count).map(|nth| scope.spawn(move || run(nth, stop))).collect();
         std::thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
         let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);

@@ -2,12 +2,13 @@
 //! do nothing else. What keeps it from the raw loop times the threads is waking them.
 
 use std::fs::File;
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rocstate_bench::run::Failure;
 
-use super::write_synced;
+use super::{in_threads, write_synced};
 
 #[derive(Default)]
 struct Round {
@@ -27,26 +28,16 @@ struct Shared {
 pub(super) fn write(file: &File, writers: u64, time: Duration) -> Result<Vec<f64>, Failure> {
     let round = Mutex::new(Round { writers, ..Round::default() });
     let shared = Shared { round, ..Shared::default() };
-    let ends = Instant::now() + time;
-    let all: Result<Vec<Vec<f64>>, Failure> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..writers)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut times = Vec::new();
-                    while Instant::now() < ends {
-                        let began = Instant::now();
-                        shared.commit(file)?;
-                        times.push(began.elapsed().as_secs_f64());
-                    }
-                    shared.leave();
-                    Ok::<_, std::io::Error>(times)
-                })
-            })
-            .collect();
-        let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-        ended.map(|times| Ok(times.map_err(|_| "a writer panicked")??)).collect()
-    });
-    all.map(|times| times.concat())
+    in_threads(writers, time, |_, stop| {
+        let mut times = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            shared.commit(file).map_err(|error| error.to_string())?;
+            times.push(began.elapsed().as_secs_f64());
+        }
+        shared.leave();
+        Ok(times)
+    })
 }
 
 impl Shared {
