@@ -234,7 +234,7 @@ impl Queue {
     /// Whether nobody is expected to join the first group.
     fn is_complete(&self) -> bool {
         let expected = self.expected_commits();
-        expected < 2 || self.first_commits() >= expected || self.groups.len() > 1 || !self.accepts()
+        expected < 2 || self.first_commits() >= expected || self.groups.len() > 1
     }
 
     /// A group of so many commits was acknowledged. Those who made them are awake now and may come back,
@@ -252,11 +252,6 @@ impl Queue {
     /// How many commits the first group has.
     fn first_commits(&self) -> u32 {
         self.groups.front().map_or(0, |(group, _)| group.commits)
-    }
-
-    /// Whether a group may still be written.
-    fn accepts(&self) -> bool {
-        self.poison.is_none() && !self.closed
     }
 
     pub(super) fn has_groups(&self) -> bool {
@@ -304,7 +299,7 @@ impl Queue {
 
     /// Takes the first group to write it; until `end_lead` nobody else does.
     pub(super) fn take_first(&mut self) -> Option<Group> {
-        if !self.accepts() {
+        if self.poison.is_some() || self.closed {
             return None;
         }
         let (group, waiters) = self.groups.pop_front()?;
