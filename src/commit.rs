@@ -20,7 +20,7 @@
 
 mod background;
 mod bell;
-#[cfg(all(test, shuttle))]
+#[cfg(all(test, feature = "schedules"))]
 mod explored;
 mod queue;
 

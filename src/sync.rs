@@ -1,25 +1,28 @@
-//! The locks of the group commit. Under `--cfg shuttle` they are ones whose schedules a test explores:
-//! a wait that may time out then ends at any moment.
+//! The locks of the group commit. In unit tests with the feature `schedules` they are ones whose schedules
+//! a test explores: a wait that may time out then ends at any moment.
 
-#[cfg(not(shuttle))]
+/// Whether schedules are explored.
+pub(crate) const EXPLORED: bool = cfg!(all(test, feature = "schedules"));
+
+#[cfg(not(all(test, feature = "schedules")))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-#[cfg(not(shuttle))]
+#[cfg(not(all(test, feature = "schedules")))]
 pub(crate) use std::thread::yield_now;
 
-#[cfg(shuttle)]
+#[cfg(all(test, feature = "schedules"))]
 pub(crate) use explored::{Condvar, Mutex, MutexGuard};
-#[cfg(shuttle)]
+#[cfg(all(test, feature = "schedules"))]
 pub(crate) use shuttle::thread::yield_now;
 
 /// Those of the standard library wake all who wait by one call of the system.
 pub(crate) mod bell {
-    #[cfg(shuttle)]
+    #[cfg(all(test, feature = "schedules"))]
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-    #[cfg(not(shuttle))]
+    #[cfg(not(all(test, feature = "schedules")))]
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 }
 
-#[cfg(shuttle)]
+#[cfg(all(test, feature = "schedules"))]
 mod explored {
     use std::ops::{Deref, DerefMut};
     use std::time::Instant;

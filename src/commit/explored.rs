@@ -1,8 +1,8 @@
 //! The group commit under every kind of schedule: no lost wake-up, no acknowledgement before its sync,
 //! and an end for everybody also when the leader fails or panics.
 //!
-//! `RUSTFLAGS="--cfg shuttle" cargo test --release --lib explored`; a failure prints a schedule that
-//! [`shuttle::replay`] repeats. `ROCSTATE_SCHEDULES` makes a campaign of it.
+//! `cargo test --lib --features schedules explored`; a failure prints a schedule that [`shuttle::replay`]
+//! repeats. `ROCSTATE_SCHEDULES` makes a campaign of it, for which `--release` is worth its build.
 
 use std::any::Any;
 use std::io;

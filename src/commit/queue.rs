@@ -13,7 +13,7 @@ use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::operation::{put_record, record_len};
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::Condvar;
+use crate::sync::{Condvar, EXPLORED};
 
 /// A group holds at most this many bytes of records, or one commit.
 const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -31,8 +31,7 @@ const GATHER_LOOKS: u32 = 4;
 const RECENT: Duration = Duration::from_millis(2);
 
 /// A log that has been idle for this long gets a witness of its last commit.
-pub(super) const WITNESS_AFTER: Duration =
-    Duration::from_millis(if cfg!(shuttle) { 0 } else { 250 });
+pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(if EXPLORED { 0 } else { 250 });
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -208,7 +207,7 @@ impl Queue {
         let gathering = self.gathering.get_or_insert(new);
         gathering.looks += 1;
         let is_over =
-            if cfg!(shuttle) { gathering.looks > GATHER_LOOKS } else { now >= gathering.until };
+            if EXPLORED { gathering.looks > GATHER_LOOKS } else { now >= gathering.until };
         if is_over {
             return Turn::Lead;
         }
@@ -368,7 +367,7 @@ impl Queue {
     pub(super) fn note_write(&mut self, at: Instant, synced: bool) {
         self.last_write = at;
         // Of no interest where nobody else is expected.
-        if !cfg!(shuttle) && (synced || self.expected > 1) {
+        if !EXPLORED && (synced || self.expected > 1) {
             self.last_write_took = at.elapsed();
         }
         if synced {
