@@ -173,25 +173,22 @@ impl<K, V> Draft<K, V> {
         Tree(version)
     }
 
-    /// Makes what was frozen the newest version of the line, and lets go of what died for it.
-    fn keep(&mut self) {
+    /// Makes what was frozen the newest version of the line, and lets go of what died for it, if that is
+    /// enough or `now` is said.
+    fn keep(&mut self, now: bool) {
         let Some(pen) = &mut self.pen else { return };
         // Every version that somebody may hold is known before anything is freed that it sees.
-        let version = self.frozen.take();
-        if version.is_some() {
-            // Oldest first.
-            pen.outdate(&self.base.0);
-        }
-        self.frozen_before.iter().for_each(|before| pen.outdate(before));
-        let all = self.frozen_before.drain(..).chain(version.clone());
-        let registered = all.map(|version| (version.stamp, Arc::downgrade(&version)));
-        self.base.0.line.hand_over(registered, &mut pen.dead);
-        pen.changes.clear();
-        if let Some(version) = version {
+        if let Some(version) = self.frozen.take() {
             pen.newest_stamp = version.stamp;
-            self.base = Tree(version);
+            // Oldest first.
+            pen.outdate(&std::mem::replace(&mut self.base, Tree(version)).0);
+            self.frozen_before.drain(..).for_each(|before| pen.outdate(&before));
         }
+        pen.changes.clear();
         self.began = self.stamp;
+        if pen.leave() || now {
+            self.base.0.line.hand_over(pen, &self.base.0);
+        }
     }
 
     /// Ends the draft; what it made stays.
@@ -200,7 +197,7 @@ impl<K, V> Draft<K, V> {
     }
 
     fn end(&mut self) {
-        self.keep();
+        self.keep(false);
         if let Some(mut pen) = self.pen.take() {
             pen.newest = self.content.root;
             pen.newest_len = self.content.len;
@@ -331,7 +328,7 @@ impl<K, V> Live<K, V> {
     /// What it is now, for others to read.
     pub(crate) fn version(&mut self) -> Tree<K, V> {
         let tree = self.0.freeze();
-        self.0.keep();
+        self.0.keep(true);
         // Others ask when they begin.
         self.0.alone_since = self.0.pen().alone_since();
         tree
@@ -340,7 +337,7 @@ impl<K, V> Live<K, V> {
     pub(crate) fn change<T>(&mut self, f: impl FnOnce(&mut Draft<K, V>) -> T) -> T {
         let done = f(&mut self.0);
         if self.0.pen.as_ref().is_some_and(|pen| pen.dead.len() >= LIVE_DEAD_MAX) {
-            self.0.keep();
+            self.0.keep(true);
         }
         done
     }

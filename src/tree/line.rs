@@ -6,9 +6,10 @@
 //!
 //! # Invariants
 //! - One draft at a time makes the next version: it holds the [`Pen`].
-//! - A version is registered before anything dies that it can see, in the order of stamps. One that
-//!   is registered and held by nobody can never be held again.
-//! - What dies is handed over by the draft that settles, once no newer version sees it.
+//! - A version that is held is registered before anything is handed over that it can see, in the order of
+//!   stamps. One that is held by nobody can never be held again.
+//! - What dies is left with the pen, once no newer version sees it, and handed over by a draft when it is
+//!   enough, or taken from a pen that nobody has.
 //! - Every version holds its line; when the line goes there is no version, and all the rest is freed.
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ const NODES_PER_STEP: usize = 32;
 
 /// So many dead are worth a look at who still sees them, by the one who hands them over: what died just
 /// now is still in the processor's cache, and its room is used for the next change.
-const ENOUGH_DEAD: usize = 64;
+const ENOUGH_DEAD: usize = if cfg!(test) { 4 } else { 64 };
 
 /// With fewer older versions than this it does not matter who is held.
 const OLDER_MIN: usize = 64;
@@ -71,14 +72,21 @@ pub(super) struct Pen<K, V> {
     pub(super) newest_stamp: Stamp,
     /// The last stamp that was used.
     pub(super) clock: Stamp,
-    /// What died since the last handing over, with the stamp at which it did.
+    /// What died in this draft, with the stamp at which it did.
     pub(super) dead: Vec<Dead<K, V>>,
+    /// What died in those before it and is not handed over yet: the newest version sees none of it, unless
+    /// a draft has the pen.
+    left: Vec<Dead<K, V>>,
+    /// So much is worth handing over.
+    enough_left: usize,
     /// Places that were changed since under the eyes of others, oldest first.
     pub(super) changes: Vec<Change<K, V>>,
     /// Versions before the newest that may be held, oldest first.
     older: Vec<(Stamp, Weak<Version<K, V>>)>,
     /// So many of them are worth a look at who is held.
     enough_older: usize,
+    /// Versions before this stamp are registered, if they are held.
+    registered: Stamp,
     pub(super) spare: Spare<K, V>,
 }
 
@@ -100,6 +108,8 @@ impl<K, V> Pen<K, V> {
         self.older.push((version.stamp, Arc::downgrade(version)));
         if self.older.len() >= self.enough_older {
             self.older.retain(|(_, version)| version.strong_count() > 0);
+            // As in `alone_since`.
+            fence(Ordering::Acquire);
             self.enough_older = OLDER_MIN.max(2 * self.older.len());
         }
     }
@@ -110,6 +120,30 @@ impl<K, V> Pen<K, V> {
         // Whoever held a version that is gone has read from it for the last time before this.
         fence(Ordering::Acquire);
         self.older.last().map_or(0, |(stamp, _)| stamp + 1)
+    }
+
+    /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be.
+    pub(super) fn leave(&mut self) -> bool {
+        self.left.append(&mut self.dead);
+        let last = self.left.last().map_or(0, |dead| dead.died);
+        self.left.len() >= self.enough_left || last > self.newest_stamp
+    }
+
+    /// Puts what was left where it is looked at, after registering who may see it: `newest` as well, if that
+    /// is given.
+    fn hand_over_to(&mut self, to: &mut HandedOver<K, V>, newest: Option<&Arc<Version<K, V>>>) {
+        let new = self.older.partition_point(|(stamp, _)| *stamp < self.registered);
+        let new = self.older.get(new..).unwrap_or_default().iter();
+        to.versions.extend(new.filter(|(_, version)| version.strong_count() > 0).cloned());
+        // As in `alone_since`.
+        fence(Ordering::Acquire);
+        if let Some(newest) = newest.filter(|newest| newest.stamp >= self.registered) {
+            to.versions.push((newest.stamp, Arc::downgrade(newest)));
+            self.registered = newest.stamp + 1;
+        }
+        self.registered = self.registered.max(self.newest_stamp);
+        to.dead.append(&mut self.left);
+        self.enough_left = to.enough;
     }
 }
 
@@ -214,9 +248,12 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             newest_stamp: stamp,
             clock: stamp,
             dead: Vec::new(),
+            left: Vec::new(),
+            enough_left: ENOUGH_DEAD,
             changes: Vec::new(),
             older: Vec::new(),
             enough_older: OLDER_MIN,
+            registered: stamp,
             spare: Spare::default(),
         };
         let line = Arc::new(Line {
@@ -231,9 +268,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             },
             bury: |estate, graveyard| graveyard.bury(Box::new(estate)),
         });
-        let version = Arc::new(Version { root, len, was_cold, stamp, line: Arc::clone(&line) });
-        line.handed_over.lock().versions.push((stamp, Arc::downgrade(&version)));
-        version
+        Arc::new(Version { root, len, was_cold, stamp, line })
     }
 }
 
@@ -252,28 +287,40 @@ impl<K, V> Line<K, V> {
         pen
     }
 
-    pub(super) fn return_pen(&self, pen: Box<Pen<K, V>>) {
+    pub(super) fn return_pen(self: &Arc<Self>, pen: Box<Pen<K, V>>) {
+        let is_left = !pen.left.is_empty();
         *self.pen.lock() = Some(pen);
+        if is_left {
+            self.note();
+        }
     }
 
-    /// Registers new versions, oldest first, and lets go of what died for them.
-    pub(super) fn hand_over(
-        self: &Arc<Self>,
-        versions: impl Iterator<Item = (Stamp, Weak<Version<K, V>>)>,
-        dead: &mut Vec<Dead<K, V>>,
-    ) {
+    /// Lets go of what was left with the pen.
+    pub(super) fn hand_over(self: &Arc<Self>, pen: &mut Pen<K, V>, newest: &Arc<Version<K, V>>) {
         let mut handed_over = self.handed_over.lock();
-        handed_over.versions.extend(versions);
-        handed_over.dead.append(dead);
+        pen.hand_over_to(&mut handed_over, Some(newest));
         let (count, enough) = (handed_over.dead.len(), handed_over.enough);
         drop(handed_over);
         if count >= enough {
             self.sweep();
         }
-        if count > 0 && !self.noted.load(Ordering::Relaxed) {
-            // What is left when nothing more comes is for whoever has time.
+        if count > 0 {
+            self.note();
+        }
+    }
+
+    /// What is left when nothing more comes is for whoever has time.
+    fn note(self: &Arc<Self>) {
+        if !self.noted.load(Ordering::Relaxed) {
             self.noted.store(true, Ordering::Relaxed);
             (self.note)(self);
+        }
+    }
+
+    /// Takes what is left with the pen, unless a draft has that.
+    pub(super) fn take_what_is_left(&self) {
+        if let Some(pen) = &mut *self.pen.lock() {
+            pen.hand_over_to(&mut self.handed_over.lock(), None);
         }
     }
 
@@ -353,6 +400,7 @@ impl<K, V> Drop for Line<K, V> {
         pen.spare.take_from(&mut limbo.spare);
         let mut dead = handed_over.dead;
         dead.extend(pen.dead);
+        dead.extend(pen.left);
         dead.extend(limbo.free);
         dead.extend(limbo.new.dead);
         dead.extend(limbo.parked.into_values().flatten());
@@ -418,6 +466,7 @@ impl<K: Send + Sync, V: Send + Sync> Remains for Estate<K, V> {
 impl<K: Send + Sync, V: Send + Sync> Sweep for Line<K, V> {
     fn sweep(&self) -> bool {
         self.noted.store(false, Ordering::Relaxed);
+        self.take_what_is_left();
         let left = Line::sweep(self);
         // Nothing has come for a while, or this would have been swept before.
         if let Some(mut limbo) = self.limbo.try_lock() {

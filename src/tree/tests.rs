@@ -316,6 +316,57 @@ proptest! {
     }
 }
 
+#[test]
+fn what_died_and_waits_goes_with_the_tree() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut tree: Tree<u16, Counted> = Tree::new(Graveyard::none());
+    for round in 0..3 {
+        let mut draft = tree.draft();
+        draft.insert(7, Counted::new(round, &alive)).unwrap();
+        tree = draft.freeze();
+        draft.settle();
+    }
+    assert_eq!(alive.load(Atomic::SeqCst), 3, "less than is worth a look");
+    drop(tree);
+    assert_eq!(alive.load(Atomic::SeqCst), 0);
+}
+
+#[test]
+fn a_version_that_is_read_lives_also_if_its_draft_goes_on_and_is_dropped() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let tree: Tree<u16, Counted> = Tree::new(Graveyard::none());
+    let mut draft = tree.draft();
+    draft.insert(7, Counted::new(1, &alive)).unwrap();
+    let read = draft.freeze();
+    draft.insert(7, Counted::new(2, &alive)).unwrap();
+    drop(draft);
+    tree.sweep();
+    assert_eq!(read.get(|key| 7.cmp(key)).unwrap().map(|value| value.0), Some(1));
+    assert_eq!(alive.load(Atomic::SeqCst), 2);
+}
+
+#[test]
+fn versions_of_a_live_tree_are_what_they_were() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut live: Live<u16, Counted> = Live::new(&Tree::new(Graveyard::none()));
+    let mut held = Vec::new();
+    for round in 0..20 {
+        live.change(|draft| {
+            draft.insert(7, Counted::new(round, &alive)).unwrap();
+        });
+        held.push((live.version(), round));
+        held.first().unwrap().0.sweep();
+    }
+    for (version, round) in &held {
+        let value = version.get(|key| 7.cmp(key)).unwrap();
+        assert_eq!(value.map(|value| value.0), Some(*round));
+    }
+    assert_eq!(alive.load(Atomic::SeqCst), 20);
+    held.drain(..19);
+    held.first().unwrap().0.sweep();
+    assert_eq!(alive.load(Atomic::SeqCst), 1);
+}
+
 /// The leaf of a key in a version.
 fn leaf_of(tree: &Tree<u16, u32>, key: u16) -> NodePtr<u16, u32> {
     let mut node = tree.0.root;
