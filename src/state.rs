@@ -27,7 +27,6 @@ pub(crate) struct State {
     pub(crate) lsn: Lsn,
     pub(crate) regions: Roots,
     pub(crate) names: Tree<String, RegionNo>,
-    pub(crate) graveyard: Graveyard,
 }
 
 /// What a region is, apart from what it holds.
@@ -39,17 +38,20 @@ pub(crate) struct RegionMeta {
 }
 
 /// A region at one version.
-pub(crate) struct RegionRoot {
+pub(crate) struct RegionRoot<T: ?Sized = dyn Any + Send + Sync> {
     pub(crate) meta: Arc<RegionMeta>,
     pub(crate) len: usize,
     /// What boot found of it, unless it was cleared since.
     found: Option<Arc<Found>>,
-    /// A [`RegionTree`] of the types that the region is declared with.
-    tree: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// A [`RegionTree`] of the types that the region is declared with, or [`Untyped`].
+    tree: T,
 }
 
+/// A tree as boot found it; whoever asks first gives it its types.
+struct Untyped(OnceLock<Box<dyn Any + Send + Sync>>);
+
 /// What boot found of a region, which its versions share.
-struct Found {
+pub(crate) struct Found {
     warmth: Arc<Warmth>,
     /// What cold ranges are read from; gone when there are none.
     cold: Weak<ColdRegion>,
@@ -68,35 +70,35 @@ impl std::fmt::Debug for RegionRoot {
 
 impl RegionRoot {
     /// A region as a boot finds it.
-    pub(crate) fn cold(meta: Arc<RegionMeta>, cold: ColdRegion, warmth: Arc<Warmth>) -> RegionRoot {
+    pub(crate) fn cold(meta: RegionMeta, cold: ColdRegion, warmth: Arc<Warmth>) -> Arc<RegionRoot> {
         let (len, cold) = (warmth.entries, Arc::new(cold));
         let (weak, untouched) = (Arc::downgrade(&cold), Mutex::new(Some(cold)));
         let found = Some(Arc::new(Found { warmth, cold: weak, untouched }));
-        RegionRoot { meta, len, found, tree: OnceLock::new() }
+        Arc::new(RegionRoot { meta: Arc::new(meta), len, found, tree: Untyped(OnceLock::new()) })
     }
 
-    /// A region that did not exist before this commit.
-    pub(crate) fn created(meta: Arc<RegionMeta>, tree: &mut dyn WorkingTree) -> RegionRoot {
-        RegionRoot { meta, len: tree.len(), found: None, tree: OnceLock::from(tree.freeze()) }
+    /// A region with this tree; what boot found of it counts as long as its ranges may be cold.
+    pub(crate) fn new<K: Key, V: Value>(
+        meta: Arc<RegionMeta>,
+        found: Option<Arc<Found>>,
+        tree: RegionTree<K, V>,
+    ) -> Arc<RegionRoot> {
+        Arc::new(RegionRoot { meta, len: tree.len(), found, tree })
     }
 
     /// A region of which nothing matters but its number and its name.
     #[cfg(test)]
-    fn named(number: RegionNo, name: usize) -> RegionRoot {
+    fn named(number: RegionNo, name: usize) -> Arc<RegionRoot> {
         let (name, schema) = (name.to_string().into(), Arc::default());
         let meta = Arc::new(RegionMeta { number, name, schema });
-        RegionRoot { meta, len: 0, found: None, tree: OnceLock::new() }
+        Arc::new(RegionRoot { meta, len: 0, found: None, tree: () })
     }
 
     /// The same region after a change.
-    pub(crate) fn changed(&self, tree: &mut dyn WorkingTree) -> RegionRoot {
-        let was_cold = tree.was_cold();
-        let mut root = RegionRoot::created(Arc::clone(&self.meta), tree);
+    pub(crate) fn changed(&self, tree: &mut dyn WorkingTree) -> Arc<RegionRoot> {
         // A region that was cleared has nothing to do with what it was at boot.
-        if was_cold {
-            root.found.clone_from(&self.found);
-        }
-        root
+        let found = self.found.as_ref().filter(|_| tree.was_cold());
+        tree.freeze(Arc::clone(&self.meta), found.cloned())
     }
 
     /// Entries that are on disk only.
@@ -124,7 +126,17 @@ impl RegionRoot {
         &self,
         graveyard: &Graveyard,
     ) -> Result<&RegionTree<K, V>> {
-        let tree = self.tree.get_or_init(|| {
+        let known = self.tree.downcast_ref::<RegionTree<K, V>>();
+        known.or_else(|| self.untyped::<K, V>(graveyard)?.downcast_ref()).ok_or_else(|| {
+            Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
+                .in_region(&self.meta.name)
+        })
+    }
+
+    /// The tree as boot found it, of these types if it has none yet; `None` once it was changed.
+    fn untyped<K: Key, V: Value>(&self, graveyard: &Graveyard) -> Option<&(dyn Any + Send + Sync)> {
+        let Untyped(tree) = self.tree.downcast_ref()?;
+        Some(&**tree.get_or_init(|| {
             let untouched = self.found.as_ref().and_then(|found| found.untouched.lock().take());
             let tree: RegionTree<K, V> = match untouched {
                 Some(cold) => {
@@ -133,23 +145,14 @@ impl RegionRoot {
                 None => Tree::new(graveyard.clone()),
             };
             Box::new(tree)
-        });
-        tree.downcast_ref().ok_or_else(|| {
-            Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
-                .in_region(&self.meta.name)
-        })
+        }))
     }
 }
 
 impl State {
-    pub(crate) fn empty(instance: u64, graveyard: Graveyard) -> State {
-        State {
-            instance,
-            lsn: Lsn::ZERO,
-            regions: Roots::default(),
-            names: Tree::new(graveyard.clone()),
-            graveyard,
-        }
+    /// Where what is dropped goes to be freed.
+    pub(crate) fn graveyard(&self) -> &Graveyard {
+        self.names.graveyard()
     }
 
     pub(crate) fn region(&self, number: RegionNo) -> Option<&RegionRoot> {
@@ -184,10 +187,13 @@ impl StateDraft<'_> {
         self.regions.get(number)
     }
 
-    pub(crate) fn put_region(&mut self, root: RegionRoot) -> Result<()> {
-        let meta = Arc::clone(&root.meta);
-        if self.regions.insert(root) {
-            self.names().insert(meta.name.to_string(), meta.number)?;
+    pub(crate) fn put_region(&mut self, root: Arc<RegionRoot>) -> Result<()> {
+        let number = root.meta.number;
+        if self.regions.insert(root)
+            && let Some(new) = self.regions.get(number)
+        {
+            let name = new.meta.name.to_string();
+            self.names().insert(name, number)?;
         }
         Ok(())
     }
@@ -201,15 +207,14 @@ impl StateDraft<'_> {
         Ok(())
     }
 
-    /// The state, which counts only if the draft is [settled](Self::settle).
+    /// The state, which counts only if the draft is [settled](Self::settle). Nothing is put after it.
     pub(crate) fn freeze(&mut self) -> State {
         let names = self.names.as_mut().map(Draft::freeze);
         State {
             instance: self.before.instance,
             lsn: self.before.lsn.next(),
-            regions: self.regions.clone(),
+            regions: std::mem::take(&mut self.regions),
             names: names.unwrap_or_else(|| self.before.names.clone()),
-            graveyard: self.before.graveyard.clone(),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::options::Durability;
 use crate::region::handle::{RegionCore, WorkingTree};
 use crate::region::sealed::Token;
 use crate::region::{Generation, Region};
-use crate::state::{RegionMeta, RegionRoot, State};
+use crate::state::{RegionMeta, State};
 use crate::submitted::Submitted;
 use crate::view::{Readable, sealed};
 
@@ -284,7 +284,7 @@ impl Transaction {
             } else {
                 let (name, schema) = (Arc::clone(&core.name), core.declared.encoded.as_slice());
                 let meta = RegionMeta { number: *number, name, schema: schema.into() };
-                RegionRoot::created(Arc::new(meta), &mut **tree)
+                tree.freeze(Arc::new(meta), None)
             };
             draft.put_region(root)?;
         }

@@ -23,7 +23,7 @@ pub(super) struct Healing {
 }
 
 impl Healing {
-    fn root(&self, meta: RegionMeta, len: u64, layers: Layers) -> RegionRoot {
+    fn root(&self, meta: RegionMeta, len: u64, layers: Layers) -> Arc<RegionRoot> {
         let warmth = Arc::new(Warmth::new(crate::format::memory_len(len)));
         let cold = ColdRegion::new(
             meta.number,
@@ -33,7 +33,7 @@ impl Healing {
             Arc::clone(&self.healed),
             Arc::clone(&warmth),
         );
-        RegionRoot::cold(Arc::new(meta), cold, warmth)
+        RegionRoot::cold(meta, cold, warmth)
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) fn load(
     Ok(State {
         lsn,
         regions: roots,
-        names: Tree::from_sorted(names.into_iter().collect(), graveyard.clone()),
-        ..State::empty(instance, graveyard)
+        names: Tree::from_sorted(names.into_iter().collect(), graveyard),
+        instance,
     })
 }

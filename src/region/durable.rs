@@ -363,7 +363,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
             Ok(tree.map(|tree| Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>))
         };
         let create = |state: &State| {
-            let tree: RegionTree<K, V> = Tree::new(state.graveyard.clone());
+            let tree: RegionTree<K, V> = Tree::new(state.graveyard().clone());
             Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>
         };
         let tree = tx.touch(&self.core, take, create)?;

@@ -12,7 +12,7 @@ use super::{Value, sealed};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
-use crate::state::State;
+use crate::state::{Found, RegionMeta, RegionRoot, State};
 use crate::tree::{self, Draft, Tree, TreeSavepoint};
 use crate::view::sealed::{Readable, Snapshot};
 
@@ -157,7 +157,7 @@ impl RegionCore {
             return Err(self.stale());
         }
         match state.region(self.number()) {
-            Some(root) => root.tree(&state.graveyard).map(Some),
+            Some(root) => root.tree(state.graveyard()).map(Some),
             None if self.is_removed() => Err(self.stale()),
             None => Ok(None),
         }
@@ -204,8 +204,8 @@ pub(crate) trait WorkingTree: Send + Sync {
     fn as_any_mut(&mut self) -> &mut dyn Any;
     fn savepoint(&mut self) -> Box<dyn Any + Send + Sync>;
     fn undo(&mut self, savepoint: &(dyn Any + Send + Sync));
-    /// A [`RegionTree`], which counts only if this is settled.
-    fn freeze(&mut self) -> Box<dyn Any + Send + Sync>;
+    /// The region with this tree, which counts only if this is settled.
+    fn freeze(&mut self, meta: Arc<RegionMeta>, found: Option<Arc<Found>>) -> Arc<RegionRoot>;
     fn settle(self: Box<Self>);
     fn len(&self) -> usize;
     /// Whether ranges of it may be cold.
@@ -230,8 +230,8 @@ impl<K: Key, V: Value> WorkingTree for RegionDraft<K, V> {
         Draft::undo(self, savepoint.expect("a tree goes back to a savepoint of its own"));
     }
 
-    fn freeze(&mut self) -> Box<dyn Any + Send + Sync> {
-        Box::new(Draft::freeze(self))
+    fn freeze(&mut self, meta: Arc<RegionMeta>, found: Option<Arc<Found>>) -> Arc<RegionRoot> {
+        RegionRoot::new(meta, found, Draft::freeze(self))
     }
 
     fn settle(self: Box<Self>) {

@@ -113,7 +113,7 @@ impl Roots {
     }
 
     /// Puts a region in its place; whether there was none.
-    pub(crate) fn insert(&mut self, root: RegionRoot) -> bool {
+    pub(crate) fn insert(&mut self, root: Arc<RegionRoot>) -> bool {
         let number = root.meta.number;
         while !self.reaches(number) {
             self.top = self.top.take().map(|top| Arc::new(Node::inner(Some(top))));
@@ -131,7 +131,7 @@ impl Roots {
                 },
                 Node::Lowest(roots) => {
                     let Some(place) = roots.get_mut(at) else { return false };
-                    let is_new = place.replace(Arc::new(root)).is_none();
+                    let is_new = place.replace(root).is_none();
                     self.len += usize::from(is_new);
                     return is_new;
                 }
@@ -147,8 +147,8 @@ impl Roots {
     }
 }
 
-impl FromIterator<RegionRoot> for Roots {
-    fn from_iter<I: IntoIterator<Item = RegionRoot>>(roots: I) -> Roots {
+impl FromIterator<Arc<RegionRoot>> for Roots {
+    fn from_iter<I: IntoIterator<Item = Arc<RegionRoot>>>(roots: I) -> Roots {
         let mut all = Roots::default();
         for root in roots {
             all.insert(root);
