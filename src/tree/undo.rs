@@ -1,7 +1,5 @@
 //! Going back: a tree is again what it was when a draft, or its savepoint, began.
 
-use std::collections::HashSet;
-
 use super::line::{Dead, Pen, Thing};
 use super::node::{Hot, NodePtr, Stamp};
 use super::place::Pointer;
@@ -34,8 +32,9 @@ impl<K, V> Pen<K, V> {
     pub(super) fn undo(&mut self, root: NodePtr<K, V>, mark: Mark) {
         let Pen { dead, changes, spare, .. } = self;
         let gone = dead.get(mark.dead..).unwrap_or_default().iter();
-        let gone: HashSet<_> =
+        let mut gone: Vec<_> =
             gone.filter_map(|dead| dead.what.node()).map(Pointer::erase).collect();
+        gone.sort_unstable();
         // Nodes that were born since have no places to be restored: they end.
         // SAFETY: nothing is freed yet; a node that was changed when others saw it lives.
         let undone = changes.drain(mark.changes..).rev();
@@ -43,14 +42,14 @@ impl<K, V> Pen<K, V> {
             undone.filter(|change| unsafe { change.node.born() } < mark.since).collect();
         // What is in the tree now and was born since lies below the root, or in a place of an older node
         // that is still in the tree itself. Of a node that is not, other nodes took over the places.
-        let mut open = vec![Thing::Node(root)];
-        let mut known = HashSet::new();
-        for change in &undone {
-            let node = change.node.erase();
-            if !gone.contains(&node) && known.insert((node, change.at)) {
-                open.extend(change.now());
-            }
-        }
+        let changed = undone.iter().map(|change| (change.node.erase(), change));
+        let in_tree = changed.filter(|(node, _)| gone.binary_search(node).is_err());
+        let mut places: Vec<_> = in_tree.map(|(node, change)| (node, change.at, change)).collect();
+        // Each of them once.
+        places.sort_unstable_by_key(|(node, at, _)| (*node, *at));
+        places.dedup_by_key(|(node, at, _)| (*node, *at));
+        let now = places.iter().filter_map(|(_, _, change)| change.now());
+        let open = std::iter::once(Thing::Node(root)).chain(now).collect();
         for change in undone {
             change.restore();
         }
