@@ -56,6 +56,8 @@ pub(super) struct Line<K, V> {
     pen: Mutex<Option<Box<Pen<K, V>>>>,
     handed_over: Mutex<HandedOver<K, V>>,
     limbo: Mutex<Limbo<K, V>>,
+    /// What was freed left room for the next changes.
+    has_spare: AtomicBool,
     /// The graveyard's thread knows that there is something to look at.
     noted: AtomicBool,
     pub(super) graveyard: Graveyard,
@@ -260,6 +262,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             pen: Mutex::new(Some(Box::new(pen))),
             handed_over: Mutex::default(),
             limbo: Mutex::new(Limbo::default()),
+            has_spare: AtomicBool::new(false),
             noted: AtomicBool::new(false),
             graveyard,
             note: |line| {
@@ -280,9 +283,11 @@ impl<K, V> Line<K, V> {
     pub(super) fn take_pen(&self) -> Box<Pen<K, V>> {
         let mut pen = self.pen.lock().take().expect("one draft at a time changes a tree");
         if pen.spare.is_low()
+            && self.has_spare.load(Ordering::Relaxed)
             && let Some(mut limbo) = self.limbo.try_lock()
         {
             pen.spare.take_from(&mut limbo.spare);
+            self.has_spare.store(false, Ordering::Relaxed);
         }
         pen
     }
@@ -341,6 +346,7 @@ impl<K, V> Line<K, V> {
             for dead in free.drain(..) {
                 // SAFETY: nobody can see it, and this is the only way to it.
                 unsafe { dead.what.free(&mut limbo.spare) };
+                self.has_spare.store(true, Ordering::Relaxed);
             }
             limbo.free = free;
         }
