@@ -145,7 +145,9 @@ impl Keeper {
     }
 
     fn want_spare(&self) {
-        if !self.spare_asked.swap(true, Ordering::Relaxed) {
+        if !self.spare_asked.load(Ordering::Relaxed)
+            && !self.spare_asked.swap(true, Ordering::Relaxed)
+        {
             self.wants.lock().spare = true;
             self.wake.notify_all();
         }
@@ -170,7 +172,7 @@ impl Keeper {
     }
 
     pub(super) fn look_at(&self, log: &LogWriter) {
-        if log.is_half_used() && log.wants_spare().is_some() {
+        if log.wants_spare().is_some() {
             self.want_spare();
         }
         if self.budget.log_grew(log.work()) {
@@ -240,7 +242,7 @@ impl Engine {
         if let Some((slot, len)) = commits.with_log(|log| log.wants_spare()) {
             let spare =
                 Spare::prewritten(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
-            *slot.lock() = spare.inspect(Spare::expect_frames).ok();
+            slot.fill(spare.inspect(Spare::expect_frames).ok());
         }
         self.keeper.spare_asked.store(false, Ordering::Relaxed);
     }

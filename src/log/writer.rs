@@ -7,6 +7,7 @@
 //! - After an error the writer is not used again; the store is poisoned.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -21,7 +22,30 @@ use crate::format::{BLOCK_BYTES, Lsn, Place, SegmentNo, block_after, disk_len, m
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 /// Where the keeper leaves the next segment.
-pub(crate) type SpareSlot = Arc<Mutex<Option<Spare>>>;
+#[derive(Debug, Default)]
+pub(crate) struct SpareSlot {
+    spare: Mutex<Option<Spare>>,
+    /// Whether one is there: writers ask after each frame.
+    is_filled: AtomicBool,
+}
+
+impl SpareSlot {
+    pub(crate) fn fill(&self, spare: Option<Spare>) {
+        let mut slot = self.spare.lock();
+        self.is_filled.store(spare.is_some(), Ordering::Relaxed);
+        *slot = spare;
+    }
+
+    fn take(&self) -> Option<Spare> {
+        let mut slot = self.spare.lock();
+        self.is_filled.store(false, Ordering::Relaxed);
+        slot.take()
+    }
+
+    fn is_filled(&self) -> bool {
+        self.is_filled.load(Ordering::Relaxed)
+    }
+}
 
 /// The open end of the log.
 #[derive(Debug)]
@@ -43,7 +67,7 @@ pub(crate) struct LogWriter {
     /// What a boot would replay of all that was appended since this open.
     work: ReplayWork,
     segment_bytes: u64,
-    spare: SpareSlot,
+    spare: Arc<SpareSlot>,
     turn: Arc<crate::sync::Mutex<Turn>>,
 }
 
@@ -113,7 +137,7 @@ impl LogWriter {
             witnessed: end.lsn,
             work: ReplayWork::default(),
             segment_bytes,
-            spare: SpareSlot::default(),
+            spare: Arc::default(),
             turn: Arc::default(),
         }
     }
@@ -209,8 +233,8 @@ impl LogWriter {
     /// Where to put a spare segment, and the length it needs; `None` while the current segment has
     /// room enough, or one is there. A spare leaves its place and its temporary name within one
     /// call of [`append`](Self::append), so that two are never made under one name.
-    pub(crate) fn wants_spare(&self) -> Option<(SpareSlot, u64)> {
-        let made = self.spare.lock().is_some();
+    pub(crate) fn wants_spare(&self) -> Option<(Arc<SpareSlot>, u64)> {
+        let made = self.spare.is_filled();
         let len = next_len(self.header.len, 0, self.segment_bytes);
         (self.is_half_used() && !made).then(|| (Arc::clone(&self.spare), len))
     }
@@ -243,7 +267,7 @@ impl LogWriter {
         self.end_sync(&sync);
         let number = SegmentNo(self.header.number.0 + 1);
         let len = next_len(self.header.len, frame, self.segment_bytes);
-        let ready = self.spare.lock().take();
+        let ready = self.spare.take();
         let spare = match ready {
             Some(spare) if spare.len >= FRAMES_BEGIN + frame => spare,
             _ => Spare::allocated(&self.dir, len)?,
