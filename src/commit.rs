@@ -132,7 +132,10 @@ impl Commits {
                 return outcome;
             }
             match queue.turn() {
-                Turn::Lead => queue = self.lead(queue),
+                Turn::Lead => match self.lead(queue) {
+                    Some(acknowledged) if acknowledged >= lsn => return Ok(()),
+                    _ => queue = self.queue.lock(),
+                },
                 // Its processor stays awake, for those who are about to come.
                 Turn::KeepTime(until) => {
                     MutexGuard::unlocked(&mut queue, yield_now);
@@ -166,8 +169,8 @@ impl Commits {
         }
     }
 
-    /// Leads the first group, with the lock released meanwhile.
-    fn lead<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+    /// Leads the first group, with the lock released; returns the last commit that it acknowledged.
+    fn lead(&self, mut queue: MutexGuard<'_, Queue>) -> Option<Lsn> {
         if self.pressure.is_behind() {
             queue.held = true;
             MutexGuard::unlocked(&mut queue, || self.pressure.hold());
@@ -176,13 +179,13 @@ impl Commits {
         let Some(group) = queue.take_first() else {
             // It was closed or poisoned meanwhile, and closing waits for whoever is held.
             self.led.notify_all();
-            return queue;
+            return None;
         };
         drop(queue);
-        let mut leader = Leader { commits: self, outcome: None };
-        leader.outcome = Some(self.write(group));
-        drop(leader);
-        self.queue.lock()
+        let unless_it_panics = Leader(self);
+        let outcome = self.write(group);
+        std::mem::forget(unless_it_panics);
+        self.finish(outcome)
     }
 
     /// Steps 2 and 3; returns what step 4 publishes.
@@ -231,14 +234,15 @@ impl Commits {
         Ok(log)
     }
 
-    /// Steps 4 and 5, or the end of all acknowledgements.
-    fn finish(&self, outcome: Result<Written>) {
+    /// Steps 4 and 5, or the end of all acknowledgements; returns the last commit that is acknowledged.
+    fn finish(&self, outcome: Result<Written>) -> Option<Lsn> {
         let mut queue = self.queue.lock();
-        let mut replaced = None;
+        let (mut replaced, mut acknowledged) = (None, None);
         let done = match outcome {
             Ok(written) if queue.poison.is_none() => {
                 // Publish.
                 replaced = Some(self.visible.swap(written.state));
+                acknowledged = Some(written.last);
                 queue.visible = written.last;
                 queue.expect(written.commits);
                 queue.note_write(written.at, written.synced);
@@ -254,6 +258,7 @@ impl Commits {
         self.led.notify_all();
         done.wake();
         drop(replaced);
+        acknowledged
     }
 
     /// Makes everything that was appended stable.
@@ -326,17 +331,12 @@ struct Written {
     at: Instant,
 }
 
-/// Sees to it that a lead ends, also when the leader panics.
-struct Leader<'a> {
-    commits: &'a Commits,
-    outcome: Option<Result<Written>>,
-}
+/// Ends the lead of whoever panics in it.
+struct Leader<'a>(&'a Commits);
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        let outcome = self.outcome.take().unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Poisoned, "the thread that wrote a group panicked"))
-        });
-        self.commits.finish(outcome);
+        let error = Error::new(ErrorKind::Poisoned, "the thread that wrote a group panicked");
+        self.0.finish(Err(error));
     }
 }

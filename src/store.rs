@@ -176,7 +176,7 @@ impl Store {
     ) -> Result<(Lsn, Result<T, E>)> {
         let mut tx = self.begin();
         match f(&mut tx) {
-            Ok(value) => Ok((tx.enqueue(self.engine().options.durability)?, Ok(value))),
+            Ok(value) => Ok((tx.enqueue(self.engine().options.durability)?.0, Ok(value))),
             Err(error) => Ok((tx.state().lsn, Err(error))),
         }
     }

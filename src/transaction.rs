@@ -112,15 +112,29 @@ impl Work {
 }
 
 /// Who holds the writer lock; it says so until the lock is released, which is before the store may close.
-struct Writer {
-    head: ArcMutexGuard<RawMutex, Head>,
+pub(crate) struct Writer {
+    /// Absent once it is released.
+    head: Option<ArcMutexGuard<RawMutex, Head>>,
     /// Keeps the store open and locked.
     owner: Arc<Owner>,
 }
 
+impl Writer {
+    fn head(&self) -> &Head {
+        self.head.as_ref().expect("a transaction is not used after it has ended")
+    }
+
+    fn release(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.owner.engine().writer_ended();
+            drop(head);
+        }
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.owner.engine().writer_ended();
+        self.release();
     }
 }
 
@@ -140,7 +154,7 @@ impl Transaction {
     pub(crate) fn begin(owner: &Arc<Owner>) -> Transaction {
         let mut head = owner.engine().lock_head();
         let staged = head.spare.take().unwrap_or_default();
-        let writer = Writer { head, owner: Arc::clone(owner) };
+        let writer = Writer { head: Some(head), owner: Arc::clone(owner) };
         Transaction { staged, fences: Vec::new(), writer }
     }
 
@@ -236,9 +250,8 @@ impl Transaction {
     /// As [`commit`](Self::commit).
     pub fn commit_with(self, durability: Durability) -> Result<Lsn> {
         // The store stays open until the commit is acknowledged.
-        let owner = Arc::clone(&self.writer.owner);
-        let lsn = self.enqueue(durability)?;
-        owner.engine().wait(lsn).map(|()| lsn)
+        let (lsn, released) = self.enqueue(durability)?;
+        released.owner.engine().wait(lsn).map(|()| lsn)
     }
 
     /// Commits without waiting: what is returned resolves when the commit is durable.
@@ -249,18 +262,19 @@ impl Transaction {
 
     /// Commits without waiting, with a durability of its own.
     pub fn submit_with(self, durability: Durability) -> Submitted {
-        let engine = Arc::clone(self.engine());
         match self.enqueue(durability) {
-            Ok(lsn) => Submitted::pending(engine, lsn, Ok(lsn)),
+            Ok((lsn, released)) => {
+                Submitted::pending(Arc::clone(released.owner.engine()), lsn, Ok(lsn))
+            }
             Err(error) => Submitted::refused(error),
         }
     }
 
     /// Gives the commit its LSN and its place in the queue; the writer lock ends here.
-    pub(crate) fn enqueue(self, durability: Durability) -> Result<Lsn> {
+    pub(crate) fn enqueue(self, durability: Durability) -> Result<(Lsn, Writer)> {
         // Whatever happens, the last of these ends first, and the lock is released last.
         let Transaction { mut writer, fences, mut staged } = self;
-        let Writer { head, owner } = &mut writer;
+        let Writer { head: Some(head), owner } = &mut writer else { return Err(Error::closed()) };
         let (engine, writes) = (owner.engine(), !staged.operations.is_empty());
         if writes && engine.is_read_only() {
             return Err(Error::read_only());
@@ -271,7 +285,8 @@ impl Transaction {
         if !writes {
             let lsn = head.state.lsn;
             head.spare = Some(staged.emptied());
-            return Ok(lsn);
+            writer.release();
+            return Ok((lsn, writer));
         }
         // What the draft was given ends after it, and nobody has the state by then unless it counts.
         let mut draft = head.state.draft();
@@ -305,14 +320,14 @@ impl Transaction {
             tree.settle();
         }
         head.spare = Some(staged.emptied());
-        drop(writer);
+        writer.release();
         drop(replaced);
-        Ok(lsn)
+        Ok((lsn, writer))
     }
 
     /// The state that this transaction began at.
     pub(crate) fn state(&self) -> &State {
-        &self.writer.head.state
+        &self.writer.head().state
     }
 
     fn engine(&self) -> &Arc<Engine> {

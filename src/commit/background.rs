@@ -26,7 +26,10 @@ impl Commits {
         loop {
             match self.chore(&mut queue) {
                 Chore::End => return,
-                Chore::Lead => queue = self.lead(queue),
+                Chore::Lead => {
+                    self.lead(queue);
+                    queue = self.queue.lock();
+                }
                 Chore::Sync => {
                     drop(queue);
                     // A failure has poisoned the store, which the next round sees.
