@@ -8,6 +8,7 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -132,7 +133,7 @@ fn a_commit_allocates_what_its_version_needs() {
     assert!(of_a_batch <= ALLOCATIONS_PER_BATCH, "{of_a_batch} allocations of a batch of 1000");
 }
 
-const ALLOCATIONS_PER_COMMIT: u64 = 7;
+const ALLOCATIONS_PER_COMMIT: u64 = 6;
 /// Values and nodes have room of their own; notes of what places held are left.
 const ALLOCATIONS_PER_BATCH: u64 = 200;
 
@@ -166,6 +167,74 @@ fn memory_of_what_is_discarded_goes_back_to_the_system() {
         );
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+const TRACED: u64 = 100;
+/// So many fill the segment that a boot makes; the one behind it is written ahead, and ends later.
+const UNTRACED: u64 = 4500;
+
+const MEMORY_CALLS: [&str; 5] = ["brk", "mmap", "munmap", "madvise", "mprotect"];
+
+/// The process that strace watches; the marks are calls that name themselves.
+#[test]
+#[ignore = "run by calls_of_the_system_are_counted"]
+fn traced_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    // Segments are then written ahead by whoever commits, and not by a thread that may come late.
+    let store = Store::options().threads(false).open(dir.path()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    for (durability, before) in [(Durability::Process, UNTRACED), (Durability::Machine, 1)] {
+        let commit = |key| {
+            let mut tx = store.begin();
+            map.put(&mut tx, key, 1).unwrap();
+            tx.commit_with(durability).unwrap();
+        };
+        (0..before).for_each(commit);
+        let mark = |when| std::fs::metadata(dir.path().join(format!("{durability:?}-{when}")));
+        assert!(mark("begins").is_err());
+        (0..TRACED).for_each(commit);
+        assert!(mark("ended").is_err());
+    }
+}
+
+/// How often the thread that made the marks called the system between them, by the name of the call, but for
+/// what an allocator calls when it likes.
+fn calls(trace: &str, durability: Durability) -> BTreeMap<&str, u64> {
+    let mark = |when| format!("{durability:?}-{when}");
+    let mut lines = trace.lines().skip_while(|line| !line.contains(&mark("begins")));
+    let thread = lines.next().unwrap().split(' ').next().unwrap();
+    let mut calls = BTreeMap::new();
+    for line in lines.take_while(|line| !line.contains(&mark("ended"))) {
+        let rest = line.strip_prefix(thread).map(str::trim_start);
+        // The second half of a call that was told in two lines.
+        let rest = rest.filter(|rest| !rest.starts_with('<'));
+        let call = rest.and_then(|rest| rest.split_once('('));
+        if let Some((call, _)) = call.filter(|(call, _)| !MEMORY_CALLS.contains(call)) {
+            *calls.entry(call).or_default() += 1;
+        }
+    }
+    calls
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn calls_of_the_system_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("trace");
+    let traced = Command::new("strace")
+        .args(["-f", "-o"])
+        .arg(&to)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "traced_commits", "--ignored", "--test-threads=1"])
+        .output();
+    let traced = traced.ok().filter(|output| output.status.success());
+    let Some(trace) = traced.and_then(|_| std::fs::read_to_string(&to).ok()) else {
+        println!("SKIPPED: calls of the system are counted by strace");
+        return;
+    };
+    assert_eq!(calls(&trace, Durability::Process), BTreeMap::new());
+    let synced = BTreeMap::from([("pwrite64", TRACED), ("fdatasync", TRACED)]);
+    assert_eq!(calls(&trace, Durability::Machine), synced);
 }
 
 /// Instructions of a test's build; the tolerance is for other compilers.
