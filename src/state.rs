@@ -219,7 +219,7 @@ impl StateDraft<'_> {
     }
 
     pub(crate) fn settle(self) {
-        if let Some(names) = self.names {
+        if let Some(mut names) = self.names {
             names.settle();
         }
     }

@@ -29,6 +29,9 @@ const OPERATION_BYTES_MAX: usize = 64 << 10;
 /// A buffer that grew beyond this is not kept for the next transaction.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
+/// More regions than this are not kept for the next transaction.
+const SETTLED_MAX: usize = 16;
+
 /// The longest label, in bytes.
 const LABEL_BYTES_MAX: usize = 4096;
 
@@ -60,6 +63,8 @@ pub struct Transaction {
 #[derive(Default)]
 pub(crate) struct Work {
     touched: Vec<Touched>,
+    /// What the transaction before touched, settled: the next one often changes the same.
+    settled: Vec<Touched>,
     /// What was touched and then cleared or removed, in this order; it comes back if that is undone.
     set_aside: Vec<SetAside>,
     removed: Vec<RegionNo>,
@@ -97,7 +102,22 @@ impl Work {
         }
     }
 
-    /// The same room, empty.
+    /// Settles what was touched, and keeps it in the place of what was settled before.
+    fn settle(&mut self) {
+        self.touched.iter_mut().for_each(|touched| touched.tree.settle());
+        std::mem::swap(&mut self.touched, &mut self.settled);
+        self.settled.truncate(SETTLED_MAX);
+    }
+
+    /// Takes up again what the transaction before left of a region, if that still has this root.
+    fn resume(&mut self, core: &Arc<RegionCore>, state: &State) -> Option<Touched> {
+        let at = self.settled.iter().position(|settled| Arc::ptr_eq(&settled.core, core))?;
+        let mut settled = self.settled.swap_remove(at);
+        let root = state.region(settled.number)?;
+        settled.tree.resume(root, state.graveyard()).then_some(settled)
+    }
+
+    /// The same room, empty but for what was settled.
     fn emptied(mut self: Box<Work>) -> Box<Work> {
         self.touched.clear();
         self.set_aside.clear();
@@ -316,9 +336,7 @@ impl Transaction {
         let replaced = std::mem::replace(&mut head.state, state);
         let cores = staged.touched.iter().map(|touched| &*touched.core);
         engine.note_committed(cores, &staged.removed);
-        for Touched { tree, .. } in staged.touched.drain(..) {
-            tree.settle();
-        }
+        staged.settle();
         head.spare = Some(staged.emptied());
         writer.release();
         drop(replaced);
@@ -357,26 +375,36 @@ impl Transaction {
         let at = if let Some(at) = known {
             at
         } else {
-            let tree = match take(self.state())? {
-                Some(tree) => tree,
-                None if core.is_created() => return Err(core.stale()),
-                None => {
-                    self.stage(&Operation::Create {
-                        region: core.number(),
-                        name: &core.name,
-                        schema: &core.declared.encoded,
-                    });
-                    create(self.state())
-                }
+            let touched = match self.staged.resume(core, &self.writer.head().state) {
+                Some(touched) => touched,
+                None => self.touch_anew(core, take, create)?,
             };
-            let (number, core) = (core.number(), Arc::clone(core));
-            self.staged.touched.push(Touched { number, core, tree });
+            self.staged.touched.push(touched);
             self.staged.touched.len() - 1
         };
         match self.staged.touched.get_mut(at) {
             Some(touched) => Ok(&mut *touched.tree),
             None => Err(core.stale()),
         }
+    }
+
+    fn touch_anew(
+        &mut self,
+        core: &Arc<RegionCore>,
+        take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,
+        create: impl FnOnce(&State) -> Box<dyn WorkingTree>,
+    ) -> Result<Touched> {
+        let number = core.number();
+        let tree = match take(self.state())? {
+            Some(tree) => tree,
+            None if core.is_created() => return Err(core.stale()),
+            None => {
+                let schema = &core.declared.encoded;
+                self.stage(&Operation::Create { region: number, name: &core.name, schema });
+                create(self.state())
+            }
+        };
+        Ok(Touched { number, core: Arc::clone(core), tree })
     }
 
     /// Refuses what would make the commit too large: an operation with this many bytes of key and

@@ -473,6 +473,68 @@ fn a_removed_region_is_gone_for_good_and_its_handles_are_stale() {
     assert!(again.is_empty(&store.view()));
 }
 
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// A value that counts how many of it there are.
+#[derive(Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
+struct Counted(u32);
+
+impl From<u32> for Counted {
+    fn from(value: u32) -> Counted {
+        ALIVE.fetch_add(1, Ordering::SeqCst);
+        Counted(value)
+    }
+}
+
+impl From<Counted> for u32 {
+    fn from(value: Counted) -> u32 {
+        value.0
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Counted {
+        Counted::from(self.0)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn what_a_region_held_goes_when_it_is_cleared_or_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, Counted> = store.durable_map("map").unwrap();
+    let others: Vec<Map> =
+        (0..20).map(|n| store.durable_map(&format!("other {n}")).unwrap()).collect();
+    let fill =
+        || store.transact(|tx| (0..10).try_for_each(|key| map.put(tx, key, key.into()).map(drop)));
+    let goes = || {
+        let began = Instant::now();
+        while ALIVE.load(Ordering::SeqCst) > 0 {
+            assert!(began.elapsed() < Duration::from_secs(30), "{ALIVE:?} are left");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    fill().unwrap();
+    fill().unwrap();
+    store.transact(|tx| map.clear(tx)).unwrap();
+    goes();
+    fill().unwrap();
+    store
+        .transact(|tx| {
+            tx.remove_region("map")?;
+            others.iter().try_for_each(|other| other.put(tx, 1, String::new()).map(drop))
+        })
+        .unwrap();
+    goes();
+}
+
 #[test]
 fn names_and_sizes_beyond_their_limits_are_refused_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();

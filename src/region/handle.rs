@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 use crate::state::{Found, RegionMeta, RegionRoot, State};
-use crate::tree::{self, Draft, Tree, TreeSavepoint};
+use crate::tree::{self, Draft, Graveyard, Tree, TreeSavepoint};
 use crate::view::sealed::{Readable, Snapshot};
 
 pub(crate) use super::cold::ColdRange;
@@ -206,7 +206,10 @@ pub(crate) trait WorkingTree: Send + Sync {
     fn undo(&mut self, savepoint: &(dyn Any + Send + Sync));
     /// The region with this tree, which counts only if this is settled.
     fn freeze(&mut self, meta: Arc<RegionMeta>, found: Option<Arc<Found>>) -> Arc<RegionRoot>;
-    fn settle(self: Box<Self>);
+    /// It is not changed any more unless it is resumed.
+    fn settle(&mut self);
+    /// Begins to change the tree that it was settled with, if a region still has that.
+    fn resume(&mut self, at: &RegionRoot, graveyard: &Graveyard) -> bool;
     fn len(&self) -> usize;
     /// Whether ranges of it may be cold.
     fn was_cold(&self) -> bool;
@@ -234,8 +237,12 @@ impl<K: Key, V: Value> WorkingTree for RegionDraft<K, V> {
         RegionRoot::new(meta, found, Draft::freeze(self))
     }
 
-    fn settle(self: Box<Self>) {
-        Draft::settle(*self);
+    fn settle(&mut self) {
+        Draft::settle(self);
+    }
+
+    fn resume(&mut self, at: &RegionRoot, graveyard: &Graveyard) -> bool {
+        at.tree(graveyard).is_ok_and(|tree| Draft::resume(self, tree))
     }
 
     fn len(&self) -> usize {

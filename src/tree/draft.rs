@@ -83,29 +83,43 @@ pub(crate) struct TreeSavepoint<K, V> {
 impl<K, V> Draft<K, V> {
     pub(super) fn begin(base: &Tree<K, V>) -> Self {
         let version = &base.0;
-        let mut pen = version.line.take_pen();
-        let alone_since = pen.alone_since();
-        let stamp = pen.clock + 1;
-        let is_newest = pen.newest_stamp == version.stamp;
-        let draft = Draft {
+        let Version { root, len, was_cold, stamp, .. } = **version;
+        let mut draft = Draft {
             base: base.clone(),
-            pen: Some(pen),
-            content: Content {
-                root: version.root,
-                len: version.len,
-                was_cold: version.was_cold,
-                changed: false,
-            },
+            pen: None,
+            content: Content { root, len, was_cold, changed: false },
             began: stamp,
             stamp,
             floor: stamp,
-            newest: version.stamp,
-            alone_since,
+            newest: stamp,
+            alone_since: stamp,
             frozen: None,
             frozen_before: Vec::new(),
         };
-        assert!(is_newest, "only the newest version of a tree is changed");
+        draft.take_pen();
         draft
+    }
+
+    /// Begins to change the version that it was settled with, if that is this one.
+    pub(crate) fn resume(&mut self, at: &Tree<K, V>) -> bool {
+        let is_settled = self.pen.is_none() && Arc::ptr_eq(&self.base.0, &at.0);
+        if is_settled {
+            self.take_pen();
+        }
+        is_settled
+    }
+
+    /// # Panics
+    /// If another draft has the pen, or has made newer versions.
+    fn take_pen(&mut self) {
+        let base = &self.base.0;
+        let mut pen = base.line.take_pen();
+        self.alone_since = pen.alone_since();
+        self.stamp = pen.clock + 1;
+        (self.began, self.floor, self.newest) = (self.stamp, self.stamp, base.stamp);
+        let is_newest = pen.newest_stamp == base.stamp;
+        self.pen = Some(pen);
+        assert!(is_newest, "only the newest version of a tree is changed");
     }
 
     fn line(&self) -> &Arc<Line<K, V>> {
@@ -191,12 +205,9 @@ impl<K, V> Draft<K, V> {
         }
     }
 
-    /// Ends the draft; what it made stays.
-    pub(crate) fn settle(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
+    /// Ends what it changes; what it made stays. It is not changed any more unless it is
+    /// [resumed](Self::resume).
+    pub(crate) fn settle(&mut self) {
         self.keep(false);
         if let Some(mut pen) = self.pen.take() {
             pen.newest = self.content.root;
@@ -295,7 +306,7 @@ impl<K, V> Drop for Draft<K, V> {
         if frozen.any(|frozen| Arc::strong_count(frozen) > 1) {
             // Somebody reads what was to be undone: it is kept instead.
             self.pen = Some(pen);
-            return self.end();
+            return self.settle();
         }
         self.frozen = None;
         self.frozen_before.clear();
@@ -352,6 +363,6 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Live<K, V> {
 
 impl<K, V> Drop for Live<K, V> {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.settle();
     }
 }
