@@ -67,6 +67,9 @@ pub mod fuzzing;
 pub mod inspect;
 mod log;
 mod options;
+#[cfg(feature = "inspect")]
+#[doc(hidden)]
+pub mod parts;
 mod region;
 mod report;
 mod state;

@@ -1,5 +1,5 @@
-//! The parts, each alone, over memory where that can be had: keys, values, the tree by way of the maps,
-//! commits without a sync, blocks by way of warming.
+//! The parts, each alone, over memory where that can be had: keys, values, frames, blocks, the tree by way
+//! of the maps, commits without a sync by one thread and by several, a boot's blocks by way of warming.
 //!
 //! `cargo bench -p rocstate-bench`
 
@@ -7,8 +7,12 @@
 
 use std::hint::black_box;
 
+use std::time::Instant;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use rocstate::{AsKey, Durability, DurableMap, Key, KeyReader, KeyWriter, Store, Warming};
+use rocstate::{
+    AsKey, Compression, Durability, DurableMap, Key, KeyReader, KeyWriter, Store, Warming, parts,
+};
 use rocstate_bench::data::{Dice, Order};
 
 const ENTRIES: u64 = 100_000;
@@ -46,6 +50,42 @@ fn values(c: &mut Criterion) {
     group.bench_function("a block through zstd alone", |b| {
         b.iter(|| zstd::bulk::compress(black_box(&block), 1));
     });
+    group.finish();
+}
+
+fn frames(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frames");
+    for value_bytes in [100, 64 << 10] {
+        let (key, value) = (12_345u64.to_be_bytes(), vec![7; value_bytes]);
+        group.throughput(Throughput::Bytes(value_bytes as u64));
+        let mut frame = Vec::new();
+        group.bench_function(format!("seal, a value of {value_bytes} bytes"), |b| {
+            b.iter(|| parts::seal_frame(black_box(&key), black_box(&value), &mut frame));
+        });
+        group.bench_function(format!("check and decode, a value of {value_bytes} bytes"), |b| {
+            b.iter(|| parts::read_frame(black_box(&frame)));
+        });
+    }
+    group.finish();
+}
+
+fn blocks(c: &mut Criterion) {
+    let entries: Vec<_> =
+        (0..160u64).map(|key| (key.to_be_bytes(), Order::new(key, 0).to_bytes())).collect();
+    let bytes: usize = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let mut group = c.benchmark_group("blocks");
+    group.throughput(Throughput::Bytes(bytes as u64));
+    for (name, compression) in [("raw", Compression::None), ("zstd", Compression::Zstd(1))] {
+        let wrap = || {
+            let entries = entries.iter().map(|(key, value)| (&key[..], &value[..]));
+            parts::wrap_block(entries, compression)
+        };
+        group.bench_function(format!("encode, {name}"), |b| b.iter(wrap));
+        let block = wrap();
+        group.bench_function(format!("check and decode, {name}"), |b| {
+            b.iter_batched(|| block.clone(), parts::read_block, BatchSize::SmallInput);
+        });
+    }
     group.finish();
 }
 
@@ -99,18 +139,39 @@ fn commits(c: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
+    for threads in [2, 8] {
+        group.bench_function(format!("by each of {threads} threads, not synced"), |b| {
+            b.iter_custom(|commits| {
+                let began = Instant::now();
+                std::thread::scope(|scope| {
+                    for thread in 0..threads {
+                        let (store, map) = (&store, &map);
+                        scope.spawn(move || {
+                            let mut dice = Dice::new(thread);
+                            let mut commit = || {
+                                let key = dice.below(ENTRIES);
+                                store.transact(|tx| map.put(tx, key, Order::new(key, 1)))
+                            };
+                            (0..commits).filter(|_| commit().is_err()).count()
+                        });
+                    }
+                });
+                began.elapsed()
+            });
+        });
+    }
     group.finish();
 }
 
-fn blocks(c: &mut Criterion) {
+fn boot(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("there is room for a directory");
     let (store, map) = filled(dir.path());
     store.checkpoint().expect("there is room on the disk");
     drop((store, map));
-    let mut group = c.benchmark_group("blocks");
+    let mut group = c.benchmark_group("boot");
     group.sample_size(10);
     group.throughput(Throughput::Elements(ENTRIES));
-    group.bench_function("everything decoded after a boot", |b| {
+    group.bench_function("everything decoded", |b| {
         b.iter_batched(
             || {
                 let store = Store::options().warming(Warming::OnDemand).open(dir.path());
@@ -128,5 +189,5 @@ fn blocks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, keys, values, tree, commits, blocks);
-criterion_main!(parts);
+criterion_group!(all, keys, values, frames, blocks, tree, commits, boot);
+criterion_main!(all);
