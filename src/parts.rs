@@ -9,13 +9,14 @@ use crate::format::{Lsn, Malformed, RegionNo};
 
 const SALT: u64 = 0x5a17;
 
-/// Encodes a commit that inserts one entry, and seals it as the only one of a frame.
-pub fn seal_frame(key: &[u8], value: &[u8], frame: &mut Vec<u8>) {
-    let mut operations = Vec::with_capacity(key.len() + value.len() + 16);
-    Operation::Insert { region: RegionNo(1), key, value }.encode(&mut operations);
+/// Encodes a commit that inserts one entry, and seals it as the only one of a frame; whatever is in the
+/// buffers is replaced.
+pub fn seal_frame(key: &[u8], value: &[u8], operations: &mut Vec<u8>, frame: &mut Vec<u8>) {
+    operations.clear();
+    Operation::Insert { region: RegionNo(1), key, value }.encode(operations);
     frame.clear();
     frame.resize(FRAME_HEADER_BYTES, 0);
-    put_record(frame, "", &operations);
+    put_record(frame, "", operations);
     let facts = FrameFacts {
         chain: 0,
         commits: 1,
@@ -77,7 +78,7 @@ mod tests {
     fn what_is_measured_does_its_work() {
         let (key, value) = (&b"key"[..], &[7; 100][..]);
         let mut frame = Vec::new();
-        seal_frame(key, value, &mut frame);
+        seal_frame(key, value, &mut Vec::new(), &mut frame);
         assert_eq!(read_frame(&frame), Some(103));
         frame[60] ^= 1;
         assert_eq!(read_frame(&frame), None);

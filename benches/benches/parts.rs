@@ -58,9 +58,10 @@ fn frames(c: &mut Criterion) {
     for value_bytes in [100, 64 << 10] {
         let (key, value) = (12_345u64.to_be_bytes(), vec![7; value_bytes]);
         group.throughput(Throughput::Bytes(value_bytes as u64));
-        let mut frame = Vec::new();
+        let (mut operations, mut frame) = (Vec::new(), Vec::new());
         group.bench_function(format!("seal, a value of {value_bytes} bytes"), |b| {
-            b.iter(|| parts::seal_frame(black_box(&key), black_box(&value), &mut frame));
+            let (key, value) = (black_box(&key), black_box(&value));
+            b.iter(|| parts::seal_frame(key, value, &mut operations, &mut frame));
         });
         group.bench_function(format!("check and decode, a value of {value_bytes} bytes"), |b| {
             b.iter(|| parts::read_frame(black_box(&frame)));
