@@ -133,7 +133,7 @@ fn a_commit_allocates_what_its_version_needs() {
     assert!(of_a_batch <= ALLOCATIONS_PER_BATCH, "{of_a_batch} allocations of a batch of 1000");
 }
 
-const ALLOCATIONS_PER_COMMIT: u64 = 5;
+const ALLOCATIONS_PER_COMMIT: u64 = 4;
 /// Values and nodes have room of their own; notes of what places held are left.
 const ALLOCATIONS_PER_BATCH: u64 = 200;
 

@@ -1,4 +1,5 @@
-//! The regions of one version of the store, by number: a trie of nodes that versions share.
+//! The regions of one version of the store, by number: side by side if they are few, or a trie of nodes that
+//! versions share.
 //!
 //! Numbers are dense and ascend, so a node has a place for each value of a digit. A change copies the
 //! nodes on the way down that another version shares, one for each digit of the highest number. What a
@@ -8,15 +9,28 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::RegionRoot;
 use crate::format::RegionNo;
 
 const BITS_PER_DIGIT: u32 = 4;
 const WIDTH: usize = 1 << BITS_PER_DIGIT;
 
+/// So many lie side by side: a copy of them costs less than a node of their own.
+const FEW: usize = 4;
+
 /// The regions of one version; cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Roots {
+    /// In the order of their numbers.
+    Few(ArrayVec<Arc<RegionRoot>, FEW>),
+    /// They were more than that once.
+    Many(Trie),
+}
+
 #[derive(Clone, Default)]
-pub(crate) struct Roots {
+pub(crate) struct Trie {
     top: Option<Arc<Node>>,
     /// How many digits a number has, less one.
     height: u32,
@@ -82,17 +96,80 @@ fn digit(number: RegionNo, height: u32) -> usize {
     usize::try_from(shifted % WIDTH as u64).unwrap_or(0)
 }
 
+impl Default for Roots {
+    fn default() -> Roots {
+        Roots::Few(ArrayVec::new())
+    }
+}
+
 impl Roots {
     pub(crate) fn len(&self) -> usize {
-        self.len
+        match self {
+            Roots::Few(roots) => roots.len(),
+            Roots::Many(trie) => trie.len,
+        }
     }
 
+    pub(crate) fn get(&self, number: RegionNo) -> Option<&RegionRoot> {
+        match self {
+            Roots::Few(roots) => {
+                roots.iter().find(|root| root.meta.number == number).map(|root| &**root)
+            }
+            Roots::Many(trie) => trie.get(number),
+        }
+    }
+
+    /// All regions in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RegionRoot> {
+        let (few, top) = match self {
+            Roots::Few(roots) => (roots.as_slice(), None),
+            Roots::Many(trie) => (&[][..], trie.top.as_ref()),
+        };
+        few.iter().map(|root| &**root).chain(top.into_iter().flat_map(|top| top.roots()))
+    }
+
+    /// Puts a region in its place; whether there was none.
+    pub(crate) fn insert(&mut self, root: Arc<RegionRoot>) -> bool {
+        let roots = match self {
+            Roots::Few(roots) => roots,
+            Roots::Many(trie) => return trie.insert(root),
+        };
+        let number = root.meta.number;
+        let at = roots.iter().take_while(|other| other.meta.number < number).count();
+        if let Some(place) = roots.get_mut(at).filter(|other| other.meta.number == number) {
+            *place = root;
+            return false;
+        }
+        if let Err(full) = roots.try_insert(at, root) {
+            let mut trie = Trie::default();
+            roots.drain(..).chain([full.element()]).for_each(|root| {
+                trie.insert(root);
+            });
+            *self = Roots::Many(trie);
+        }
+        true
+    }
+
+    /// Removes a region; whether there was one.
+    pub(crate) fn remove(&mut self, number: RegionNo) -> bool {
+        match self {
+            Roots::Few(roots) => {
+                let before = roots.len();
+                roots.retain(|root| root.meta.number != number);
+                roots.len() < before
+            }
+            Roots::Many(trie) => trie.remove(number),
+        }
+    }
+}
+
+impl Trie {
     /// Whether a number has no more digits than there are levels.
     fn reaches(&self, number: RegionNo) -> bool {
         number.0.checked_shr((self.height + 1) * BITS_PER_DIGIT).unwrap_or(0) == 0
     }
 
-    pub(crate) fn get(&self, number: RegionNo) -> Option<&RegionRoot> {
+    fn get(&self, number: RegionNo) -> Option<&RegionRoot> {
         if !self.reaches(number) {
             return None;
         }
@@ -107,13 +184,7 @@ impl Roots {
         }
     }
 
-    /// All regions in the order of their numbers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &RegionRoot> {
-        self.top.iter().flat_map(|top| top.roots())
-    }
-
-    /// Puts a region in its place; whether there was none.
-    pub(crate) fn insert(&mut self, root: Arc<RegionRoot>) -> bool {
+    fn insert(&mut self, root: Arc<RegionRoot>) -> bool {
         let number = root.meta.number;
         while !self.reaches(number) {
             self.top = self.top.take().map(|top| Arc::new(Node::inner(Some(top))));
@@ -139,8 +210,7 @@ impl Roots {
         }
     }
 
-    /// Removes a region; whether there was one.
-    pub(crate) fn remove(&mut self, number: RegionNo) -> bool {
+    fn remove(&mut self, number: RegionNo) -> bool {
         let removed = self.reaches(number) && Node::remove(&mut self.top, number, self.height);
         self.len -= usize::from(removed);
         removed
