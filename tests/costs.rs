@@ -180,8 +180,10 @@ const MEMORY_CALLS: [&str; 5] = ["brk", "mmap", "munmap", "madvise", "mprotect"]
 #[ignore = "run by calls_of_the_system_are_counted"]
 fn traced_commits() {
     let dir = tempfile::tempdir().unwrap();
-    // Segments are then written ahead by whoever commits, and not by a thread that may come late.
-    let store = Store::options().threads(false).open(dir.path()).unwrap();
+    // Segments are then written ahead by whoever commits, and not by a thread that may come late; and no
+    // checkpoint is due, however slow the boot was.
+    let options = Store::options().threads(false).boot_budget(Duration::from_secs(60));
+    let store = options.open(dir.path()).unwrap();
     let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
     for (durability, before) in [(Durability::Process, UNTRACED), (Durability::Machine, 1)] {
         let commit = |key| {
