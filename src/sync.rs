@@ -91,6 +91,7 @@ mod explored {
             guard.guard = Some(again);
         }
 
+        #[expect(clippy::unused_self, reason = "it is used where time passes")]
         pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) {
             MutexGuard::unlocked(guard, shuttle::thread::yield_now);
         }

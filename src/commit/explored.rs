@@ -11,14 +11,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::{self, yield_now};
 
 use super::*;
 use crate::boot::boot;
+use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::options::Options;
 use crate::storage::sim::SimDisk;
 use crate::storage::{LockGuard, OpenMode, Storage, StorageFile};
 use crate::tree::Graveyard;
+
+/// The header of a frame, and the records of two commits.
+const TWO_COMMITS: usize = FRAME_HEADER_BYTES + 2 * 4;
 
 /// What the disk has been told, by commits.
 #[derive(Debug, Default)]
@@ -139,6 +144,9 @@ impl Subject {
         // What is not synced yet is synced at once.
         let commits =
             Commits::new(log, Arc::clone(&head), Duration::from_nanos(1), Arc::new(NoPressure));
+        if thread_rng().gen_bool(0.5) {
+            commits.queue.lock().group_bytes_max = TWO_COMMITS;
+        }
         told.fails_in.store(fails_in, Ordering::SeqCst);
         Arc::new(Subject { commits, head: Mutex::new(head), told })
     }
@@ -222,7 +230,9 @@ fn every_writer_is_woken_and_none_before_its_sync() {
                 thread::spawn(move || subject.write(BOTH[at % 2], 2))
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+        for thread in threads {
+            thread.join().expect("it ends");
+        }
         assert_eq!(subject.commits.visible().lsn.get(), 6);
     });
 }
@@ -287,7 +297,9 @@ fn a_leader_that_fails_or_panics_leaves_nobody_waiting() {
                     })
                 })
                 .collect();
-            threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+            for thread in threads {
+                thread.join().expect("it ends");
+            }
             subject.commits.close();
             background.join().expect("it ends");
         });

@@ -35,6 +35,8 @@ pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(if EXPLORED { 0
 
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// [`GROUP_BYTES_MAX`], but where a test wants several groups.
+    pub(super) group_bytes_max: usize,
     groups: VecDeque<(Group, Waiters)>,
     /// Those who wait for the group that is being written.
     led: Option<Waiters>,
@@ -138,6 +140,7 @@ impl Done {
 impl Queue {
     pub(super) fn new(visible: Lsn) -> Queue {
         Queue {
+            group_bytes_max: GROUP_BYTES_MAX,
             groups: VecDeque::new(),
             led: None,
             visible,
@@ -161,7 +164,7 @@ impl Queue {
         let sync = staged.durability == Durability::Machine;
         let bytes = record_len(staged.label, staged.operations);
         if let Some((group, waiters)) = self.groups.back_mut()
-            && group.frame.len() + bytes <= GROUP_BYTES_MAX
+            && group.frame.len() + bytes <= self.group_bytes_max
         {
             put_record(&mut group.frame, staged.label, staged.operations);
             group.commits += 1;
