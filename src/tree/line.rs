@@ -323,7 +323,7 @@ impl<K, V> Line<K, V> {
     }
 
     /// Takes what is left with the pen, unless a draft has that.
-    pub(super) fn take_what_is_left(&self) {
+    fn take_what_is_left(&self) {
         if let Some(pen) = &mut *self.pen.lock() {
             pen.hand_over_to(&mut self.handed_over.lock(), None);
         }
@@ -332,6 +332,7 @@ impl<K, V> Line<K, V> {
     /// Frees what nobody can see; whether something is left that somebody can. Whoever comes while
     /// another one sweeps leaves it to the next.
     pub(super) fn sweep(&self) -> bool {
+        self.take_what_is_left();
         let Some(mut limbo) = self.limbo.try_lock() else { return true };
         let limbo = &mut *limbo;
         std::mem::swap(&mut *self.handed_over.lock(), &mut limbo.new);
@@ -343,10 +344,12 @@ impl<K, V> Line<K, V> {
             let spare = Spare::default();
             (self.bury)(Estate { root: None, dead: free, spare }, &self.graveyard);
         } else {
+            if !free.is_empty() {
+                self.has_spare.store(true, Ordering::Relaxed);
+            }
             for dead in free.drain(..) {
                 // SAFETY: nobody can see it, and this is the only way to it.
                 unsafe { dead.what.free(&mut limbo.spare) };
-                self.has_spare.store(true, Ordering::Relaxed);
             }
             limbo.free = free;
         }
@@ -472,7 +475,6 @@ impl<K: Send + Sync, V: Send + Sync> Remains for Estate<K, V> {
 impl<K: Send + Sync, V: Send + Sync> Sweep for Line<K, V> {
     fn sweep(&self) -> bool {
         self.noted.store(false, Ordering::Relaxed);
-        self.take_what_is_left();
         let left = Line::sweep(self);
         // Nothing has come for a while, or this would have been swept before.
         if let Some(mut limbo) = self.limbo.try_lock() {
