@@ -139,9 +139,11 @@ pub(crate) struct Writer {
     owner: Arc<Owner>,
 }
 
+const NOT_ENDED: &str = "a transaction is not used after it has ended";
+
 impl Writer {
     fn head(&self) -> &Head {
-        self.head.as_ref().expect("a transaction is not used after it has ended")
+        self.head.as_ref().expect(NOT_ENDED)
     }
 
     fn release(&mut self) {
@@ -294,7 +296,8 @@ impl Transaction {
     pub(crate) fn enqueue(self, durability: Durability) -> Result<(Lsn, Writer)> {
         // Whatever happens, the last of these ends first, and the lock is released last.
         let Transaction { mut writer, fences, mut staged } = self;
-        let Writer { head: Some(head), owner } = &mut writer else { return Err(Error::closed()) };
+        let Writer { head, owner } = &mut writer;
+        let head = head.as_mut().expect(NOT_ENDED);
         let (engine, writes) = (owner.engine(), !staged.operations.is_empty());
         if writes && engine.is_read_only() {
             return Err(Error::read_only());

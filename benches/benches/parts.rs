@@ -6,7 +6,6 @@
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 
 use std::hint::black_box;
-
 use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

@@ -226,7 +226,7 @@ impl LogWriter {
     }
 
     /// Whether the segment is half used, which is when the next one should be made.
-    pub(crate) fn is_half_used(&self) -> bool {
+    fn is_half_used(&self) -> bool {
         self.next * 2 > self.header.len
     }
 

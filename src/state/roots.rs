@@ -217,16 +217,6 @@ impl Trie {
     }
 }
 
-impl FromIterator<Arc<RegionRoot>> for Roots {
-    fn from_iter<I: IntoIterator<Item = Arc<RegionRoot>>>(roots: I) -> Roots {
-        let mut all = Roots::default();
-        for root in roots {
-            all.insert(root);
-        }
-        all
-    }
-}
-
 impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
