@@ -133,9 +133,35 @@ fn damage() -> Result<(), String> {
     Ok(())
 }
 
+/// Which suite is asked first, since it is known to miss the step: the others take long to say nothing.
+fn asked_first(step: Step) -> &'static str {
+    match step {
+        Step::FreshNonce => "generations",
+        Step::LockWrite | Step::NewestIsThere => "the newest segment",
+        Step::UnclaimedAreCopied
+        | Step::FailedReadRefuses
+        | Step::FailedSyncPoisons
+        | Step::FailedCheckpointPoisons
+        | Step::FailedAppendPoisons
+        | Step::FailedSyncIsFinal => "failing calls",
+        Step::RequestedSync
+        | Step::ClaimedIsDamaged
+        | Step::FramesClaim
+        | Step::CheckpointIdentity
+        | Step::Witness
+        | Step::EndsSum
+        | Step::SegmentLineage
+        | Step::SegmentNumber => "damage",
+        Step::KeptLogStays => "long crashes",
+        _ => "crashes",
+    }
+}
+
 /// Who catches it, and what they say; a panic in a suite is one way to say it.
-fn caught() -> Option<(&'static str, String)> {
-    SUITES.iter().find_map(|(name, suite)| {
+fn caught(asked_first: &str) -> Option<(&'static str, String)> {
+    let others = SUITES.iter().filter(|(name, _)| *name != asked_first);
+    let mut suites = SUITES.iter().filter(|(name, _)| *name == asked_first).chain(others);
+    suites.find_map(|(name, suite)| {
         let outcome = catch_unwind(AssertUnwindSafe(suite));
         let said = match outcome {
             Ok(outcome) => outcome.err()?,
@@ -150,7 +176,7 @@ fn caught() -> Option<(&'static str, String)> {
 
 #[test]
 fn where_nothing_is_left_out_nothing_is_caught() {
-    assert_eq!(caught(), None);
+    assert_eq!(caught("crashes"), None);
 }
 
 #[test]
@@ -170,7 +196,7 @@ fn every_step_that_is_left_out_is_missed() {
             scope.spawn(move || {
                 for step in steps.iter().skip(half).step_by(2) {
                     let began = std::time::Instant::now();
-                    match without(&[*step], caught) {
+                    match without(&[*step], || caught(asked_first(*step))) {
                         Some((suite, said)) => {
                             let said = if steps.len() == 1 {
                                 &said
