@@ -1,5 +1,9 @@
 //! The smallest pieces: integers, variable-length integers, length-prefixed bytes.
 
+use std::sync::LazyLock;
+
+use crc32fast::Hasher;
+
 use super::{FORMAT_VERSION, Malformed, memory_len};
 use crate::control::{Step, left_out};
 
@@ -102,6 +106,9 @@ pub(crate) fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend_from_slice(bytes);
 }
 
+/// Which instructions the processor has is asked once.
+static FRESH: LazyLock<Hasher> = LazyLock::new(Hasher::new);
+
 /// The checksum of every structure: CRC-32 over a salt, the place, and the bytes.
 ///
 /// The salt is random for each file and never stored where a user could choose it to match; the
@@ -110,7 +117,7 @@ pub(crate) fn checksum(salt: u64, offset: u64, bytes: &[u8]) -> u32 {
     let mut seed = [0u8; 16];
     seed[..8].copy_from_slice(&salt.to_le_bytes());
     seed[8..].copy_from_slice(&offset.to_le_bytes());
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = FRESH.clone();
     hasher.update(&seed);
     hasher.update(bytes);
     hasher.finalize()
