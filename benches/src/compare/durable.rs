@@ -15,7 +15,7 @@ use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
 use crate::floor::drawn;
-use crate::peers::{ENTRANTS, Peer};
+use crate::peers::ENTRANTS;
 use crate::report::Report;
 
 const RAW: &str = "raw write + fdatasync, one thread";
@@ -53,8 +53,10 @@ fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure
         std::fs::create_dir(&dir)?;
         let peer = (entrant.open)(&dir)?;
         let rate = &rate;
-        question = question
-            .ask(entrant.name, move || Ok(rate(entrant.name, write(&*peer, writers, plan.time)?)));
+        question = question.ask(entrant.name, move || {
+            let commit = |orders| peer.commit(orders);
+            Ok(rate(entrant.name, commit_from(writers, KEYS, plan.time, &commit)?))
+        });
     }
     report.ask(question, plan.rounds)?;
     let mut question = Question::of_costs(format!("synced commits, {writers} writers, p99"), "us");
@@ -66,14 +68,19 @@ fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure
     report.ask(question, plan.rounds)
 }
 
-/// Commits of `writers` threads, each of one order; how long each took, in seconds.
-fn write(peer: &dyn Peer, writers: u64, time: Duration) -> Result<Vec<f64>, Failure> {
+/// Commits by so many threads, each of one order with a key below `keys`; how long each took, in seconds.
+pub(crate) fn commit_from(
+    writers: u64,
+    keys: u64,
+    time: Duration,
+    commit: &(dyn Fn(Vec<(u64, Order)>) -> Result<(), Failure> + Sync),
+) -> Result<Vec<f64>, Failure> {
     in_threads(writers, time, |seed, stop| {
         let (mut dice, mut times) = (Dice::new(seed * 7919), Vec::new());
         while !stop.load(Ordering::Relaxed) {
-            let entries = drawn(&mut dice, KEYS, 1);
+            let orders = drawn(&mut dice, keys, 1);
             let began = Instant::now();
-            peer.commit(entries).map_err(|error| error.to_string())?;
+            commit(orders).map_err(|error| error.to_string())?;
             times.push(began.elapsed().as_secs_f64());
         }
         Ok(times)
