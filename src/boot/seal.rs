@@ -62,9 +62,10 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
     let (copies, end) = copy_frames(plan, begin, salt);
     let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);
+    let prewritten = Spare::prewritten(plan.dir, block_after(room));
+    let is_written = prewritten.is_ok();
     // A full disk has room for a segment that is only as long as it says.
-    let spare = Spare::prewritten(plan.dir, block_after(room))
-        .or_else(|_| Spare::allocated(plan.dir, block_after(room)))?;
+    let spare = prewritten.or_else(|_| Spare::allocated(plan.dir, block_after(room)))?;
     if !copies.is_empty() {
         spare.write(&copies, FRAMES_BEGIN)?;
     }
@@ -79,6 +80,9 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
         before,
     };
     let file = spare.publish(plan.dir, &header, PublishSteps::OF_BOOT_SEGMENT)?;
+    if is_written {
+        file.expect_small_writes();
+    }
     Ok(Sealed { header, file, end })
 }
 

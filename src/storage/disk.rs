@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A file is mapped only where the engine has written every block of it and synced it, and keeps its
-//!   length: a store to the map then needs no room on the disk, and its pages are in memory.
+//!   length: a store to the map then needs no room on the disk.
 #![allow(unsafe_code, reason = "small writes go through a memory map")]
 
 use std::any::Any;
@@ -11,9 +11,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapRaw, UncheckedAdvice};
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
 
@@ -97,31 +98,56 @@ impl Drop for Flock {
 struct DiskFile {
     file: Arc<File>,
     /// All of the file, for small writes.
-    window: OnceLock<MmapRaw>,
+    window: OnceLock<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    map: MmapRaw,
+    /// Where the last write ended.
+    end: AtomicUsize,
+    /// The pages before this are not mapped any more.
+    begin: AtomicUsize,
 }
 
 /// Whole blocks are cheaper by a system call than by a page fault for each of them.
 const SMALL_WRITE_BYTES: usize = 4095;
 
-impl DiskFile {
-    /// Writes through the window; whether it could.
-    fn write_to_window(&self, bytes: &[u8], offset: u64) -> bool {
-        let Some(window) = self.window.get().filter(|_| bytes.len() <= SMALL_WRITE_BYTES) else {
-            return false;
-        };
-        let place = usize::try_from(offset).ok();
-        let Some(place) = place
-            .filter(|place| place.checked_add(bytes.len()).is_some_and(|end| end <= window.len()))
-        else {
-            return false;
-        };
+/// Of most processors. Where pages are larger, some are let go of too early, and found again.
+const PAGE_BYTES: usize = 4096;
+
+impl Window {
+    /// Whether it could.
+    fn write(&self, bytes: &[u8], offset: u64) -> bool {
+        let end = offset.checked_add(bytes.len() as u64).and_then(|end| usize::try_from(end).ok());
+        let Some(end) = end.filter(|end| *end <= self.map.len()) else { return false };
         // SAFETY: the place lies in the map, which lives as long as this file, and no reference to
         // what is mapped exists anywhere: files are read by `pread`. The engine appends under a lock;
         // two writes at the same place would leave either's bytes, as two system calls would.
         unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), window.as_mut_ptr().add(place), bytes.len());
+            let place = self.map.as_mut_ptr().add(end - bytes.len());
+            ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len());
         }
+        self.end.store(end, Ordering::Relaxed);
         true
+    }
+
+    /// Lets go of the pages that are full, before they are synced.
+    ///
+    /// A page that is mapped is protected against writes while it is synced, which interrupts every
+    /// processor that this process runs on: once for each page, but once for all that are let go of here.
+    fn let_go_of_full_pages(&self) {
+        let end = self.end.load(Ordering::Relaxed) / PAGE_BYTES * PAGE_BYTES;
+        let begin = self.begin.fetch_max(end, Ordering::Relaxed);
+        if begin < end {
+            // SAFETY: the map is shared and no reference to it exists: what was written stays in the
+            // file's pages, and whoever writes there again finds them.
+            let advised = unsafe {
+                self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, begin, end - begin)
+            };
+            // Without it a sync takes longer, and nothing else.
+            advised.ok();
+        }
     }
 }
 
@@ -144,7 +170,8 @@ impl StorageFile for DiskFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.write_to_window(bytes, offset) {
+        let window = self.window.get().filter(|_| bytes.len() <= SMALL_WRITE_BYTES);
+        if window.is_some_and(|window| window.write(bytes, offset)) {
             return Ok(());
         }
         self.file.write_all_at(bytes, offset)
@@ -152,8 +179,10 @@ impl StorageFile for DiskFile {
 
     fn expect_small_writes(&self) {
         // What cannot be mapped is written by system calls, as before.
-        if let Ok(window) = MmapOptions::new().populate().map_raw(&*self.file) {
-            self.window.set(window).ok();
+        if let Ok(map) = MmapRaw::map_raw(&*self.file) {
+            self.window
+                .set(Window { map, end: AtomicUsize::new(0), begin: AtomicUsize::new(0) })
+                .ok();
         }
     }
 
@@ -162,6 +191,9 @@ impl StorageFile for DiskFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        if let Some(window) = self.window.get() {
+            window.let_go_of_full_pages();
+        }
         self.file.sync_data()
     }
 
