@@ -70,13 +70,16 @@ pub fn make_file_system(kind: &str, on: &Path) {
     must(&format!("mkfs.{kind}"), &["-q", force, text(on)]);
 }
 
-/// A process that ends when this does.
-pub struct Service(Child);
+/// A process that ends when this does, and the file that shows the device it serves.
+pub struct Service {
+    child: Child,
+    export: PathBuf,
+}
 
 impl Service {
     /// Waits until a device shows in place of a file.
     pub fn exporting(child: Child, export: &Path) -> Service {
-        let service = Service(child);
+        let service = Service { child, export: export.to_owned() };
         let mut tries = 0;
         while std::fs::metadata(export).map_or(0, |data| data.len()) == 0 {
             std::thread::sleep(Duration::from_millis(20));
@@ -89,8 +92,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
+        run("umount", &["-l", text(&self.export)]);
     }
 }
 
