@@ -1,4 +1,4 @@
-//! How costs grow with the entries, the writers, the size of values, and the number of regions.
+//! How costs grow with the entries, the size of values, and the number of regions.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -8,11 +8,9 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::durable::commit_from;
 use crate::floor::store;
 use crate::report::Report;
 
-const WRITERS: [u64; 4] = [1, 4, 16, 64];
 const VALUE_BYTES: [usize; 4] = [16, 1 << 10, 32 << 10, 1 << 20];
 const REGIONS: [usize; 4] = [1, 100, 1_000, 10_000];
 
@@ -52,34 +50,8 @@ fn entries(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
                 Ok(began.elapsed().as_secs_f64() * 1e9 / *entries as f64)
             });
         report.ask(question, plan.rounds.min(3))?;
-        writers(plan, report, *entries, &store, &map)?;
     }
     Ok(())
-}
-
-fn writers(
-    plan: &Plan,
-    report: &mut Report,
-    entries: u64,
-    store: &Store,
-    map: &DurableMap<u64, Order>,
-) -> Result<(), Failure> {
-    let question = format!("synced commits at {entries} entries, by so many writers");
-    let mut question = Question::of_rates(question, "commits/s");
-    let commit = |orders: Vec<(u64, Order)>| {
-        let mut tx = store.begin();
-        orders.into_iter().try_for_each(|(key, order)| map.put(&mut tx, key, order).map(drop))?;
-        tx.commit_with(Durability::Machine)?;
-        Ok(())
-    };
-    for writers in WRITERS {
-        let commit = &commit;
-        question = question.ask(writers.to_string(), move || {
-            let times = commit_from(writers, entries, plan.time, commit)?;
-            Ok(times.len() as f64 / plan.time.as_secs_f64())
-        });
-    }
-    report.ask(question, plan.rounds.min(3))
 }
 
 fn process_store(dir: &std::path::Path) -> Result<Store, Failure> {

@@ -4,13 +4,17 @@
 //!
 //! - `--quick`: everything, smaller and in three rounds, in under three minutes
 //! - `--rounds N`, `--entries N`: instead of seven rounds, a million entries
-//! - `--only PART,PART`: of `durable`, `process`, `reads`, `memory`, `growth`
+//! - `--only PART,PART`: of `durable`, `process`, `reads`, `memory`, `growth`, `crowds`
 //! - `--fixed-sync US`: every sync of every contender waits so many microseconds and syncs nothing
 //! - `--out DIR`: JSON lines and a plot for each question go there
+//!
+//! Each part has a process of its own: threads that once took views, and memory that was freed, would be
+//! found by the next one.
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 #![expect(clippy::cast_precision_loss, reason = "figures are told in three digits")]
 
+mod crowds;
 mod durable;
 mod fixed_sync;
 mod floor;
@@ -40,6 +44,8 @@ pub(crate) struct Plan {
     /// The sizes at which growth is looked at.
     pub(crate) sizes: Vec<u64>,
     only: Vec<String>,
+    /// This part is measured, and nothing else is said.
+    part: Option<String>,
     /// Nothing is measured but the memory that this one takes.
     resident_of: Option<String>,
     fixed_sync: Option<Duration>,
@@ -55,6 +61,7 @@ impl Plan {
             time: Duration::from_millis(500),
             sizes: vec![10_000, 1_000_000, 20_000_000],
             only: Vec::new(),
+            part: None,
             resident_of: None,
             fixed_sync: None,
             out: None,
@@ -76,6 +83,7 @@ impl Plan {
                 "--fixed-sync" => {
                     plan.fixed_sync = Some(Duration::from_micros(value()?.parse()?));
                 }
+                "--part" => plan.part = Some(value()?),
                 "--resident-of" => plan.resident_of = Some(value()?),
                 "--out" => plan.out = Some(value()?.into()),
                 _ => return Err(format!("{word} is not known; see the head of main.rs").into()),
@@ -89,34 +97,44 @@ impl Plan {
     }
 }
 
+type Measure = fn(&Plan, &mut Report) -> Result<(), Failure>;
+
+const PARTS: [(&str, Measure); 6] = [
+    ("durable", durable::measure),
+    ("process", process::measure),
+    ("reads", reads::measure),
+    ("memory", memory::measure),
+    ("growth", growth::measure),
+    ("crowds", crowds::measure),
+];
+
 fn main() -> Result<(), Failure> {
     let plan = Plan::from_arguments(std::env::args().skip(1))?;
     if let Some(of) = &plan.resident_of {
         println!("{}", memory::bytes_of_an_entry(of, plan.entries)?);
         return Ok(());
     }
-    let syncs = match plan.fixed_sync {
-        Some(wait) => {
-            fixed_sync::fix(wait);
-            format!("simulated: each waits {} us and syncs nothing", wait.as_micros())
-        }
-        None => "the disk's".to_owned(),
-    };
     let cores = std::thread::available_parallelism()?;
+    let syncs = plan.fixed_sync.map_or("the disk's".to_owned(), |wait| {
+        format!("simulated: each waits {} us and syncs nothing", wait.as_micros())
+    });
+    if let Some(part) = &plan.part {
+        let (_, measure) = PARTS.iter().find(|(name, _)| name == part).ok_or("no such part")?;
+        if let Some(wait) = plan.fixed_sync {
+            fixed_sync::fix(wait);
+        }
+        let circumstances = format!("{cores} cores, syncs: {syncs}");
+        return measure(&plan, &mut Report::new(plan.out.clone(), circumstances)?);
+    }
     println!("{} rounds, contenders in turn; {cores} cores; syncs: {syncs}", plan.rounds);
     for entrant in &peers::ENTRANTS {
         println!("{}: {}", entrant.name, entrant.settings);
     }
-    let mut report = Report::new(plan.out.clone(), format!("{cores} cores, syncs: {syncs}"))?;
-    for (part, measure) in [
-        ("durable", durable::measure as fn(&Plan, &mut Report) -> Result<(), Failure>),
-        ("process", process::measure),
-        ("reads", reads::measure),
-        ("memory", memory::measure),
-        ("growth", growth::measure),
-    ] {
-        if plan.wants(part) {
-            measure(&plan, &mut report)?;
+    for (part, _) in PARTS.iter().filter(|(part, _)| plan.wants(part)) {
+        let mut measured = std::process::Command::new(std::env::current_exe()?);
+        measured.args(std::env::args_os().skip(1)).args(["--part", part]);
+        if !measured.status()?.success() {
+            return Err(format!("{part} was not measured").into());
         }
     }
     Ok(())

@@ -1,0 +1,81 @@
+//! How costs grow with the threads: those that commit, and those that have read.
+
+use std::sync::Barrier;
+use std::time::Instant;
+
+use rocstate::{Durability, DurableMap, Store};
+use rocstate_bench::data::Order;
+use rocstate_bench::run::{Failure, Question};
+
+use crate::Plan;
+use crate::durable::commit_from;
+use crate::floor::store;
+use crate::report::Report;
+
+const WRITERS: [u64; 4] = [1, 4, 16, 64];
+/// Ascending: what a thread leaves behind stays.
+const READERS: [usize; 4] = [1, 16, 64, 512];
+
+pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    readers(plan, report)?;
+    for entries in &plan.sizes {
+        let dir = tempfile::tempdir_in(".")?;
+        let (store, map) = store(dir.path(), *entries)?;
+        writers(plan, report, *entries, &store, &map)?;
+    }
+    Ok(())
+}
+
+fn writers(
+    plan: &Plan,
+    report: &mut Report,
+    entries: u64,
+    store: &Store,
+    map: &DurableMap<u64, Order>,
+) -> Result<(), Failure> {
+    let question = format!("synced commits at {entries} entries, by so many writers");
+    let mut question = Question::of_rates(question, "commits/s");
+    let commit = |orders: Vec<(u64, Order)>| {
+        let mut tx = store.begin();
+        orders.into_iter().try_for_each(|(key, order)| map.put(&mut tx, key, order).map(drop))?;
+        tx.commit_with(Durability::Machine)?;
+        Ok(())
+    };
+    for writers in WRITERS {
+        let commit = &commit;
+        question = question.ask(writers.to_string(), move || {
+            let times = commit_from(writers, entries, plan.time, commit)?;
+            Ok(times.len() as f64 / plan.time.as_secs_f64())
+        });
+    }
+    report.ask(question, plan.rounds.min(3))
+}
+
+/// Commits of one thread, after so many took a view at the same time, once.
+fn readers(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, map) = store(dir.path(), 10_000)?;
+    for count in READERS {
+        let together = Barrier::new(count);
+        std::thread::scope(|scope| {
+            for _ in 0..count {
+                scope.spawn(|| {
+                    drop(store.view());
+                    together.wait();
+                });
+            }
+        });
+        let question = Question::of_costs(format!("Process commit after {count} readers"), "ns")
+            .ask("rocstate", || {
+                let orders: Vec<_> =
+                    (0..plan.operations as u64).map(|n| (n % 10_000, Order::new(n, 1))).collect();
+                let began = Instant::now();
+                for (key, order) in orders {
+                    store.transact(|tx| map.put(tx, key, order))?;
+                }
+                Ok(began.elapsed().as_secs_f64() * 1e9 / plan.operations as f64)
+            });
+        report.ask(question, plan.rounds.min(3))?;
+    }
+    Ok(())
+}
