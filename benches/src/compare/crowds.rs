@@ -1,7 +1,6 @@
 //! How costs grow with the threads: those that commit, and those that have read.
 
 use std::sync::Barrier;
-use std::time::Instant;
 
 use rocstate::{Durability, DurableMap, Store};
 use rocstate_bench::data::Order;
@@ -9,7 +8,7 @@ use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
 use crate::durable::commit_from;
-use crate::floor::store;
+use crate::floor::{commit_each, store};
 use crate::report::Report;
 
 const WRITERS: [u64; 4] = [1, 4, 16, 64];
@@ -67,13 +66,9 @@ fn readers(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         });
         let question = Question::of_costs(format!("Process commit after {count} readers"), "ns")
             .ask("rocstate", || {
-                let orders: Vec<_> =
-                    (0..plan.operations as u64).map(|n| (n % 10_000, Order::new(n, 1))).collect();
-                let began = Instant::now();
-                for (key, order) in orders {
-                    store.transact(|tx| map.put(tx, key, order))?;
-                }
-                Ok(began.elapsed().as_secs_f64() * 1e9 / plan.operations as f64)
+                let orders = (0..plan.operations as u64).map(|n| (n % 10_000, Order::new(n, 1)));
+                let took = commit_each(&store, &map, orders.collect())?;
+                Ok(took * 1e9 / plan.operations as f64)
             });
         report.ask(question, plan.rounds.min(3))?;
     }

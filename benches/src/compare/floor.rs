@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rocstate::{Durability, DurableMap, Store};
 use rocstate_bench::data::{Dice, Order};
@@ -35,6 +35,19 @@ pub(crate) fn plain(entries: u64) -> BTreeMap<u64, Order> {
             map
         },
     )
+}
+
+/// A commit for each of these; how long all of them took, in seconds.
+pub(crate) fn commit_each(
+    store: &Store,
+    map: &DurableMap<u64, Order>,
+    orders: Vec<(u64, Order)>,
+) -> Result<f64, Failure> {
+    let began = Instant::now();
+    for (key, order) in orders {
+        store.transact(|tx| map.put(tx, key, order))?;
+    }
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// A store of `Process` commits, and its map.

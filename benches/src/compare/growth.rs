@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rocstate::{Durability, DurableMap, Store};
-use rocstate_bench::data::{Dice, Order};
+use rocstate_bench::data::Dice;
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::store;
+use crate::floor::{commit_each, drawn, store};
 use crate::report::Report;
 
 const VALUE_BYTES: [usize; 4] = [16, 1 << 10, 32 << 10, 1 << 20];
@@ -34,13 +34,9 @@ fn entries(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
                 Ok(began.elapsed().as_secs_f64() * 1e9 / plan.operations as f64)
             })
             .ask("Process commit", || {
-                let keys: Vec<u64> = (0..plan.operations).map(|_| writes.below(*entries)).collect();
-                let orders: Vec<_> = keys.iter().map(|key| Order::new(*key, 1)).collect();
-                let began = Instant::now();
-                for (key, order) in keys.into_iter().zip(orders) {
-                    store.transact(|tx| map.put(tx, key, order))?;
-                }
-                Ok(began.elapsed().as_secs_f64() * 1e9 / plan.operations as f64)
+                let orders = drawn(&mut writes, *entries, plan.operations);
+                let took = commit_each(&store, &map, orders)?;
+                Ok(took * 1e9 / plan.operations as f64)
             })
             .ask("an entry of a scan", || {
                 let (view, began) = (store.view(), Instant::now());

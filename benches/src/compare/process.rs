@@ -8,7 +8,7 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{drawn, plain, store};
+use crate::floor::{commit_each, drawn, plain, store};
 use crate::report::Report;
 
 const HOT_KEYS: u64 = 10_000;
@@ -18,13 +18,9 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let (store, map) = store(dir.path(), plan.entries)?;
     let btree = RefCell::new(plain(plan.entries));
-    let commit_each = |entries: Vec<(u64, Order)>| {
-        let count = entries.len();
-        let began = Instant::now();
-        for (key, order) in entries {
-            store.transact(|tx| map.put(tx, key, order))?;
-        }
-        Ok::<f64, Failure>(count as f64 / began.elapsed().as_secs_f64())
+    let commit_each = |orders: Vec<(u64, Order)>| {
+        let count = orders.len();
+        Ok(count as f64 / commit_each(&store, &map, orders)?)
     };
     let insert_each =
         |entries: Vec<(u64, Order)>| Ok(insert_each(&mut btree.borrow_mut(), entries));
