@@ -123,10 +123,9 @@ fn every_replay_of_a_block_log_keeps_what_was_acknowledged() {
             File::create(file(name)).unwrap();
         }
         std::fs::create_dir(file("mounted")).unwrap();
-        let acknowledged = record_block_log(kind, dir.path());
+        let (acks, made) = record_block_log(kind, dir.path());
         let log = File::open(file("log")).unwrap();
         let entries = read_block_log(&log);
-        let (acks, made) = acknowledged;
         let made = entries.iter().position(|entry| entry.end >= made).unwrap();
         let mut random = fastrand::Rng::with_seed(7);
         let mut points: Vec<usize> =

@@ -6,7 +6,6 @@
 
 #![allow(
     unreachable_pub,
-    dead_code,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a test that fails says where"
@@ -24,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rocstate::control::{ALL, Step, without};
 use rocstate::{Durability, DurableMap, Error, Options, Store};
 
-pub type Map = DurableMap<u32, (u32, String)>;
+type Map = DurableMap<u32, (u32, String)>;
 
 const SLOTS: u32 = 100;
 const THREADS: u32 = 3;
@@ -223,10 +222,10 @@ pub fn check(
     promised: &BTreeMap<u32, u32>,
     what: &str,
 ) -> Result<BTreeMap<u32, u32>, String> {
-    let store = options().open(path).map_err(|error| format!("{what}: {error}"))?;
-    let map: Map = store.durable_map("map").map_err(|error| format!("{what}: {error}"))?;
-    let view = store.view();
     let read = |error: Error| format!("{what}: {error}");
+    let store = options().open(path).map_err(read)?;
+    let map: Map = store.durable_map("map").map_err(read)?;
+    let view = store.view();
     let mut served = BTreeMap::new();
     for thread in 0..THREADS {
         let last = newest(&map, &store, thread).map_err(read)?;
