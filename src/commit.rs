@@ -29,8 +29,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwap, Guard};
-
 use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Lsn;
@@ -38,6 +36,7 @@ use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
 use crate::sync::{Condvar, Mutex, MutexGuard, yield_now};
+use crate::visible::{Seen, Visible};
 use bell::Call;
 use queue::{Group, Queue, Turn};
 
@@ -46,7 +45,7 @@ use queue::{Group, Queue, Turn};
 pub(crate) struct Commits {
     queue: Mutex<Queue>,
     log: Mutex<LogWriter>,
-    visible: ArcSwap<State>,
+    visible: Visible,
     durable: AtomicU64,
     sync_interval: Duration,
     /// The background thread waits here.
@@ -84,11 +83,13 @@ impl Commits {
         sync_interval: Duration,
         pressure: Arc<dyn Pressure>,
     ) -> Commits {
+        let lsn = state.lsn;
+        let (visible, publisher) = Visible::new(state);
         Commits {
-            queue: Mutex::new(Queue::new(state.lsn)),
+            queue: Mutex::new(Queue::new(lsn, publisher)),
             durable: AtomicU64::new(log.synced().lsn.get()),
             log: Mutex::new(log),
-            visible: ArcSwap::new(state),
+            visible,
             sync_interval,
             background: Condvar::new(),
             led: Condvar::new(),
@@ -98,12 +99,12 @@ impl Commits {
 
     /// What readers see.
     pub(crate) fn visible(&self) -> Arc<State> {
-        self.visible.load_full()
+        self.visible.get()
     }
 
     /// The same for a while: nothing is counted before it is replaced.
-    pub(crate) fn seen(&self) -> Guard<Arc<State>> {
-        self.visible.load()
+    pub(crate) fn seen(&self) -> Seen {
+        self.visible.see()
     }
 
     /// The last commit that survives a power loss.
@@ -241,7 +242,7 @@ impl Commits {
         let done = match outcome {
             Ok(written) if queue.poison.is_none() => {
                 // Publish.
-                replaced = Some(self.visible.swap(written.state));
+                replaced = Some(queue.publisher.publish(written.state));
                 acknowledged = Some(written.last);
                 queue.visible = written.last;
                 queue.expect(written.commits);

@@ -14,7 +14,6 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
 use crate::boot::{Booted, Checkpoints, boot};
@@ -31,6 +30,7 @@ use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
 use crate::transaction::Work;
 use crate::tree::Graveyard;
+use crate::visible::{Publisher, Seen, Visible};
 use budget::BootBudget;
 use keeper::{Chore, Keeper};
 pub(crate) use registry::AnyVolatile;
@@ -70,7 +70,14 @@ pub(crate) struct Engine {
 /// How this open may touch the store.
 enum Access {
     Writes(Box<Commits>),
-    Reads(ArcSwap<State>),
+    Reads(Visible, Mutex<Publisher>),
+}
+
+impl Access {
+    fn reads(state: Arc<State>) -> Access {
+        let (visible, publisher) = Visible::new(state);
+        Access::Reads(visible, Mutex::new(publisher))
+    }
 }
 
 /// The state after the last commit that has an LSN, which may not be durable yet.
@@ -204,7 +211,7 @@ impl Engine {
                 let commits = Commits::new(log, head, options.sync_interval, pressure);
                 (Access::Writes(Box::new(commits)), Some(guard))
             }
-            None => (Access::Reads(ArcSwap::new(Arc::clone(&state))), None),
+            None => (Access::reads(Arc::clone(&state)), None),
         };
         let engine = Engine {
             instance,
@@ -234,13 +241,13 @@ impl Engine {
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self.access, Access::Reads(_))
+        matches!(self.access, Access::Reads(..))
     }
 
     fn commits(&self) -> Result<&Commits> {
         match &self.access {
             Access::Writes(commits) => Ok(commits),
-            Access::Reads(_) => Err(Error::read_only()),
+            Access::Reads(..) => Err(Error::read_only()),
         }
     }
 
@@ -287,7 +294,7 @@ impl Engine {
     pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
         match &self.access {
             Access::Writes(commits) => commits.poll(lsn, context),
-            Access::Reads(_) => Poll::Ready(Ok(())),
+            Access::Reads(..) => Poll::Ready(Ok(())),
         }
     }
 
@@ -297,7 +304,7 @@ impl Engine {
             Access::Writes(commits) if self.options.threads => commits.lead_in_background(),
             // Whoever waits for it learns how it ended.
             Access::Writes(_) => drop(self.wait(lsn)),
-            Access::Reads(_) => {}
+            Access::Reads(..) => {}
         }
     }
 
@@ -318,22 +325,22 @@ impl Engine {
     pub(crate) fn visible(&self) -> Arc<State> {
         match &self.access {
             Access::Writes(commits) => commits.visible(),
-            Access::Reads(state) => state.load_full(),
+            Access::Reads(visible, _) => visible.get(),
         }
     }
 
     /// The same for a while: nothing is counted before it is replaced.
-    pub(crate) fn seen(&self) -> Guard<Arc<State>> {
+    pub(crate) fn seen(&self) -> Seen {
         match &self.access {
             Access::Writes(commits) => commits.seen(),
-            Access::Reads(state) => state.load(),
+            Access::Reads(visible, _) => visible.see(),
         }
     }
 
     pub(crate) fn durable_lsn(&self) -> Lsn {
         match &self.access {
             Access::Writes(commits) => commits.durable_lsn(),
-            Access::Reads(state) => state.load().lsn,
+            Access::Reads(visible, _) => visible.see().lsn,
         }
     }
 
@@ -343,7 +350,7 @@ impl Engine {
 
     /// Moves a read-only store to what its writer has made durable since.
     pub(crate) fn refresh(self: &Arc<Engine>) -> Result<Lsn> {
-        if let Access::Reads(visible) = &self.access {
+        if let Access::Reads(_, publisher) = &self.access {
             let path = self.dir.path();
             let booted = boot_read_only(
                 path,
@@ -356,9 +363,10 @@ impl Engine {
             let mut registry = self.registry.lock();
             registry.follow(&state);
             self.head.lock().state = Arc::clone(&state);
-            visible.store(state);
+            let replaced = publisher.lock().publish(state);
             let declared: Vec<_> = registry.declared().cloned().collect();
             drop(registry);
+            drop(replaced);
             self.warm_again(&declared);
         }
         Ok(self.visible().lsn)
@@ -367,7 +375,7 @@ impl Engine {
     pub(crate) fn stats(&self) -> Stats {
         let poisoned = match &self.access {
             Access::Writes(commits) => commits.check().err(),
-            Access::Reads(_) => None,
+            Access::Reads(..) => None,
         };
         let budget = &self.keeper.budget;
         let (work, (boot_budget_slips, writers_held)) = (budget.tail(), budget.slips());

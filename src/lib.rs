@@ -80,6 +80,7 @@ mod sync;
 mod transaction;
 mod tree;
 mod view;
+mod visible;
 
 /// A simulated disk, and tests that lose power at every call. Feature `sim`.
 #[cfg(feature = "sim")]

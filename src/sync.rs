@@ -14,6 +14,19 @@ pub(crate) use explored::{Condvar, Mutex, MutexGuard};
 #[cfg(all(test, feature = "schedules"))]
 pub(crate) use shuttle::thread::yield_now;
 
+/// What publishing rests on; a test puts those in their place that it runs in every order.
+pub(crate) mod atomic {
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+    /// Whether every order is run, so that there should not be too many.
+    pub(crate) const IS_MODEL: bool = false;
+
+    /// What was written before comes before what is read after, in an order that all threads share. That
+    /// both are `SeqCst` says it already, but not to loom, which takes them for `AcqRel`.
+    pub(crate) fn total_order() {}
+}
+
 /// Those of the standard library wake all who wait by one call of the system.
 pub(crate) mod bell {
     #[cfg(all(test, feature = "schedules"))]

@@ -2,12 +2,9 @@
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::Arc;
-
-use arc_swap::Guard;
 
 use crate::format::Lsn;
-use crate::state::State;
+use crate::visible::Seen;
 
 /// A consistent snapshot of all durable regions, in memory.
 ///
@@ -26,26 +23,21 @@ use crate::state::State;
 /// assert_eq!(stock.get(&store.view(), "apples")?, None);
 /// # Ok::<(), rocstate::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct View {
     /// Counts nothing as long as no newer state is published: a counter would go back and forth
     /// between the processors of all readers.
-    state: Guard<Arc<State>>,
+    state: Seen,
 }
 
 impl View {
-    pub(crate) fn new(state: Guard<Arc<State>>) -> View {
+    pub(crate) fn new(state: Seen) -> View {
         View { state }
     }
 
     /// The last commit that this view shows.
     pub fn lsn(&self) -> Lsn {
         self.state.lsn
-    }
-}
-
-impl Clone for View {
-    fn clone(&self) -> View {
-        View { state: Guard::from_inner(Arc::clone(&self.state)) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The orders between threads that the tree's unsafe code rests on, as models that loom runs in every
 //! order that the memory model allows: when a reader lets go of a version and a sweep frees what it saw
 //! (`src/tree/line.rs`), when a cold range becomes an inner node (`src/tree/node.rs`), and when a place is
-//! changed under the eyes of readers (`src/tree/place.rs`).
+//! changed under the eyes of readers (`src/tree/place.rs`); and the order in which readers and publishers of a
+//! state find each other, where the code itself runs (`src/visible/published.rs`).
 //!
 //! A model has the atomics and fences of the code, and cells for what they guard: loom fails where two
 //! threads could reach one at a time.
@@ -9,10 +10,29 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
 #![allow(unsafe_code, reason = "a cell of loom is reached by a pointer")]
 
+#[path = "../src/visible/published.rs"]
+#[allow(dead_code, reason = "the models use less of it")]
+mod published;
+
+/// What it rests on, as loom has it.
+mod sync {
+    pub(crate) mod atomic {
+        pub(crate) use loom::sync::Arc;
+        pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+        pub(crate) const IS_MODEL: bool = true;
+
+        pub(crate) fn total_order() {
+            loom::sync::atomic::fence(Ordering::SeqCst);
+        }
+    }
+}
+
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
+use published::{Published, Publisher, Readers};
 
 const LIVES: u32 = 7;
 const FREED: u32 = 0;
@@ -254,4 +274,74 @@ fn a_note_that_was_let_go_of_is_not_looked_at() {
         place.forget(0);
         place.change(1, 1);
     });
+}
+
+/// What is published; nobody may read it when it ends.
+struct Value(UnsafeCell<u32>);
+
+impl Value {
+    fn new() -> Arc<Value> {
+        Arc::new(Value(UnsafeCell::new(LIVES)))
+    }
+
+    fn read(&self) {
+        // SAFETY: what is shown here; loom watches.
+        self.0.with(|content| assert_eq!(unsafe { *content }, LIVES));
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        // SAFETY: what is shown here; loom watches.
+        self.0.with_mut(|content| unsafe { *content = FREED });
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Sync for Value {}
+
+fn beside_a_publisher(
+    read: impl Fn(&Published<Value>, &'static Readers<Value>) + Sync + Send + Clone + 'static,
+    publish: impl Fn(Publisher<Value>) + Sync + Send + 'static,
+) {
+    let mut model = loom::model::Builder::new();
+    // All orders of so many steps are more than can be run.
+    model.preemption_bound = Some(4);
+    model.check(move || {
+        let readers = &*Box::leak(Box::new(Readers::new()));
+        let (shared, publisher) = Published::new(Value::new(), readers);
+        let reader = {
+            let (shared, read) = (Arc::clone(&shared), read.clone());
+            thread::spawn(move || read(&shared, readers))
+        };
+        drop(shared);
+        publish(publisher);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn what_was_published_ends_after_it_was_read() {
+    beside_a_publisher(
+        |published, readers| {
+            let lease = readers.enter();
+            published.see(&lease).read();
+            published.see(&lease).read();
+        },
+        |mut publisher| (0..3).for_each(|_| drop(publisher.publish(Value::new()))),
+    );
+}
+
+#[test]
+fn what_is_owed_and_what_is_counted_ends_once() {
+    beside_a_publisher(
+        |published, readers| {
+            let lease = readers.enter();
+            let (owed, counted) = (published.see(&lease), published.see(&lease));
+            owed.read();
+            drop(owed);
+            counted.read();
+        },
+        |mut publisher| drop(publisher.publish(Value::new())),
+    );
 }

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::heal::{Healed, Redundancy};
 use super::layers::{KeyRange, Layers};
@@ -20,7 +20,8 @@ use crate::format::RegionNo;
 pub(crate) struct ColdRegion {
     number: RegionNo,
     name: Arc<str>,
-    basis: ArcSwap<Basis>,
+    /// Whoever reads has it for as long as that takes.
+    basis: Mutex<Arc<Basis>>,
     healed: Arc<Healed>,
     warmth: Arc<Warmth>,
 }
@@ -77,7 +78,7 @@ impl ColdRegion {
         healed: Arc<Healed>,
         warmth: Arc<Warmth>,
     ) -> ColdRegion {
-        let basis = ArcSwap::new(Basis::new(layers, redundancy));
+        let basis = Mutex::new(Basis::new(layers, redundancy));
         ColdRegion { number, name, basis, healed, warmth }
     }
 
@@ -87,7 +88,10 @@ impl ColdRegion {
 
     /// Reads from a newer checkpoint from here on.
     pub(crate) fn follow(&self, layers: Layers, redundancy: Arc<OnceLock<Redundancy>>) {
-        self.basis.store(Basis::new(layers, redundancy));
+        let next = Basis::new(layers, redundancy);
+        // What it held ends without the lock.
+        let before = std::mem::replace(&mut *self.basis.lock(), next);
+        drop(before);
     }
 
     /// Reads something of a range; where that is damaged, by way of an older checkpoint and the log.
@@ -96,7 +100,7 @@ impl ColdRegion {
         range: &KeyRange,
         mut read: impl FnMut(&Arc<Layers>) -> Result<T>,
     ) -> Result<T> {
-        let basis = self.basis.load_full();
+        let basis = Arc::clone(&self.basis.lock());
         let damage = match read(&basis.layers) {
             Err(error) if error.kind() == ErrorKind::Damaged => error,
             done => return done.map_err(|error| self.blame(error, range)),

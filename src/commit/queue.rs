@@ -14,6 +14,7 @@ use crate::format::operation::{put_record, record_len};
 use crate::options::Durability;
 use crate::state::State;
 use crate::sync::{Condvar, EXPLORED};
+use crate::visible::Publisher;
 
 /// A group holds at most this many bytes of records, or one commit.
 const GROUP_BYTES_MAX: usize = 8 << 20;
@@ -41,6 +42,7 @@ pub(super) struct Queue {
     /// Those who wait for the group that is being written.
     led: Option<Waiters>,
     pub(super) visible: Lsn,
+    pub(super) publisher: Publisher,
     pub(super) poison: Option<Error>,
     pub(super) closed: bool,
     /// Since when something is appended that nobody has synced.
@@ -138,12 +140,13 @@ impl Done {
 }
 
 impl Queue {
-    pub(super) fn new(visible: Lsn) -> Queue {
+    pub(super) fn new(visible: Lsn, publisher: Publisher) -> Queue {
         Queue {
             group_bytes_max: GROUP_BYTES_MAX,
             groups: VecDeque::new(),
             led: None,
             visible,
+            publisher,
             poison: None,
             closed: false,
             unsynced_since: None,
