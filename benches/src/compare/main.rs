@@ -79,7 +79,10 @@ impl Plan {
                 }
                 "--rounds" => plan.rounds = value()?.parse()?,
                 "--entries" => plan.entries = value()?.replace('_', "").parse()?,
-                "--only" => plan.only = value()?.split(',').map(str::to_owned).collect(),
+                "--only" => {
+                    plan.only = value()?.split(',').map(str::to_owned).collect();
+                    plan.only.iter().try_for_each(|part| measure_of(part).map(drop))?;
+                }
                 "--fixed-sync" => {
                     plan.fixed_sync = Some(Duration::from_micros(value()?.parse()?));
                 }
@@ -108,6 +111,11 @@ const PARTS: [(&str, Measure); 6] = [
     ("crowds", crowds::measure),
 ];
 
+fn measure_of(part: &str) -> Result<Measure, Failure> {
+    let known = PARTS.iter().find(|(name, _)| *name == part);
+    known.map(|(_, measure)| *measure).ok_or_else(|| format!("{part} is not a part").into())
+}
+
 fn main() -> Result<(), Failure> {
     let plan = Plan::from_arguments(std::env::args().skip(1))?;
     if let Some(of) = &plan.resident_of {
@@ -119,7 +127,7 @@ fn main() -> Result<(), Failure> {
         format!("simulated: each waits {} us and syncs nothing", wait.as_micros())
     });
     if let Some(part) = &plan.part {
-        let (_, measure) = PARTS.iter().find(|(name, _)| name == part).ok_or("no such part")?;
+        let measure = measure_of(part)?;
         if let Some(wait) = plan.fixed_sync {
             fixed_sync::fix(wait);
         }
