@@ -14,16 +14,20 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use common::within;
 use fastrand::Rng;
-use rocstate::{Durability, DurableMap, ErrorKind, Readable, Store, Transaction, VolatileMap};
+use rocstate::{
+    Durability, DurableMap, ErrorKind, Readable, Store, Transaction, View, VolatileMap,
+};
 
 const WRITERS: u64 = 4;
 const READERS: u64 = 2;
@@ -376,4 +380,51 @@ fn a_generation_ends_for_all_at_once() {
             }
         });
     });
+}
+
+/// Takes a view when its thread ends.
+struct Last(Store, mpsc::Sender<View>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.1.send(self.0.view()).unwrap();
+    }
+}
+
+#[test]
+fn views_outlive_their_threads_also_those_that_are_taken_as_they_end() {
+    const THREADS: u64 = 600;
+    thread_local! {
+        static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().durability(Durability::Process).open(dir.path()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("numbers").unwrap();
+    let (to, views) = mpsc::channel();
+    for number in 0..THREADS {
+        store.transact(|tx| map.insert(tx, 0, number)).unwrap();
+        let (store, to) = (store.clone(), to.clone());
+        let thread = std::thread::spawn(move || {
+            let last = Some(Last(store.clone(), to.clone()));
+            // Whichever of the two the thread ends first.
+            let view = if number % 2 == 0 {
+                LAST.set(last);
+                store.view()
+            } else {
+                let view = store.view();
+                LAST.set(last);
+                view
+            };
+            to.send(view.clone()).unwrap();
+            to.send(view).unwrap();
+        });
+        thread.join().unwrap();
+    }
+    drop(to);
+    let mut seen = vec![0; THREADS as usize];
+    for view in views {
+        let number = map.get(&view, &0).unwrap().unwrap();
+        seen[*number as usize] += 1;
+    }
+    assert!(seen.iter().all(|times| *times == 3));
 }
