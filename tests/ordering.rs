@@ -300,14 +300,19 @@ impl Drop for Value {
 // SAFETY: as above.
 unsafe impl Sync for Value {}
 
+/// Runs the orders in which threads change so often at moments when they could go on: all of so many steps
+/// would take days.
+fn with_few_changes(most: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(most);
+    model.check(body);
+}
+
 fn beside_a_publisher(
     read: impl Fn(&Published<Value>, &'static Readers<Value>) + Sync + Send + Clone + 'static,
     publish: impl Fn(Publisher<Value>) + Sync + Send + 'static,
 ) {
-    let mut model = loom::model::Builder::new();
-    // All orders of so many steps are more than can be run.
-    model.preemption_bound = Some(4);
-    model.check(move || {
+    with_few_changes(4, move || {
         let readers = &*Box::leak(Box::new(Readers::new()));
         let (shared, publisher) = Published::new(Value::new(), readers);
         let reader = {
@@ -344,4 +349,23 @@ fn what_is_owed_and_what_is_counted_ends_once() {
         },
         |mut publisher| drop(publisher.publish(Value::new())),
     );
+}
+
+#[test]
+fn what_is_published_again_is_owed_again() {
+    with_few_changes(5, || {
+        let readers = &*Box::leak(Box::new(Readers::new()));
+        let value = Value::new();
+        let (shared, mut publisher) = Published::new(Arc::clone(&value), readers);
+        let lease = readers.enter();
+        drop(shared.see(&lease));
+        let reader = thread::spawn(move || shared.see(&lease).read());
+        // While it looks, something else is published, and forgotten who reads, and then the first one
+        // again; as it would be if a new one came to lie in its place.
+        drop(publisher.publish(Value::new()));
+        drop(publisher.publish(Value::new()));
+        drop(publisher.publish(value));
+        drop(publisher.publish(Value::new()));
+        reader.join().unwrap();
+    });
 }

@@ -13,7 +13,7 @@
 //! - A slot that was checked has what is published, or is emptied by whoever publishes before that lets go
 //!   of its own count. That takes a total order (`SeqCst`) of three steps of a reader: write the slot, see
 //!   or set the bit, look at what is published; and of two of a publisher: replace, look at bits and slots.
-//! - Bits are cleared by the publisher alone, and set again for whoever has the newest by then.
+//! - Bits are cleared by the publisher alone, and set again for whoever has a slot that is not empty by then.
 //! - A slot is filled by the thread that has its [`Lease`] alone, and only while it is empty; whoever holds
 //!   what it has may empty it.
 
@@ -223,8 +223,9 @@ impl<T> Published<T> {
         }
     }
 
-    /// Forgets who has read, but for those who have what is published.
-    fn forget(&self, now: *mut T) {
+    /// Forgets who has read, but for those who have anything in their slots: also if it is not what is
+    /// published now, since something else may come to be published that lies in the same place.
+    fn forget(&self) {
         for (at, recent) in self.recent.iter().enumerate() {
             if recent.load(Ordering::Relaxed) == 0 {
                 continue;
@@ -232,7 +233,7 @@ impl<T> Published<T> {
             let forgotten = recent.swap(0, Ordering::SeqCst);
             total_order();
             for nth in set(forgotten) {
-                if self.readers.of(at, nth).any(|slot| slot.load(Ordering::SeqCst) == now) {
+                if self.readers.of(at, nth).any(|slot| !slot.load(Ordering::SeqCst).is_null()) {
                     recent.fetch_or(1 << nth, Ordering::SeqCst);
                 }
             }
@@ -271,7 +272,7 @@ impl<T: Send + Sync> Publisher<T> {
         self.remembered -= 1;
         if self.remembered == 0 {
             self.remembered = REMEMBERED;
-            self.published.forget(next);
+            self.published.forget();
         }
         // SAFETY: it came from an `Arc`, whose count was that of the place where it was published.
         unsafe { Arc::from_raw(before) }
