@@ -300,8 +300,8 @@ impl Drop for Value {
 // SAFETY: as above.
 unsafe impl Sync for Value {}
 
-/// Runs the orders in which threads change so often at moments when they could go on: all of so many steps
-/// would take days.
+/// Runs the orders in which threads change so often at most at moments when they could go on: all orders
+/// of so many steps are too many.
 fn with_few_changes(most: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(most);
