@@ -1,5 +1,5 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::published::{Lease, Published, Publisher, Readers, SLOTS};
@@ -36,8 +36,16 @@ struct Fixture {
     publisher: Publisher<Pair>,
 }
 
+/// Readers of their own; they stay, as those of a program do.
+fn readers() -> &'static Readers<Pair> {
+    static ALL: Mutex<Vec<&Readers<Pair>>> = Mutex::new(Vec::new());
+    let readers = &*Box::leak(Box::new(Readers::new()));
+    ALL.lock().unwrap().push(readers);
+    readers
+}
+
 fn fixture() -> Fixture {
-    let (alive, readers) = (Alive::default(), &*Box::leak(Box::new(Readers::new())));
+    let (alive, readers) = (Alive::default(), readers());
     let (shared, publisher) = Published::new(Pair::new(0, &alive), readers);
     Fixture { alive, readers, published: shared, publisher }
 }
@@ -170,7 +178,7 @@ fn who_reads_no_more_costs_nothing() {
 #[test]
 fn a_lease_of_other_readers_is_refused() {
     let fixture = fixture();
-    let others = &*Box::leak(Box::new(Readers::new()));
+    let others = readers();
     let outcome = std::panic::catch_unwind(|| fixture.published.see(&others.enter()).number());
     outcome.unwrap_err();
 }
