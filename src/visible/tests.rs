@@ -141,7 +141,8 @@ fn what_is_held_outlives_the_thread_and_the_place() {
 
 #[test]
 fn any_number_of_threads_have_slots() {
-    const THREADS: usize = if cfg!(miri) { 520 } else { 1200 };
+    // Miri takes minutes for so many.
+    const THREADS: usize = if cfg!(miri) { 20 } else { 1200 };
     let mut fixture = fixture();
     let leases: Vec<_> = (0..THREADS).map(|_| fixture.readers.enter()).collect();
     let held: Vec<_> = leases.iter().map(|lease| fixture.published.see(lease)).collect();
