@@ -1,5 +1,6 @@
 //! How costs grow with the threads: those that commit, and those that have read.
 
+use std::fs::File;
 use std::sync::Barrier;
 
 use rocstate::{Durability, DurableMap, Store};
@@ -7,7 +8,7 @@ use rocstate_bench::data::Order;
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::durable::commit_from;
+use crate::durable::{commit_from, prewritten, share_syncs};
 use crate::floor::{commit_each, store};
 use crate::report::Report;
 
@@ -20,15 +21,18 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     for entries in &plan.sizes {
         let dir = tempfile::tempdir_in(".")?;
         let (store, map) = store(dir.path(), *entries)?;
-        writers(plan, report, *entries, &store, &map)?;
+        let raw = prewritten(&dir.path().join("raw"))?;
+        writers(plan, report, *entries, &raw, &store, &map)?;
     }
     Ok(())
 }
 
+/// Beside threads that share syncs and have no store: how fast a machine wakes threads changes by the minute.
 fn writers(
     plan: &Plan,
     report: &mut Report,
     entries: u64,
+    raw: &File,
     store: &Store,
     map: &DurableMap<u64, Order>,
 ) -> Result<(), Failure> {
@@ -42,10 +46,14 @@ fn writers(
     };
     for writers in WRITERS {
         let commit = &commit;
-        question = question.ask(writers.to_string(), move || {
-            let times = commit_from(writers, entries, plan.time, commit)?;
-            Ok(times.len() as f64 / plan.time.as_secs_f64())
-        });
+        let rate = |times: Vec<f64>| times.len() as f64 / plan.time.as_secs_f64();
+        question = question
+            .ask(format!("{writers}, no store"), move || {
+                Ok(rate(share_syncs(raw, writers, plan.time)?))
+            })
+            .ask(writers.to_string(), move || {
+                Ok(rate(commit_from(writers, entries, plan.time, commit)?))
+            });
     }
     report.ask(question, plan.rounds.min(3))
 }

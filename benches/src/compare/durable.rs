@@ -18,6 +18,8 @@ use crate::floor::drawn;
 use crate::peers::ENTRANTS;
 use crate::report::Report;
 
+pub(crate) use shared::write as share_syncs;
+
 const RAW: &str = "raw write + fdatasync, one thread";
 const SHARED: &str = "one write + fdatasync for all, no store";
 
@@ -128,7 +130,7 @@ fn batches(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
 }
 
 /// A file whose blocks were written and synced before.
-fn prewritten(path: &Path) -> Result<File, Failure> {
+pub(crate) fn prewritten(path: &Path) -> Result<File, Failure> {
     let file = File::options().read(true).write(true).create_new(true).open(path)?;
     for block in 0..PREWRITTEN_BLOCKS {
         file.write_all_at(&[0; BLOCK], block * BLOCK as u64)?;

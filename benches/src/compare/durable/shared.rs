@@ -25,7 +25,7 @@ struct Shared {
 }
 
 /// Shares syncs among `writers` threads; how long each waited for each of its own, in seconds.
-pub(super) fn write(file: &File, writers: u64, time: Duration) -> Result<Vec<f64>, Failure> {
+pub(crate) fn write(file: &File, writers: u64, time: Duration) -> Result<Vec<f64>, Failure> {
     let round = Mutex::new(Round { writers, ..Round::default() });
     let shared = Shared { round, ..Shared::default() };
     in_threads(writers, time, |_, stop| {
