@@ -280,22 +280,25 @@ impl<T: Send + Sync> Publisher<T> {
 }
 
 impl<T> Seen<T> {
-    /// Counts it, so that it is independent of all others.
-    pub(crate) fn to_arc(&self) -> Arc<T> {
-        let value = self.value.as_ptr();
+    /// Takes a count, which is the caller's to end.
+    fn count(&self) {
         // SAFETY: it came from an `Arc`. A count of it is here, or owed here: then the place where it was
         // published has one, until this one has been counted.
-        unsafe {
-            Arc::increment_strong_count(value);
-            Arc::from_raw(value)
-        }
+        unsafe { Arc::increment_strong_count(self.value.as_ptr()) }
+    }
+
+    /// Counts it, so that it is independent of all others.
+    pub(crate) fn to_arc(&self) -> Arc<T> {
+        self.count();
+        // SAFETY: it came from an `Arc`, and was counted for this one.
+        unsafe { Arc::from_raw(self.value.as_ptr()) }
     }
 }
 
 impl<T> Clone for Seen<T> {
     fn clone(&self) -> Seen<T> {
-        let value = Arc::into_raw(self.to_arc()).cast_mut();
-        Seen { value: NonNull::new(value).unwrap_or(self.value), owed: None }
+        self.count();
+        Seen { value: self.value, owed: None }
     }
 }
 
@@ -303,7 +306,7 @@ impl<T> Deref for Seen<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: as in `to_arc`.
+        // SAFETY: as in `count`.
         unsafe { self.value.as_ref() }
     }
 }
