@@ -97,12 +97,7 @@ impl Commits {
         }
     }
 
-    /// What readers see.
-    pub(crate) fn visible(&self) -> Arc<State> {
-        self.visible.get()
-    }
-
-    /// The same for a while: nothing is counted before it is replaced.
+    /// What readers see; nothing is counted before it is replaced.
     pub(crate) fn seen(&self) -> Seen {
         self.visible.see()
     }

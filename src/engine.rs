@@ -321,12 +321,9 @@ impl Engine {
         }
     }
 
-    /// What readers see.
+    /// What readers see, for as long as it takes.
     pub(crate) fn visible(&self) -> Arc<State> {
-        match &self.access {
-            Access::Writes(commits) => commits.visible(),
-            Access::Reads(visible, _) => visible.get(),
-        }
+        self.seen().to_arc()
     }
 
     /// The same for a while: nothing is counted before it is replaced.
@@ -340,7 +337,7 @@ impl Engine {
     pub(crate) fn durable_lsn(&self) -> Lsn {
         match &self.access {
             Access::Writes(commits) => commits.durable_lsn(),
-            Access::Reads(visible, _) => visible.see().lsn,
+            Access::Reads(..) => self.seen().lsn,
         }
     }
 

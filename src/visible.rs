@@ -37,9 +37,4 @@ impl Visible {
         // A thread that is about to end has given its place back.
         seen.unwrap_or_else(|_| self.0.see(&READERS.enter()))
     }
-
-    /// The state for as long as it takes.
-    pub(crate) fn get(&self) -> Arc<State> {
-        self.see().to_arc()
-    }
 }

@@ -169,7 +169,7 @@ impl Subject {
 
     /// What must hold when a commit is acknowledged.
     fn acknowledged(&self, lsn: Lsn, durability: Durability) {
-        assert!(self.commits.visible().lsn >= lsn, "{lsn} is acknowledged and not visible");
+        assert!(self.commits.seen().lsn >= lsn, "{lsn} is acknowledged and not visible");
         let told = match durability {
             Durability::Machine => &self.told.stable,
             Durability::Process => &self.told.appended,
@@ -233,7 +233,7 @@ fn every_writer_is_woken_and_none_before_its_sync() {
         for thread in threads {
             thread.join().expect("it ends");
         }
-        assert_eq!(subject.commits.visible().lsn.get(), 6);
+        assert_eq!(subject.commits.seen().lsn.get(), 6);
     });
 }
 
@@ -249,7 +249,7 @@ fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
         for thread in [task, other, writer] {
             thread.join().expect("it ends");
         }
-        assert_eq!(subject.commits.visible().lsn.get(), 3);
+        assert_eq!(subject.commits.seen().lsn.get(), 3);
         subject.commits.close();
         background.join().expect("it ends");
     });
