@@ -85,25 +85,21 @@ impl<K, V> fmt::Debug for Draft<K, V> {
 
 impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     pub(crate) fn new(graveyard: Graveyard) -> Self {
-        let root = NodePtr::leaf(FIRST, &mut Spare::default());
-        Tree(Line::begin(root, 0, false, FIRST, graveyard))
+        let mut spare = Spare::default();
+        let root = NodePtr::leaf(FIRST, &mut spare);
+        Tree(Line::begin(root, 0, false, spare, graveyard))
     }
 
     /// A tree of `len` entries that are loaded on first touch.
     pub(crate) fn cold(source: Box<dyn Source<K, V>>, len: usize, graveyard: Graveyard) -> Self {
-        Tree(Line::begin(NodePtr::cold(FIRST, source), len, true, FIRST, graveyard))
+        Tree(Line::begin(NodePtr::cold(FIRST, source), len, true, Spare::default(), graveyard))
     }
 
     /// A tree of entries that come in ascending order.
     pub(crate) fn from_sorted(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
-        let len = entries.len();
-        Tree(Line::begin(
-            build(FIRST, entries, &mut Spare::default()),
-            len,
-            false,
-            FIRST,
-            graveyard,
-        ))
+        let (len, mut spare) = (entries.len(), Spare::default());
+        let root = build(FIRST, entries, &mut spare);
+        Tree(Line::begin(root, len, false, spare, graveyard))
     }
 }
 

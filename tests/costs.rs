@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use common::FaultyDisk;
 use rocstate::{Durability, DurableMap, Store, VolatileMap};
 
-/// The system's allocator, with a count for each thread of what it asked for.
+/// The system's allocator, with counts for each thread of what it asked for and gave back.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static FREES: Cell<u64> = const { Cell::new(0) };
 }
 
 #[allow(unsafe_code, reason = "an allocator is one")]
@@ -35,6 +36,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        FREES.try_with(|count| count.set(count.get() + 1)).ok();
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(at, layout) }
     }
@@ -136,6 +138,28 @@ fn a_commit_allocates_what_its_version_needs() {
 const ALLOCATIONS_PER_COMMIT: u64 = 4;
 /// Values and nodes have room of their own; notes of what places held are left.
 const ALLOCATIONS_PER_BATCH: u64 = 200;
+
+/// Whoever discards takes nothing apart, whatever the size: that is what its time depends on, since none of
+/// it is in the cache.
+#[test]
+fn a_discard_frees_nothing_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: VolatileMap<u64, u64> = store.volatile_map("map").unwrap();
+    for entries in [5_000, 500_000] {
+        for key in 0..entries {
+            map.insert(key, key);
+        }
+        let frees = FREES.get();
+        let allocations = allocations(|| {
+            map.discard();
+        });
+        let frees = FREES.get() - frees;
+        println!("{entries} entries: {allocations} allocations, {frees} frees");
+        assert!(allocations <= 6, "{allocations} allocations to discard {entries} entries");
+        assert_eq!(frees, 0, "to discard {entries} entries");
+    }
+}
 
 /// What the process has of the machine's memory, in bytes.
 #[cfg(target_os = "linux")]

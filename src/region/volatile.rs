@@ -140,7 +140,7 @@ where
         let tree = life.tree.emptied();
         let old = std::mem::replace(&mut *life, Life { generation, tree });
         drop(life);
-        drop(old);
+        old.tree.end();
         Ok(generation)
     }
 
@@ -151,7 +151,7 @@ where
         let empty = life.tree.emptied();
         let old = std::mem::replace(&mut life.tree, empty);
         drop(life);
-        drop(old);
+        old.end();
         Ok(())
     }
 }

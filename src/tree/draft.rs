@@ -9,7 +9,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::edit::Edit;
-use super::line::{Line, Pen, Version};
+use super::graveyard::Remains;
+use super::line::{Line, Pen, Version, WORTH_BURYING};
 use super::node::{NodePtr, Stamp};
 use super::undo::Mark;
 use super::{Graveyard, Iter, Tree, find};
@@ -359,6 +360,20 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Live<K, V> {
     pub(crate) fn emptied(&self) -> Self {
         Live::new(&Tree::new(self.0.graveyard().clone()))
     }
+
+    /// Ends it. One that is large is taken apart elsewhere: not even its line is in the cache of whoever
+    /// lets go of it.
+    pub(crate) fn end(self) {
+        if self.0.len() >= WORTH_BURYING {
+            let graveyard = self.0.graveyard().clone();
+            graveyard.bury(Box::new(self));
+        }
+    }
+}
+
+impl<K: Send + Sync, V: Send + Sync> Remains for Live<K, V> {
+    /// What its line leaves is buried in turn, by whoever has the line last.
+    fn decay(self: Box<Self>, _pause: &mut dyn FnMut()) {}
 }
 
 impl<K, V> Drop for Live<K, V> {

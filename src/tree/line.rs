@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::FIRST;
 use super::graveyard::{Graveyard, Remains, Sweep};
 use super::node::{Hot, NodePtr, Stamp};
 use super::place::Place;
@@ -25,7 +26,7 @@ use super::slot::{Spare, ValuePtr};
 use super::undo::Change;
 
 /// Trees with fewer entries are freed where they are dropped.
-const WORTH_BURYING: usize = 4096;
+pub(super) const WORTH_BURYING: usize = 4096;
 
 /// How many nodes are freed between two pauses.
 const NODES_PER_STEP: usize = 32;
@@ -236,14 +237,16 @@ impl<K, V> Thing<K, V> {
 }
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
-    /// A line that begins with a tree of these nodes, all born by `stamp`.
+    /// A line that begins with a tree of these nodes, which are as old as a line can be, and the room that was
+    /// left.
     pub(super) fn begin(
         root: NodePtr<K, V>,
         len: usize,
         was_cold: bool,
-        stamp: Stamp,
+        spare: Spare<K, V>,
         graveyard: Graveyard,
     ) -> Arc<Version<K, V>> {
+        let stamp = FIRST;
         let pen = Pen {
             newest: root,
             newest_len: len,
@@ -256,7 +259,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             older: Vec::new(),
             enough_older: OLDER_MIN,
             registered: stamp,
-            spare: Spare::default(),
+            spare,
         };
         let line = Arc::new(Line {
             pen: Mutex::new(Some(Box::new(pen))),

@@ -367,6 +367,30 @@ fn versions_of_a_live_tree_are_what_they_were() {
     assert_eq!(alive.load(Atomic::SeqCst), 1);
 }
 
+#[test]
+fn a_large_live_tree_ends_elsewhere_and_a_small_one_at_once() {
+    let (graveyard, buried) = Graveyard::new();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let live = |entries: u32| {
+        let entries = (0..entries).map(|key| (key, Counted::new(key, &alive))).collect();
+        Live::new(&Tree::from_sorted(entries, graveyard.clone()))
+    };
+    live(100).end();
+    assert_eq!(alive.load(Atomic::SeqCst), 0);
+    let mut large = live(20_000);
+    large.change(|draft| drop(draft.insert(20_000, Counted::new(20_000, &alive)).unwrap()));
+    let held = large.version();
+    large.end();
+    assert_eq!(alive.load(Atomic::SeqCst), 20_001);
+    buried.decay_what_is_there(&mut || {});
+    // Somebody still reads it.
+    assert_eq!(held.iter().count(), 20_001);
+    assert_eq!(alive.load(Atomic::SeqCst), 20_001);
+    drop(held);
+    buried.decay_what_is_there(&mut || {});
+    assert_eq!(alive.load(Atomic::SeqCst), 0);
+}
+
 /// The leaf of a key in a version.
 fn leaf_of(tree: &Tree<u16, u32>, key: u16) -> NodePtr<u16, u32> {
     let mut node = tree.0.root;
