@@ -111,7 +111,11 @@ impl postcard::ser_flavors::Flavor for VecFlavor<'_> {
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        // Most lengths and many numbers are one byte, for which a call would be much.
+        match bytes {
+            [byte] => self.0.push(*byte),
+            _ => self.0.extend_from_slice(bytes),
+        }
         Ok(())
     }
 

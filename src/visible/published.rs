@@ -213,7 +213,11 @@ impl<T> Published<T> {
     /// Counts what is owed for something that is published no more; the caller has a count of it.
     fn settle(&self, before: *mut T) {
         for (at, recent) in self.recent.iter().enumerate() {
-            for nth in set(recent.load(Ordering::SeqCst)) {
+            let bits = recent.load(Ordering::SeqCst);
+            if bits == 0 {
+                continue;
+            }
+            for nth in set(bits) {
                 for slot in self.readers.of(at, nth) {
                     if slot.load(Ordering::SeqCst) == before {
                         settle_one(slot, before);
