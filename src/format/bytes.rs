@@ -114,11 +114,26 @@ static FRESH: LazyLock<Hasher> = LazyLock::new(Hasher::new);
 /// The salt is random for each file and never stored where a user could choose it to match; the
 /// place makes a piece that was written elsewhere invalid here.
 pub(crate) fn checksum(salt: u64, offset: u64, bytes: &[u8]) -> u32 {
-    let mut seed = [0u8; 16];
-    seed[..8].copy_from_slice(&salt.to_le_bytes());
-    seed[8..].copy_from_slice(&offset.to_le_bytes());
     let mut hasher = FRESH.clone();
-    hasher.update(&seed);
+    hasher.update(&seed(salt, offset));
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// What stands before the bytes of a checksum.
+pub(crate) fn seed(salt: u64, offset: u64) -> [u8; SEED_BYTES] {
+    let mut seed = [0; SEED_BYTES];
+    let (first, second) = seed.split_at_mut(size_of_val(&salt));
+    first.copy_from_slice(&salt.to_le_bytes());
+    second.copy_from_slice(&offset.to_le_bytes());
+    seed
+}
+
+pub(crate) const SEED_BYTES: usize = 16;
+
+/// The [`checksum`] of bytes that stand behind their [`seed`], which takes one step less.
+pub(crate) fn checksum_behind_seed(bytes: &[u8]) -> u32 {
+    let mut hasher = FRESH.clone();
     hasher.update(bytes);
     hasher.finalize()
 }

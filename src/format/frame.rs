@@ -5,7 +5,7 @@
 //! The header has a checksum of its own so that its claim counts as evidence even where the body
 //! behind it is torn, and so that no length is believed before it is checked.
 
-use super::bytes::{Reader, checksum};
+use super::bytes::{Reader, SEED_BYTES, checksum, checksum_behind_seed, seed};
 use super::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX};
 use super::{BLOCK_BYTES, Lsn, block_after, disk_len, short_len};
 use crate::control::{Step, left_out};
@@ -14,6 +14,9 @@ use crate::control::{Step, left_out};
 pub const FRAME_HEADER_BYTES: usize = 48;
 
 const CHECKSUM_BYTES: usize = 4;
+
+/// Where what stands before the commits for their checksum has room, until the header is written.
+const SEED_AT: usize = FRAME_HEADER_BYTES - SEED_BYTES;
 
 /// The fields of a frame's header: where each begins and ends, and what it is.
 #[cfg(feature = "inspect")]
@@ -50,8 +53,13 @@ pub struct FrameFacts {
 /// Fills in the header of a frame whose commits stand behind [`FRAME_HEADER_BYTES`] of room, and
 /// returns its checksum, which the next frame names as its chain.
 pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64) -> u32 {
-    let len = short_len(frame.len());
-    let body_sum = checksum(salt, offset, frame.get(FRAME_HEADER_BYTES..).unwrap_or_default());
+    let (len, seed) = (short_len(frame.len()), seed(salt, offset));
+    let Some((room, _)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() else {
+        unreachable!("a frame begins with room for its header");
+    };
+    // Until the header is there, its room has what stands before the commits for their checksum.
+    room[SEED_AT..].copy_from_slice(&seed);
+    let body_sum = checksum_behind_seed(frame.get(SEED_AT..).unwrap_or_default());
     let words = [
         len,
         body_sum,
@@ -62,21 +70,23 @@ pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64)
         0,
     ];
     let long_words = [facts.first_lsn.get(), facts.time_us];
-    let Some((sum_place, rest)) = frame
-        .get_mut(..FRAME_HEADER_BYTES)
-        .and_then(|head| head.split_at_mut_checked(CHECKSUM_BYTES))
-    else {
-        unreachable!("a frame begins with room for its header");
-    };
-    let (short, long) = rest.split_at_mut(size_of_val(&words));
+    let mut head = [0; SEED_BYTES + FRAME_HEADER_BYTES - CHECKSUM_BYTES];
+    let (before, fields) = head.split_at_mut(SEED_BYTES);
+    before.copy_from_slice(&seed);
+    let (short, long) = fields.split_at_mut(size_of_val(&words));
     for (place, word) in short.chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
     for (place, word) in long.chunks_exact_mut(8).zip(long_words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
-    let sum = checksum(salt, offset, rest);
-    sum_place.copy_from_slice(&sum.to_le_bytes());
+    let sum = checksum_behind_seed(&head);
+    let (_, fields) = head.split_at(SEED_BYTES);
+    if let Some(room) = frame.first_chunk_mut::<FRAME_HEADER_BYTES>() {
+        let (sum_place, rest) = room.split_at_mut(CHECKSUM_BYTES);
+        sum_place.copy_from_slice(&sum.to_le_bytes());
+        rest.copy_from_slice(fields);
+    }
     sum
 }
 
