@@ -109,7 +109,7 @@ impl Commits {
 
     /// Puts a commit at the end of the queue. The caller holds the writer lock, so that the order
     /// of the queue is the order of LSNs.
-    pub(crate) fn enqueue(&self, staged: &Staged<'_>) -> Result<()> {
+    pub(crate) fn enqueue(&self, staged: Staged<'_>) -> Result<()> {
         let mut queue = self.queue.lock();
         if let Some(first) = &queue.poison {
             return Err(Error::poisoned(first));

@@ -277,7 +277,7 @@ impl Engine {
         self.writer.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn enqueue(&self, staged: &Staged<'_>) -> Result<()> {
+    pub(crate) fn enqueue(&self, staged: Staged<'_>) -> Result<()> {
         self.commits()?.enqueue(staged)
     }
 

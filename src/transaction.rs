@@ -327,7 +327,7 @@ impl Transaction {
             draft.put_region(root)?;
         }
         let state = Arc::new(draft.freeze());
-        engine.enqueue(&Staged {
+        engine.enqueue(Staged {
             label: &staged.label,
             operations: &staged.operations,
             operation_count: staged.operation_count,

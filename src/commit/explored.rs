@@ -156,7 +156,7 @@ impl Subject {
         let mut state = State::clone(&head);
         state.lsn = state.lsn.next();
         let state = Arc::new(state);
-        self.commits.enqueue(&Staged {
+        self.commits.enqueue(Staged {
             label: "",
             operations: &[2, 1],
             operation_count: 1,

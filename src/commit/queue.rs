@@ -162,7 +162,7 @@ impl Queue {
     }
 
     /// Adds a commit to the last group, or begins one; returns the state that it replaces there.
-    pub(super) fn push(&mut self, staged: &Staged<'_>) -> Option<Arc<State>> {
+    pub(super) fn push(&mut self, staged: Staged<'_>) -> Option<Arc<State>> {
         let lsn = staged.state.lsn;
         let sync = staged.durability == Durability::Machine;
         let bytes = record_len(staged.label, staged.operations);
@@ -175,7 +175,7 @@ impl Queue {
             group.last = lsn;
             group.sync |= sync;
             waiters.last = lsn;
-            return Some(std::mem::replace(&mut group.state, Arc::clone(&staged.state)));
+            return Some(std::mem::replace(&mut group.state, staged.state));
         }
         let mut frame = std::mem::take(&mut self.buffer);
         frame.clear();
@@ -186,7 +186,7 @@ impl Queue {
             commits: 1,
             operations: staged.operation_count,
             last: lsn,
-            state: Arc::clone(&staged.state),
+            state: staged.state,
             sync,
         };
         self.groups.push_back((group, Waiters { last: lsn, ..Waiters::default() }));

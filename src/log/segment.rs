@@ -41,7 +41,12 @@ impl Spare {
         let spare = Spare::made(dir, name, len)?;
         let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
         let mut blocks = 0..len / BLOCK_BYTES;
-        let written = blocks.try_for_each(|block| spare.file.write(&zeros, block * BLOCK_BYTES));
+        let written = blocks.try_for_each(|block| {
+            spare.file.write(&zeros, block * BLOCK_BYTES)?;
+            // A writer that was woken for this processor would wait for milliseconds.
+            std::thread::yield_now();
+            Ok(())
+        });
         // What did not fit must not keep others from fitting; the next boot would remove it too.
         written.map(|()| spare).inspect_err(|_| {
             dir.remove(name).ok();
