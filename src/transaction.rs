@@ -3,6 +3,7 @@
 //! # Invariants
 //! - Whatever goes wrong while staging leaves the transaction as it was before the call.
 //! - A transaction that ends without a commit leaves no trace, and it has ended before the next begins.
+//! - One in which a change panicked half way is not committed, unless the change was undone.
 
 use std::any::Any;
 use std::fmt;
@@ -68,11 +69,33 @@ pub(crate) struct Work {
     /// What was touched and then cleared or removed, in this order; it comes back if that is undone.
     set_aside: Vec<SetAside>,
     removed: Vec<RegionNo>,
-    operations: Vec<u8>,
-    operation_count: u64,
+    operations: Operations,
+    /// Trees may have changes of which there is no operation.
+    half_changed: bool,
     label: String,
     /// Where an operation's key and value are encoded before it is staged.
     scratch: Vec<u8>,
+}
+
+/// Operations that are staged.
+#[derive(Default)]
+pub(crate) struct Operations {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl Operations {
+    /// Encodes an operation behind the others; there is room for it.
+    pub(crate) fn stage(&mut self, operation: &Operation<'_>) {
+        operation.encode(&mut self.bytes);
+        self.count += 1;
+    }
+
+    /// The first of them only.
+    fn truncate(&mut self, (bytes, count): (usize, u64)) {
+        self.bytes.truncate(bytes);
+        self.count = count;
+    }
 }
 
 struct Touched {
@@ -122,9 +145,9 @@ impl Work {
         self.touched.clear();
         self.set_aside.clear();
         self.removed.clear();
-        self.operations.clear();
-        self.operations.shrink_to(KEPT_BUFFER_BYTES);
-        self.operation_count = 0;
+        self.operations.truncate((0, 0));
+        self.operations.bytes.shrink_to(KEPT_BUFFER_BYTES);
+        self.half_changed = false;
         self.label.clear();
         self.scratch.shrink_to(KEPT_BUFFER_BYTES);
         self
@@ -166,8 +189,9 @@ struct Savepoint {
     trees: Vec<Box<dyn Any + Send + Sync>>,
     set_aside: usize,
     removed: usize,
-    operations: usize,
-    operation_count: u64,
+    /// The bytes of operations, and how many.
+    operations: (usize, u64),
+    half_changed: bool,
     label: String,
     fences: usize,
 }
@@ -260,7 +284,8 @@ impl Transaction {
     /// survived: open again and look. After any other error it has not happened.
     ///
     /// # Errors
-    /// `Poisoned`, `Closed`, `ReadOnly`, `Stale` for a fence that fell.
+    /// `Poisoned`, `Closed`, `ReadOnly`, `Stale` for a fence that fell. `Invalid` if the program caught a panic
+    /// of its own key or value in the middle of a change, outside of [`attempt`](Self::attempt).
     pub fn commit(self) -> Result<Lsn> {
         let durability = self.engine().options.durability;
         self.commit_with(durability)
@@ -298,7 +323,12 @@ impl Transaction {
         let Transaction { mut writer, fences, mut staged } = self;
         let Writer { head, owner } = &mut writer;
         let head = head.as_mut().expect(NOT_ENDED);
-        let (engine, writes) = (owner.engine(), !staged.operations.is_empty());
+        let (engine, writes) = (owner.engine(), staged.operations.count > 0);
+        if staged.half_changed {
+            let what = "a change of this transaction panicked half way, so that it can only be dropped; \
+                        run what may panic in Transaction::attempt, which undoes it";
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
         if writes && engine.is_read_only() {
             return Err(Error::read_only());
         }
@@ -329,8 +359,8 @@ impl Transaction {
         let state = Arc::new(draft.freeze());
         engine.enqueue(Staged {
             label: &staged.label,
-            operations: &staged.operations,
-            operation_count: staged.operation_count,
+            operations: &staged.operations.bytes,
+            operation_count: staged.operations.count,
             durability,
             state: Arc::clone(&state),
         })?;
@@ -364,31 +394,44 @@ impl Transaction {
         touched.map(|touched| &*touched.tree)
     }
 
-    /// The tree of a region to change, taken from the state on its first touch; `take` makes it.
+    /// Changes the tree of a region and stages what was changed, by code of the program that may panic in
+    /// between; if `f` fails, it has changed nothing.
+    pub(crate) fn change<T>(
+        &mut self,
+        core: &Arc<RegionCore>,
+        take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,
+        create: impl FnOnce(&State) -> Box<dyn WorkingTree>,
+        f: impl FnOnce(&mut dyn WorkingTree, &mut Operations) -> Result<T>,
+    ) -> Result<T> {
+        let at = self.touch(core, take, create)?;
+        let Work { touched, operations, half_changed, .. } = &mut *self.staged;
+        let touched = touched.get_mut(at).ok_or_else(|| core.stale())?;
+        let before = std::mem::replace(half_changed, true);
+        let done = f(&mut *touched.tree, operations);
+        *half_changed = before;
+        done
+    }
+
+    /// Where the tree of a region is that is changed, taken from the state on its first touch; `take` makes it.
     pub(crate) fn touch(
         &mut self,
         core: &Arc<RegionCore>,
         take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,
         create: impl FnOnce(&State) -> Box<dyn WorkingTree>,
-    ) -> Result<&mut dyn WorkingTree> {
+    ) -> Result<usize> {
         if core.instance != self.state().instance || self.removes(core.number()) {
             return Err(core.stale());
         }
         let known = self.staged.touched.iter().position(|touched| touched.number == core.number());
-        let at = if let Some(at) = known {
-            at
-        } else {
-            let touched = match self.staged.resume(core, &self.writer.head().state) {
-                Some(touched) => touched,
-                None => self.touch_anew(core, take, create)?,
-            };
-            self.staged.touched.push(touched);
-            self.staged.touched.len() - 1
-        };
-        match self.staged.touched.get_mut(at) {
-            Some(touched) => Ok(&mut *touched.tree),
-            None => Err(core.stale()),
+        if let Some(at) = known {
+            return Ok(at);
         }
+        let touched = match self.staged.resume(core, &self.writer.head().state) {
+            Some(touched) => touched,
+            None => self.touch_anew(core, take, create)?,
+        };
+        self.staged.touched.push(touched);
+        Ok(self.staged.touched.len() - 1)
     }
 
     fn touch_anew(
@@ -413,7 +456,7 @@ impl Transaction {
     /// Refuses what would make the commit too large: an operation with this many bytes of key and
     /// value, and the creation of its region.
     pub(crate) fn room_for(&self, bytes: usize) -> Result<()> {
-        let used = self.staged.operations.len() + self.staged.label.len();
+        let used = self.staged.operations.bytes.len() + self.staged.label.len();
         if used + bytes + OPERATION_BYTES_MAX <= TRANSACTION_BYTES_MAX {
             return Ok(());
         }
@@ -423,8 +466,7 @@ impl Transaction {
 
     /// Encodes an operation behind the others; there is room for it.
     pub(crate) fn stage(&mut self, operation: &Operation<'_>) {
-        operation.encode(&mut self.staged.operations);
-        self.staged.operation_count += 1;
+        self.staged.operations.stage(operation);
     }
 
     /// Puts an empty tree in the place of one that was touched.
@@ -455,8 +497,8 @@ impl Transaction {
             trees: trees.collect(),
             set_aside: self.staged.set_aside.len(),
             removed: self.staged.removed.len(),
-            operations: self.staged.operations.len(),
-            operation_count: self.staged.operation_count,
+            operations: (self.staged.operations.bytes.len(), self.staged.operations.count),
+            half_changed: self.staged.half_changed,
             label: self.staged.label.clone(),
             fences: self.fences.len(),
         }
@@ -473,7 +515,7 @@ impl Transaction {
         }
         staged.removed.truncate(savepoint.removed);
         staged.operations.truncate(savepoint.operations);
-        staged.operation_count = savepoint.operation_count;
+        staged.half_changed = savepoint.half_changed;
         staged.label = savepoint.label;
         self.fences.truncate(savepoint.fences);
     }
@@ -483,7 +525,7 @@ impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction")
             .field("after", &self.state().lsn)
-            .field("operations", &self.staged.operation_count)
+            .field("operations", &self.staged.operations.count)
             .finish_non_exhaustive()
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::KEY_BYTES_MAX;
 use crate::format::operation::Operation;
 use crate::state::State;
-use crate::transaction::Transaction;
+use crate::transaction::{Operations, Transaction};
 use crate::tree::{self, Old, Tree};
 use crate::view::Readable;
 
@@ -269,8 +269,15 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         let bytes = self.encode(tx, key, &value)?;
         let region = self.core.number();
         tx.room_for(bytes.len())?;
-        self.touch(tx)?.replace(|other| key.compare(other), Stored::Value(value))?;
-        tx.stage(&Operation::Replace { region, key: bytes.key(), value: bytes.value() });
+        self.change(tx, |tree, operations| {
+            tree.replace(|other| key.compare(other), Stored::Value(value))?;
+            operations.stage(&Operation::Replace {
+                region,
+                key: bytes.key(),
+                value: bytes.value(),
+            });
+            Ok(())
+        })?;
         tx.return_scratch(bytes.bytes);
         Ok(Some(result))
     }
@@ -346,7 +353,8 @@ impl<K: Key, V: Value> DurableMap<K, V> {
             return Ok(());
         }
         tx.room_for(0)?;
-        let empty: RegionTree<K, V> = Tree::new(self.touch(tx)?.graveyard().clone());
+        let graveyard = self.change(tx, |tree, _| Ok(tree.graveyard().clone()))?;
+        let empty: RegionTree<K, V> = Tree::new(graveyard);
         tx.clear(self.core.number(), Box::new(empty.draft()));
         tx.stage(&Operation::Clear { region: self.core.number() });
         Ok(())
@@ -356,8 +364,12 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         self.core.tree(at)
     }
 
-    /// The region's tree of this transaction.
-    fn touch<'a>(&self, tx: &'a mut Transaction) -> Result<&'a mut RegionDraft<K, V>> {
+    /// Changes the region's tree of this transaction, and stages what is changed.
+    fn change<T>(
+        &self,
+        tx: &mut Transaction,
+        f: impl FnOnce(&mut RegionDraft<K, V>, &mut Operations) -> Result<T>,
+    ) -> Result<T> {
         let take = |state: &State| {
             let tree = self.core.tree_of_state::<K, V>(state)?;
             Ok(tree.map(|tree| Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>))
@@ -366,10 +378,12 @@ impl<K: Key, V: Value> DurableMap<K, V> {
             let tree: RegionTree<K, V> = Tree::new(state.graveyard().clone());
             Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>
         };
-        let tree = tx.touch(&self.core, take, create)?;
-        tree.as_any_mut().downcast_mut().ok_or_else(|| {
-            Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
-                .in_region(&self.core.name)
+        tx.change(&self.core, take, create, |tree, operations| {
+            let tree = tree.as_any_mut().downcast_mut().ok_or_else(|| {
+                Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
+                    .in_region(&self.core.name)
+            })?;
+            f(tree, operations)
         })
     }
 
@@ -384,12 +398,15 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         let bytes = self.encode(tx, &key, &value)?;
         let region = self.core.number();
         tx.room_for(bytes.len())?;
-        let old = self.touch(tx)?.insert(key, Stored::Value(value))?.map(told);
-        let (key, value) = (bytes.key(), bytes.value());
-        tx.stage(&match old {
-            None => Operation::Insert { region, key, value },
-            Some(_) => Operation::Replace { region, key, value },
-        });
+        let old = self.change(tx, |tree, operations| {
+            let old = tree.insert(key, Stored::Value(value))?.map(told);
+            let (key, value) = (bytes.key(), bytes.value());
+            operations.stage(&match old {
+                None => Operation::Insert { region, key, value },
+                Some(_) => Operation::Replace { region, key, value },
+            });
+            Ok(old)
+        })?;
         tx.return_scratch(bytes.bytes);
         Ok(old)
     }
@@ -406,9 +423,12 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         }
         let bytes = self.encode_key(tx, key)?;
         tx.room_for(bytes.len())?;
-        let removed = self.touch(tx)?.remove(|other| key.compare(other))?;
-        let removed = removed.map(|(key, old)| told(key, old));
-        tx.stage(&Operation::Remove { region: self.core.number(), key: &bytes });
+        let removed = self.change(tx, |tree, operations| {
+            let removed = tree.remove(|other| key.compare(other))?;
+            let removed = removed.map(|(key, old)| told(key, old));
+            operations.stage(&Operation::Remove { region: self.core.number(), key: &bytes });
+            Ok(removed)
+        })?;
         tx.return_scratch(bytes);
         Ok(removed)
     }
