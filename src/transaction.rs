@@ -506,6 +506,8 @@ impl Transaction {
 
     fn undo_to(&mut self, savepoint: Savepoint) {
         let staged = &mut self.staged;
+        // Destructors of what is undone may panic.
+        staged.half_changed = true;
         while staged.set_aside.len() > savepoint.set_aside {
             staged.bring_back();
         }
@@ -515,8 +517,8 @@ impl Transaction {
         }
         staged.removed.truncate(savepoint.removed);
         staged.operations.truncate(savepoint.operations);
-        staged.half_changed = savepoint.half_changed;
         staged.label = savepoint.label;
+        staged.half_changed = savepoint.half_changed;
         self.fences.truncate(savepoint.fences);
     }
 }

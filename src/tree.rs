@@ -181,4 +181,6 @@ unsafe fn find<'a, K: Clone, V>(
 }
 
 #[cfg(test)]
+mod panics;
+#[cfg(test)]
 mod tests;

@@ -555,3 +555,86 @@ fn an_attempt_that_panics_half_way_leaves_the_tree_as_it_was() {
     drop((store, map));
     assert_eq!(brittles(&Store::open(dir.path()).unwrap()), before);
 }
+
+thread_local! {
+    /// The destructor that panics, counted from now.
+    static FUSE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A value whose destructor may panic.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Fused(u64);
+
+impl Drop for Fused {
+    fn drop(&mut self) {
+        if FUSE.get() > 0 && !std::thread::panicking() {
+            FUSE.set(FUSE.get() - 1);
+            assert!(FUSE.get() > 0, "on purpose");
+        }
+    }
+}
+
+/// Destructors run while changes are made, committed, rolled back and undone. Wherever one panics, what is seen
+/// is what is in the log, and the store goes on.
+#[test]
+fn a_destructor_that_panics_loses_no_commit() {
+    for fuse in 1..400 {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options().threads(false).open(dir.path()).unwrap();
+        let (map, other) = (store.durable_map("map").unwrap(), store.durable_map("other").unwrap());
+        let maps: [&DurableMap<u64, Fused>; 2] = [&map, &other];
+        let contents = |map: &DurableMap<u64, Fused>, store: &Store| {
+            let view = store.view();
+            let entries = map.iter(&view).map(|entry| entry.map(|(key, value)| (*key, value.0)));
+            entries.collect::<Result<Vec<_>, _>>().unwrap()
+        };
+        let step = |nth: u64| {
+            let mut tx = store.begin();
+            for map in maps {
+                for key in (nth..nth + 9).map(|key| key % 20).chain([100]) {
+                    map.put(&mut tx, key, Fused(nth)).unwrap();
+                }
+                map.remove(&mut tx, &(nth % 20)).unwrap();
+            }
+            let undone = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                tx.attempt(|tx| -> Result<(), ()> {
+                    for map in maps {
+                        map.put(tx, nth % 7, Fused(0)).unwrap();
+                    }
+                    Err(())
+                })
+            }));
+            if nth.is_multiple_of(3) {
+                return false;
+            }
+            let committed = tx.commit_with(Durability::Process);
+            assert!(committed.is_ok() || undone.is_err());
+            committed.is_ok()
+        };
+        let (mut held, mut last) = (Vec::new(), None);
+        FUSE.set(fuse);
+        for nth in 0..40 {
+            let may_panic = FUSE.get() > 0;
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(nth))) {
+                Ok(committed) => last = if committed { Some((100, nth)) } else { last },
+                Err(_) => assert!(may_panic, "step {nth}, after {fuse} drops"),
+            }
+            if nth % 10 == 0 {
+                held.push(store.view());
+            }
+            // The next step might write over what this one broke.
+            if may_panic && FUSE.get() == 0 && fuse % 2 == 0 {
+                break;
+            }
+        }
+        FUSE.set(0);
+        drop(held);
+        let seen = maps.map(|map| contents(map, &store));
+        assert!(seen.iter().all(|entries| entries.last().copied() == last), "after {fuse} drops");
+        drop((map, other, store));
+        let store = Store::open(dir.path()).unwrap();
+        let again =
+            ["map", "other"].map(|name| contents(&store.durable_map(name).unwrap(), &store));
+        assert_eq!(again, seen, "after {fuse} drops");
+    }
+}

@@ -157,9 +157,9 @@ impl<K, V> Draft<K, V> {
     /// Goes back to a savepoint of this draft, taken after any to which it went back before.
     pub(crate) fn undo(&mut self, savepoint: &TreeSavepoint<K, V>) {
         let undone = std::mem::replace(&mut self.content, savepoint.content);
-        self.pen().undo(undone.root, savepoint.mark);
         self.floor = savepoint.floor;
         self.content.changed |= self.frozen.is_some();
+        self.pen().undo(undone.root, savepoint.mark);
     }
 
     /// What it is now, for others to read; it can be changed further. The version counts for
@@ -189,9 +189,10 @@ impl<K, V> Draft<K, V> {
     }
 
     /// Makes what was frozen the newest version of the line, and lets go of what died for it, if that is
-    /// enough or `now` is said.
-    fn keep(&mut self, now: bool) {
-        let Some(pen) = &mut self.pen else { return };
+    /// enough or `now` is said; whether to sweep then, when nothing else is left to be done.
+    #[must_use]
+    fn keep(&mut self, now: bool) -> bool {
+        let Some(pen) = &mut self.pen else { return false };
         // Every version that somebody may hold is known before anything is freed that it sees.
         if let Some(version) = self.frozen.take() {
             pen.newest_stamp = version.stamp;
@@ -201,20 +202,22 @@ impl<K, V> Draft<K, V> {
         }
         pen.changes.clear();
         self.began = self.stamp;
-        if pen.leave() || now {
-            self.base.0.line.hand_over(pen, &self.base.0);
-        }
+        let is_enough = pen.leave() || now;
+        is_enough && self.base.0.line.hand_over(pen, &self.base.0)
     }
 
     /// Ends what it changes; what it made stays. It is not changed any more unless it is
     /// [resumed](Self::resume).
     pub(crate) fn settle(&mut self) {
-        self.keep(false);
+        let sweeps = self.keep(false);
         if let Some(mut pen) = self.pen.take() {
             pen.newest = self.content.root;
             pen.newest_len = self.content.len;
             pen.clock = self.stamp;
             self.line().return_pen(pen);
+        }
+        if sweeps {
+            self.line().sweep();
         }
     }
 }
@@ -311,9 +314,25 @@ impl<K, V> Drop for Draft<K, V> {
         }
         self.frozen = None;
         self.frozen_before.clear();
-        pen.undo(self.content.root, Mark { since: self.began, dead: 0, changes: 0 });
         pen.clock = self.stamp;
-        self.line().return_pen(pen);
+        let mut pen = Returned { pen: Some(pen), line: self.line() };
+        if let Some(pen) = &mut pen.pen {
+            pen.undo(self.content.root, Mark { since: self.began, dead: 0, changes: 0 });
+        }
+    }
+}
+
+/// A pen that goes back to its line, also if a destructor panics before.
+struct Returned<'a, K, V> {
+    pen: Option<Box<Pen<K, V>>>,
+    line: &'a Arc<Line<K, V>>,
+}
+
+impl<K, V> Drop for Returned<'_, K, V> {
+    fn drop(&mut self) {
+        if let Some(pen) = self.pen.take() {
+            self.line.return_pen(pen);
+        }
     }
 }
 
@@ -340,16 +359,20 @@ impl<K, V> Live<K, V> {
     /// What it is now, for others to read.
     pub(crate) fn version(&mut self) -> Tree<K, V> {
         let tree = self.0.freeze();
-        self.0.keep(true);
+        let sweeps = self.0.keep(true);
         // Others ask when they begin.
         self.0.alone_since = self.0.pen().alone_since();
+        if sweeps {
+            self.0.line().sweep();
+        }
         tree
     }
 
     pub(crate) fn change<T>(&mut self, f: impl FnOnce(&mut Draft<K, V>) -> T) -> T {
         let done = f(&mut self.0);
-        if self.0.pen.as_ref().is_some_and(|pen| pen.dead.len() >= LIVE_DEAD_MAX) {
-            self.0.keep(true);
+        let is_enough = self.0.pen.as_ref().is_some_and(|pen| pen.dead.len() >= LIVE_DEAD_MAX);
+        if is_enough && self.0.keep(true) {
+            self.0.line().sweep();
         }
         done
     }

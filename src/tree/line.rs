@@ -303,18 +303,20 @@ impl<K, V> Line<K, V> {
         }
     }
 
-    /// Lets go of what was left with the pen.
-    pub(super) fn hand_over(self: &Arc<Self>, pen: &mut Pen<K, V>, newest: &Arc<Version<K, V>>) {
+    /// Lets go of what was left with the pen; whether it is worth a [sweep](Self::sweep).
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        pen: &mut Pen<K, V>,
+        newest: &Arc<Version<K, V>>,
+    ) -> bool {
         let mut handed_over = self.handed_over.lock();
         pen.hand_over_to(&mut handed_over, Some(newest));
         let (count, enough) = (handed_over.dead.len(), handed_over.enough);
         drop(handed_over);
-        if count >= enough {
-            self.sweep();
-        }
         if count > 0 {
             self.note();
         }
+        count >= enough
     }
 
     /// What is left when nothing more comes is for whoever has time.

@@ -28,7 +28,7 @@ impl<K, V> Pen<K, V> {
         Mark { since, dead: self.dead.len(), changes: self.changes.len() }
     }
 
-    /// Frees what was born since a mark, points places to what they pointed to, and takes back what died.
+    /// Points places to what they pointed to, takes back what died, and frees what was born since a mark.
     pub(super) fn undo(&mut self, root: NodePtr<K, V>, mark: Mark) {
         let Pen { dead, changes, spare, .. } = self;
         let gone = dead.get(mark.dead..).unwrap_or_default().iter();
@@ -53,8 +53,10 @@ impl<K, V> Pen<K, V> {
         for change in undone {
             change.restore();
         }
+        let revived: Vec<_> = dead.drain(mark.dead..).collect();
+        // All is as it was; from here on destructors run, which may panic.
         free_since(open, mark.since, spare);
-        for Dead { what, .. } in dead.drain(mark.dead..) {
+        for Dead { what, .. } in revived {
             // SAFETY: what is noted as dead lives until it is handed over. What was born since the draft
             // began was never seen by others.
             unsafe {

@@ -1,0 +1,143 @@
+//! Tests: a destructor that panics costs what was to be freed with it, and nothing else.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+
+thread_local! {
+    static ALIVE: RefCell<BTreeSet<u32>> = const { RefCell::new(BTreeSet::new()) };
+    static DROPPED_TWICE: Cell<u32> = const { Cell::new(0) };
+    static LAST: Cell<u32> = const { Cell::new(0) };
+    /// The destructor that panics, counted from now.
+    static FUSE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A value by its number, whose destructor may panic.
+struct Brittle(u32);
+
+impl Brittle {
+    fn new() -> Brittle {
+        LAST.set(LAST.get() + 1);
+        ALIVE.with_borrow_mut(|alive| alive.insert(LAST.get()));
+        Brittle(LAST.get())
+    }
+}
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        if !ALIVE.with_borrow_mut(|alive| alive.remove(&self.0)) {
+            DROPPED_TWICE.set(DROPPED_TWICE.get() + 1);
+        }
+        if FUSE.get() > 0 && !std::thread::panicking() {
+            FUSE.set(FUSE.get() - 1);
+            assert!(FUSE.get() > 0, "on purpose");
+        }
+    }
+}
+
+/// What a version has, and what it is to have.
+type Version = (Tree<u16, Brittle>, BTreeMap<u16, u32>);
+
+fn is_what_it_was((tree, model): &Version) {
+    let entries: Vec<_> =
+        tree.iter().map(|entry| entry.map(|(key, value)| (*key, value.0)).unwrap()).collect();
+    assert!(entries.iter().copied().eq(model.iter().map(|(key, value)| (*key, *value))));
+    let alive = ALIVE.with_borrow(Clone::clone);
+    assert!(entries.iter().all(|(_, value)| alive.contains(value)), "something visible is gone");
+}
+
+/// Makes the next version, or begins to and lets go of it.
+fn step(newest: &mut Version, nth: u16) {
+    let mut model = newest.1.clone();
+    let mut draft = newest.0.draft();
+    let mut change = |draft: &mut Draft<u16, Brittle>, keys: std::ops::Range<u16>| {
+        for key in keys.map(|key| key * 7 % 200) {
+            if key % 5 == nth % 5 {
+                drop(draft.remove(|other| key.cmp(other)).unwrap());
+                model.remove(&key);
+            } else {
+                let value = Brittle::new();
+                model.insert(key, value.0);
+                drop(draft.insert(key, value).unwrap());
+            }
+        }
+        model.clone()
+    };
+    let after = change(&mut draft, nth..nth + 20);
+    if nth.is_multiple_of(3) {
+        let savepoint = draft.savepoint();
+        change(&mut draft, nth + 10..nth + 30);
+        draft.undo(&savepoint);
+    }
+    if !nth.is_multiple_of(4) {
+        *newest = (draft.freeze(), after);
+        draft.settle();
+    }
+}
+
+#[test]
+fn a_destructor_that_panics_leaves_every_version_as_it_is() {
+    let mut panics = 0;
+    for fuse in 1..if cfg!(miri) { 4 } else { 400 } {
+        let mut newest: Version = (Tree::new(Graveyard::none()), BTreeMap::new());
+        let mut held = Vec::new();
+        for nth in 0..if cfg!(miri) { 12 } else { 60 } {
+            if nth == 7 {
+                FUSE.set(fuse);
+            }
+            let may_panic = FUSE.get() > 0;
+            let panicked = catch_unwind(AssertUnwindSafe(|| step(&mut newest, nth))).is_err();
+            assert!(may_panic || !panicked, "step {nth} after {fuse} drops");
+            panics += u32::from(panicked);
+            is_what_it_was(&newest);
+            if nth % 10 == 0 {
+                held.push((newest.0.clone(), newest.1.clone()));
+            }
+            if nth % 25 == 0 {
+                panics += u32::from(catch_unwind(AssertUnwindSafe(|| held.clear())).is_err());
+            }
+            held.iter().for_each(is_what_it_was);
+            // The next step might mend what this one broke.
+            if panicked && fuse % 2 == 0 {
+                break;
+            }
+        }
+        catch_unwind(AssertUnwindSafe(|| drop((newest, held)))).ok();
+        FUSE.set(0);
+        assert_eq!(DROPPED_TWICE.get(), 0, "after {fuse} drops");
+        ALIVE.with_borrow_mut(BTreeSet::clear);
+    }
+    assert!(panics > 2, "{panics} panics");
+}
+
+#[test]
+fn a_live_tree_goes_on_after_a_destructor_that_panics() {
+    for fuse in 1..if cfg!(miri) { 4 } else { 200 } {
+        let mut live: Live<u16, Brittle> = Live::new(&Tree::new(Graveyard::none()));
+        let (mut model, mut held) = (BTreeMap::new(), Vec::new());
+        FUSE.set(fuse);
+        for nth in 0..if cfg!(miri) { 30 } else { 300 } {
+            let key = nth * 7 % 100;
+            let value = Brittle::new();
+            let number = value.0;
+            let changed = AssertUnwindSafe(|| live.change(|draft| drop(draft.insert(key, value))));
+            catch_unwind(changed).ok();
+            model.insert(key, number);
+            if nth % 10 == 0 {
+                let mut version = None;
+                catch_unwind(AssertUnwindSafe(|| version = Some(live.version()))).ok();
+                held.extend(version.map(|version| (version, model.clone())));
+            }
+            if nth % 40 == 0 {
+                held.clear();
+            }
+            held.iter().for_each(is_what_it_was);
+        }
+        catch_unwind(AssertUnwindSafe(|| drop((live, held)))).ok();
+        FUSE.set(0);
+        assert_eq!(DROPPED_TWICE.get(), 0, "after {fuse} drops");
+        ALIVE.with_borrow_mut(BTreeSet::clear);
+    }
+}
