@@ -149,11 +149,18 @@ impl Commits {
 
     /// The same for a task: leaves its waker and does no I/O; the background thread leads.
     pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
-        let mut queue = self.queue.lock();
-        if let Some(outcome) = queue.outcome(lsn) {
+        if let Some(outcome) = self.queue.lock().outcome(lsn) {
             return Poll::Ready(outcome);
         }
-        queue.leave_waker(lsn, context.waker());
+        let waker = context.waker().clone();
+        let mut queue = self.queue.lock();
+        if let Some(outcome) = queue.outcome(lsn) {
+            drop(queue);
+            return Poll::Ready(outcome);
+        }
+        let known = queue.leave_waker(lsn, waker);
+        drop(queue);
+        drop(known);
         Poll::Pending
     }
 

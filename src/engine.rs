@@ -20,6 +20,7 @@ use crate::boot::{Booted, Checkpoints, boot};
 use crate::checkpoint::heal::Healed;
 use crate::checkpoint::layers::Files;
 use crate::commit::{Commits, Staged};
+use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lineage, Lsn};
 use crate::options::{Backpressure, Options};
@@ -317,7 +318,8 @@ impl Engine {
 
     fn run_background(&self) {
         if let Access::Writes(commits) = &self.access {
-            commits.run_background();
+            // What was under way has ended, or has poisoned the store.
+            while contain(|| commits.run_background()).is_none() {}
         }
     }
 

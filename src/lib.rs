@@ -46,6 +46,7 @@
 mod boot;
 mod checkpoint;
 mod commit;
+mod contain;
 #[cfg(feature = "controls")]
 #[doc(hidden)]
 pub mod control;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Staged;
 use super::bell::{Bell, Call};
+use crate::contain::contain;
 use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::format::frame::FRAME_HEADER_BYTES;
@@ -118,7 +119,10 @@ impl Waiters {
         if let Some(bell) = self.bell {
             bell.end(call);
         }
-        self.wakers.into_iter().for_each(Waker::wake);
+        for waker in self.wakers {
+            // One that panics keeps nobody else asleep.
+            contain(|| waker.wake());
+        }
     }
 }
 
@@ -294,11 +298,15 @@ impl Queue {
         Arc::clone(bell.expect("a commit that has not ended is in a group"))
     }
 
-    pub(super) fn leave_waker(&mut self, lsn: Lsn, waker: &Waker) {
-        if let Some(waiters) = self.waiters_of(lsn)
-            && !waiters.wakers.iter().any(|known| known.will_wake(waker))
-        {
-            waiters.wakers.push(waker.clone());
+    /// Leaves a waker where it is called when there is news of a commit; or gives it back, if it is there
+    /// already.
+    pub(super) fn leave_waker(&mut self, lsn: Lsn, waker: Waker) -> Option<Waker> {
+        match self.waiters_of(lsn) {
+            Some(waiters) if !waiters.wakers.iter().any(|known| known.will_wake(&waker)) => {
+                waiters.wakers.push(waker);
+                None
+            }
+            _ => Some(waker),
         }
     }
 

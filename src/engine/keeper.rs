@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use super::budget::BootBudget;
 use super::{Access, Engine};
 use crate::commit::{Commits, Pressure};
+use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
@@ -125,6 +126,19 @@ impl Keeper {
         self.budget.checkpointed(work);
     }
 
+    /// Takes note that a chore panicked: it can be asked for again.
+    fn panicked(&self, chore: Chore) {
+        match chore {
+            Chore::Spare => self.spare_asked.store(false, Ordering::Relaxed),
+            Chore::Checkpoint => {
+                let what = "the thread that takes checkpoints panicked; see what it printed";
+                self.set_error(Some(Error::new(ErrorKind::Io, what)));
+                self.budget.failed();
+                self.checkpoint_asked.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Whether a kept checkpoint lists a file.
     pub(super) fn needs(&self, file: CheckpointNo) -> bool {
         self.taken.lock().needed.contains(&file)
@@ -200,7 +214,9 @@ impl Engine {
     pub(super) fn run_keeper(&self, chore: Chore) {
         let Access::Writes(commits) = &self.access else { return };
         while self.keeper.await_chore(chore) {
-            self.keep(commits, chore);
+            if contain(|| self.keep(commits, chore)).is_none() {
+                self.keeper.panicked(chore);
+            }
         }
     }
 

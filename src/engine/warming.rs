@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
 use super::{Engine, spawn};
+use crate::contain::contain;
 use crate::error::{Error, Result};
 use crate::options::Warming;
 use crate::region::handle::{AsState, RegionCore};
@@ -128,7 +129,7 @@ impl Engine {
                 continue;
             };
             drop(work);
-            let more = self.warm_step(&core);
+            let more = contain(|| self.warm_step(&core)).unwrap_or(false);
             work = self.warming.work.lock();
             if !more {
                 work.regions.retain(|other| !Arc::ptr_eq(other, &core));
@@ -144,11 +145,13 @@ impl Engine {
             !self.warming.is_closed() && !core.is_removed()
         };
         let more = go_on() && core.warmer.step(core.number(), self, &go_on);
-        let visible = self.visible();
-        if let Some(root) = visible.region(core.number()) {
-            let (cold, entries) = (root.coldness(), root.found_entries());
-            self.options.warmed(&Warmth { region: &core.name, warm: entries - cold, entries });
-        }
+        contain(|| {
+            let visible = self.visible();
+            if let Some(root) = visible.region(core.number()) {
+                let (cold, entries) = (root.coldness(), root.found_entries());
+                self.options.warmed(&Warmth { region: &core.name, warm: entries - cold, entries });
+            }
+        });
         more
     }
 }

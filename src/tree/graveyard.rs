@@ -1,10 +1,11 @@
 //! Where trees and parts of them go to be freed: a thread that does nothing else, in bounded steps.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+use crate::contain::contain;
 
 /// How long what died waits for more of its kind.
 const REST: Duration = Duration::from_millis(20);
@@ -101,7 +102,7 @@ impl Buried {
             match work {
                 // A destructor that panics costs what was to be freed with it, and nothing else.
                 Ok(Work::Bury(remains)) => {
-                    catch_unwind(AssertUnwindSafe(|| remains.decay(pause))).ok();
+                    contain(|| remains.decay(pause));
                     worked = Instant::now();
                 }
                 Ok(Work::Sweep(line)) => {
@@ -143,7 +144,7 @@ fn sweep(noted: &mut Vec<Weak<dyn Sweep>>) {
     let mut known = HashSet::new();
     lines.retain(|line| known.insert(Arc::as_ptr(line).cast::<()>().addr()));
     for line in lines {
-        let left = catch_unwind(AssertUnwindSafe(|| line.sweep())).unwrap_or(false);
+        let left = contain(|| line.sweep()).unwrap_or(false);
         if left {
             noted.push(Arc::downgrade(&line));
         }

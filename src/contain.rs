@@ -1,0 +1,9 @@
+//! Code of the program on threads of the store: destructors, wakers, callbacks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs it; `None` if it panics, of which the panic hook has told by then. Whoever asks for it has other work
+/// to do, on which more depends than what panicked.
+pub(crate) fn contain<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}

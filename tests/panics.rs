@@ -1,0 +1,320 @@
+//! Code of the program that panics inside the store: clones and destructors of keys and values, wakers,
+//! callbacks. It costs what it was about, no commit, and no thread of the store.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use common::{FaultyDisk, eventually};
+use rocstate::{Durability, DurableMap, ErrorKind, Store, Transaction};
+
+thread_local! {
+    /// How many clones there may be before one panics.
+    static CLONES: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
+}
+
+/// A key or value that cannot always be cloned.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+struct Brittle(u64);
+
+impl Clone for Brittle {
+    fn clone(&self) -> Self {
+        let left = CLONES.get().checked_sub(1);
+        CLONES.set(left.expect("on purpose"));
+        Brittle(self.0)
+    }
+}
+
+rocstate::key!(Brittle(u64));
+
+type Brittles = DurableMap<Brittle, Brittle>;
+
+fn brittles(store: &Store) -> Vec<(u64, u64)> {
+    let map: Brittles = store.durable_map("brittle").unwrap();
+    let view = store.view();
+    let entries = map.iter(&view).map(|entry| entry.map(|(key, value)| (key.0, value.0)));
+    entries.collect::<Result<_, _>>().unwrap()
+}
+
+/// Whether it panics, if so many clones do not.
+fn panics(clones: u64, f: impl FnOnce()) -> bool {
+    CLONES.set(clones);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+    CLONES.set(u64::MAX);
+    caught.is_err()
+}
+
+/// What the log does not have must not be seen: a change that panics half way is not committed, also by whoever
+/// catches the panic.
+#[test]
+fn a_change_that_panics_is_not_committed() {
+    let changes: [fn(&Brittles, &mut Transaction); 4] = [
+        |map, tx| drop(map.insert(tx, Brittle(1), Brittle(2))),
+        |map, tx| drop(map.remove(tx, &Brittle(1))),
+        |map, tx| drop(map.pop_first(tx)),
+        |map, tx| drop(map.update(tx, &Brittle(1), |value| value.0 = 2)),
+    ];
+    for (nth, change) in changes.into_iter().enumerate() {
+        for clones in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            let map: Brittles = store.durable_map("brittle").unwrap();
+            store.transact(|tx| map.put(tx, Brittle(1), Brittle(1))).unwrap();
+            // Somebody still sees what is replaced, so that handing it back takes a clone.
+            let view = store.view();
+            let mut tx = store.begin();
+            map.put(&mut tx, Brittle(7), Brittle(7)).unwrap();
+            let panicked = panics(clones, || change(&map, &mut tx));
+            if let Err(error) = tx.commit() {
+                assert!(panicked, "change {nth} after {clones} clones: {error}");
+                assert_eq!(error.kind(), ErrorKind::Invalid);
+            }
+            drop(view);
+            let seen = brittles(&store);
+            drop((store, map));
+            let reopened = brittles(&Store::open(dir.path()).unwrap());
+            assert_eq!(reopened, seen, "change {nth} after {clones} clones");
+            if !panicked {
+                break;
+            }
+        }
+    }
+}
+
+/// An attempt that panics in the middle of a change of a tree leaves that as it was, wherever that is.
+#[test]
+fn an_attempt_that_panics_half_way_leaves_the_tree_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: Brittles = store.durable_map("brittle").unwrap();
+    let fill =
+        |tx: &mut _| (0..500).try_for_each(|n| map.put(tx, Brittle(4 * n), Brittle(n)).map(drop));
+    store.transact(fill).unwrap();
+    let mut before = brittles(&store);
+    let mut clones = 0;
+    let change = |tx: &mut Transaction| {
+        // Splits leaves, and joins some.
+        (0..150).try_for_each(|n| map.put(tx, Brittle(4 * n + 1), Brittle(n)).map(drop))?;
+        (100..400).try_for_each(|n| map.remove(tx, &Brittle(4 * n)).map(drop))
+    };
+    loop {
+        let mut tx = store.begin();
+        map.put(&mut tx, Brittle(4000), Brittle(clones)).unwrap();
+        let panicked = panics(clones, || tx.attempt(change).unwrap());
+        if !panicked {
+            break;
+        }
+        tx.commit().unwrap();
+        before.retain(|(key, _)| *key != 4000);
+        before.push((4000, clones));
+        assert_eq!(brittles(&store), before, "after {clones} clones");
+        clones += 3;
+    }
+    println!("{clones} clones");
+    assert!(clones > 500);
+    drop((store, map));
+    assert_eq!(brittles(&Store::open(dir.path()).unwrap()), before);
+}
+
+thread_local! {
+    /// The destructor that panics, counted from now.
+    static FUSE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// A value whose destructor may panic.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Fused(u64);
+
+impl Drop for Fused {
+    fn drop(&mut self) {
+        if FUSE.get() > 0 && !std::thread::panicking() {
+            FUSE.set(FUSE.get() - 1);
+            assert!(FUSE.get() > 0, "on purpose");
+        }
+    }
+}
+
+/// Destructors run while changes are made, committed, rolled back and undone. Wherever one panics, what is seen
+/// is what is in the log, and the store goes on.
+#[test]
+fn a_destructor_that_panics_loses_no_commit() {
+    for fuse in 1..400 {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options().threads(false).open(dir.path()).unwrap();
+        let (map, other) = (store.durable_map("map").unwrap(), store.durable_map("other").unwrap());
+        let maps: [&DurableMap<u64, Fused>; 2] = [&map, &other];
+        let contents = |map: &DurableMap<u64, Fused>, store: &Store| {
+            let view = store.view();
+            let entries = map.iter(&view).map(|entry| entry.map(|(key, value)| (*key, value.0)));
+            entries.collect::<Result<Vec<_>, _>>().unwrap()
+        };
+        let step = |nth: u64| {
+            let mut tx = store.begin();
+            for map in maps {
+                for key in (nth..nth + 9).map(|key| key % 20).chain([100]) {
+                    map.put(&mut tx, key, Fused(nth)).unwrap();
+                }
+                map.remove(&mut tx, &(nth % 20)).unwrap();
+            }
+            let undone = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                tx.attempt(|tx| -> Result<(), ()> {
+                    for map in maps {
+                        map.put(tx, nth % 7, Fused(0)).unwrap();
+                    }
+                    Err(())
+                })
+            }));
+            if nth.is_multiple_of(3) {
+                return false;
+            }
+            let committed = tx.commit_with(Durability::Process);
+            assert!(committed.is_ok() || undone.is_err());
+            committed.is_ok()
+        };
+        let (mut held, mut last) = (Vec::new(), None);
+        FUSE.set(fuse);
+        for nth in 0..40 {
+            let may_panic = FUSE.get() > 0;
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(nth))) {
+                Ok(committed) => last = if committed { Some((100, nth)) } else { last },
+                Err(_) => assert!(may_panic, "step {nth}, after {fuse} drops"),
+            }
+            if nth % 10 == 0 {
+                held.push(store.view());
+            }
+            // The next step might write over what this one broke.
+            if may_panic && FUSE.get() == 0 && fuse % 2 == 0 {
+                break;
+            }
+        }
+        FUSE.set(0);
+        drop(held);
+        let seen = maps.map(|map| contents(map, &store));
+        assert!(seen.iter().all(|entries| entries.last().copied() == last), "after {fuse} drops");
+        drop((map, other, store));
+        let store = Store::open(dir.path()).unwrap();
+        let again =
+            ["map", "other"].map(|name| contents(&store.durable_map(name).unwrap(), &store));
+        assert_eq!(again, seen, "after {fuse} drops");
+    }
+}
+
+/// How many destructors of [`Heavy`] are to panic, on whatever thread.
+static HEAVY: AtomicU64 = AtomicU64::new(0);
+
+/// A value whose destructor may panic on threads of the store.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Heavy(u64);
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        let armed = name.starts_with("rocstate-") && !std::thread::panicking();
+        let left = |left: u64| left.checked_sub(1).filter(|_| armed);
+        let fires = HEAVY.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok();
+        assert!(!fires, "on purpose");
+    }
+}
+
+/// Polls once, and leaves a waker.
+fn poll<T>(submitted: &mut rocstate::Submitted<T, rocstate::Error>, waker: &Waker) -> bool {
+    let mut context = Context::from_waker(waker);
+    matches!(std::pin::Pin::new(submitted).poll(&mut context), Poll::Ready(_))
+}
+
+/// What the threads of a store do, they still do.
+fn threads_are_well(store: &Store) {
+    let map: DurableMap<u64, u64> = store.durable_map("health").unwrap();
+    let mut tx = store.begin();
+    map.put(&mut tx, 1, 1).unwrap();
+    let lsn = tx.commit_with(Durability::Process).unwrap();
+    eventually("a commit is synced in the background", || store.durable_lsn() >= lsn);
+    let lsn = store.submit(|tx| map.put(tx, 2, 2)).lsn().unwrap();
+    eventually("a commit is led in the background", || store.visible_lsn() >= lsn);
+    let taken = store.stats().checkpoints_taken;
+    store.checkpoint().unwrap();
+    assert!(store.stats().checkpoints_taken > taken);
+}
+
+#[test]
+fn destructors_that_panic_on_threads_of_the_store_end_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    for round in 0..20u64 {
+        let name = format!("heavy {round}");
+        let map: DurableMap<u64, Heavy> = store.durable_map(&name).unwrap();
+        store
+            .transact(|tx| (0..50).try_for_each(|key| map.put(tx, key, Heavy(key)).map(drop)))
+            .unwrap();
+        HEAVY.store(1, Ordering::SeqCst);
+        // Nobody waits for it: the log's thread leads it, and lets go of the state before.
+        let lsn = store.submit(|tx| tx.remove_region(&name)).lsn().unwrap();
+        eventually("the region is gone", || store.visible_lsn() >= lsn);
+    }
+    HEAVY.store(0, Ordering::SeqCst);
+    threads_are_well(&store);
+}
+
+/// A waker that panics, or notes that it was called.
+struct Alarm(Option<AtomicBool>);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.as_ref().expect("on purpose").store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_asleep() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    store.transact(|tx| map.put(tx, 0, 0)).unwrap();
+    disk.0.hold_syncs();
+    let bad: Waker = Arc::new(Alarm(None)).into();
+    let alarm = Arc::new(Alarm(Some(AtomicBool::new(false))));
+    let good: Waker = Arc::clone(&alarm).into();
+    let mut submitted: Vec<_> =
+        (1..20).map(|key| store.submit(|tx| map.put(tx, key, key))).collect();
+    for submitted in &mut submitted {
+        assert!(!poll(submitted, &bad) && !poll(submitted, &good));
+    }
+    disk.0.release_syncs();
+    eventually("who waits with another waker is woken", || {
+        alarm.0.as_ref().unwrap().load(Ordering::SeqCst)
+    });
+    assert!(submitted.into_iter().all(|submitted| submitted.wait().is_ok()));
+    threads_are_well(&store);
+}
+
+#[test]
+fn a_callback_that_panics_ends_no_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let maps = |store: &Store| -> [DurableMap<u64, String>; 4] {
+        ["a", "b", "c", "d"].map(|name| store.durable_map(name).unwrap())
+    };
+    {
+        let store = Store::open(dir.path()).unwrap();
+        for map in maps(&store) {
+            let fill = |tx: &mut _| {
+                (0..5_000).try_for_each(|key| map.put(tx, key, "x".repeat(100)).map(drop))
+            };
+            store.transact(fill).unwrap();
+        }
+        store.checkpoint().unwrap();
+    }
+    let store = Store::options().on_warming(|_| panic!("on purpose")).open(dir.path()).unwrap();
+    let maps = maps(&store);
+    eventually("all regions are warm", || store.regions().iter().all(|region| region.cold == 0));
+    assert!(maps.iter().all(|map| map.len(&store.view()) == 5_000));
+    threads_are_well(&store);
+}
