@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::within;
 use rocstate::{
     DurableCell, DurableMap, Error, ErrorKind, Fenced, Generation, Readable, Region, Store,
     Submitted, Transaction, View, VolatileMap, VolatileView,
@@ -707,4 +708,57 @@ fn a_name_is_free_again_before_its_removal_is_visible() {
     let store = Store::open(dir.path()).unwrap();
     let new: DurableMap<u64, u64> = store.durable_map("map").unwrap();
     assert_eq!(new.len(&store.view()), 1);
+}
+
+/// A connection that takes itself off the list when it ends, as long as it is there.
+struct Connection {
+    number: u64,
+    open: VolatileMap<u64, Arc<Connection>>,
+    ended: VolatileMap<u64, usize>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Somebody else may have its number by now.
+        self.open.update(&u64::MAX, |_| ());
+        self.ended.insert(self.number, self.open.len());
+    }
+}
+
+/// Destructors run without the lock of the map: they may use it.
+#[test]
+fn a_destructor_may_use_the_map_that_it_was_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    within(Duration::from_secs(60), move || {
+        let store = Store::open(path).unwrap();
+        let open: VolatileMap<u64, Arc<Connection>> = store.volatile_map("open").unwrap();
+        let ended = store.volatile_map("ended").unwrap();
+        let connect = |number: u64| {
+            let connection = Connection { number, open: open.clone(), ended: ended.clone() };
+            open.insert(number % 100, Arc::new(connection));
+        };
+        let mut views = Vec::new();
+        for number in 0..5_000 {
+            connect(number);
+            // What views see is freed after them, by whoever changes the map then.
+            if number % 50 == 0 {
+                views.push(open.view());
+            }
+            if number % 500 == 0 {
+                views.clear();
+            }
+        }
+        views.clear();
+        assert_eq!(open.retain(|number, _| number % 2 == 0), 50);
+        open.clear();
+        (0..100).for_each(connect);
+        open.discard();
+        (0..100).for_each(connect);
+        let fenced = open.fenced(open.generation());
+        assert_eq!(fenced.retain(|number, _| *number < 10).unwrap(), 90);
+        assert_eq!(open.len(), 10);
+        open.discard();
+        assert!(ended.len() > 4_900, "{} ended", ended.len());
+    });
 }

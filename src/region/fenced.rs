@@ -137,7 +137,9 @@ where
 
     /// As [`VolatileMap::retain`].
     pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) -> Result<usize> {
-        self.core.write(Some(self.born), |tree| edit::retain(tree, keep))
+        self.core
+            .write(Some(self.born), |tree| edit::retain(tree, keep))
+            .map(|removed| removed.len())
     }
 
     /// As [`VolatileMap::clear`].

@@ -22,7 +22,8 @@ pub use view::{VolatileIter, VolatileView};
 ///
 /// Changes are immediate and need no transaction. [`discard`](Self::discard) throws everything away
 /// in constant time, whatever its size, and begins a new generation: a holder of the old one gets
-/// `Stale`, never the wrong object. Closures run under the map's lock and must not use the map.
+/// `Stale`, never the wrong object. Closures run under the map's lock and must not use the map; destructors of
+/// values do not, and may.
 ///
 /// ```
 /// use rocstate::{ErrorKind, Store, VolatileMap};
@@ -97,7 +98,11 @@ where
         drop(life);
         let mut life = self.life.write();
         self.check_born(&life, born)?;
-        Ok(VolatileView::of(life.tree.version(), life.generation))
+        let (tree, unswept) = life.tree.version();
+        let view = VolatileView::of(tree, life.generation);
+        drop(life);
+        unswept.sweep();
+        Ok(view)
     }
 
     /// Changes under the lock, if `born` is still the generation.
@@ -108,7 +113,10 @@ where
     ) -> Result<T> {
         let mut life = self.life.write();
         self.check_born(&life, born)?;
-        Ok(life.tree.change(f))
+        let (done, unswept) = life.tree.change(f);
+        drop(life);
+        unswept.sweep();
+        Ok(done)
     }
 
     fn check_born(&self, life: &Life<K, V>, born: Option<Generation>) -> Result<()> {
@@ -262,17 +270,21 @@ pub(super) mod edit {
         sure(tree.remove(|other| key.cmp(other))).map(|(key, old)| (key, old.into_value()))
     }
 
+    /// Removes the entries that are not kept; returns them, as far as nobody sees them, for whoever lets go of
+    /// the lock.
     pub(in super::super) fn retain<K: Ord + Clone, V>(
         tree: &mut Draft<K, V>,
         mut keep: impl FnMut(&K, &V) -> bool,
-    ) -> usize {
+    ) -> Vec<(K, Option<V>)> {
         let entries = tree.iter().map(sure);
         let unwanted: Vec<K> =
             entries.filter(|(key, value)| !keep(key, value)).map(|(key, _)| key.clone()).collect();
-        for key in &unwanted {
-            sure(tree.remove(|other| key.cmp(other)));
-        }
-        unwanted.len()
+        let remove = |key: K| {
+            let removed = sure(tree.remove(|other| key.cmp(other)));
+            let value = removed.and_then(|(_, old)| old.into_owned());
+            (key, value)
+        };
+        unwanted.into_iter().map(remove).collect()
     }
 
     fn probe<K: Borrow<Q>, Q: Ord + ?Sized>(key: &Q) -> impl Fn(&K) -> Ordering {
@@ -394,7 +406,7 @@ where
 
     /// Removes the entries for which `keep` is false; returns how many.
     pub fn retain(&self, keep: impl FnMut(&K, &V) -> bool) -> usize {
-        self.write(|tree| edit::retain(tree, keep))
+        self.write(|tree| edit::retain(tree, keep)).len()
     }
 
     /// Removes all entries, in constant time, and keeps the generation.

@@ -64,6 +64,16 @@ pub(crate) enum Old<'a, V> {
     Seen(&'a V),
 }
 
+impl<V> Old<'_, V> {
+    /// The value itself, unless others still see it.
+    pub(crate) fn into_owned(self) -> Option<V> {
+        match self {
+            Old::Owned(value) => Some(value),
+            Old::Seen(_) => None,
+        }
+    }
+}
+
 impl<V: Clone> Old<'_, V> {
     /// The value itself, or a clone of what others still see.
     pub(crate) fn into_value(self) -> V {
@@ -339,6 +349,19 @@ impl<K, V> Drop for Returned<'_, K, V> {
 /// A tree that is changed where it stands, with no way back: what it is when it goes is its end.
 pub(crate) struct Live<K, V>(Draft<K, V>);
 
+/// A line of which something may be freed, which runs destructors: they may use what led to it, so that no
+/// lock should be held for that any more.
+#[must_use]
+pub(crate) struct Unswept<K, V>(Option<Arc<Line<K, V>>>);
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Unswept<K, V> {
+    pub(crate) fn sweep(self) {
+        if let Some(line) = self.0 {
+            line.sweep();
+        }
+    }
+}
+
 /// So many dead are handed over although no version was made.
 const LIVE_DEAD_MAX: usize = 1024;
 
@@ -357,24 +380,26 @@ impl<K, V> Live<K, V> {
     }
 
     /// What it is now, for others to read.
-    pub(crate) fn version(&mut self) -> Tree<K, V> {
+    pub(crate) fn version(&mut self) -> (Tree<K, V>, Unswept<K, V>) {
         let tree = self.0.freeze();
-        let sweeps = self.0.keep(true);
+        let unswept = self.keep();
         // Others ask when they begin.
         self.0.alone_since = self.0.pen().alone_since();
-        if sweeps {
-            self.0.line().sweep();
-        }
-        tree
+        (tree, unswept)
     }
 
-    pub(crate) fn change<T>(&mut self, f: impl FnOnce(&mut Draft<K, V>) -> T) -> T {
+    pub(crate) fn change<T>(
+        &mut self,
+        f: impl FnOnce(&mut Draft<K, V>) -> T,
+    ) -> (T, Unswept<K, V>) {
         let done = f(&mut self.0);
         let is_enough = self.0.pen.as_ref().is_some_and(|pen| pen.dead.len() >= LIVE_DEAD_MAX);
-        if is_enough && self.0.keep(true) {
-            self.0.line().sweep();
-        }
-        done
+        (done, if is_enough { self.keep() } else { Unswept(None) })
+    }
+
+    fn keep(&mut self) -> Unswept<K, V> {
+        let sweeps = self.0.keep(true);
+        Unswept(sweeps.then(|| Arc::clone(self.0.line())))
     }
 }
 

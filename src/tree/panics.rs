@@ -122,12 +122,18 @@ fn a_live_tree_goes_on_after_a_destructor_that_panics() {
             let key = nth * 7 % 100;
             let value = Brittle::new();
             let number = value.0;
-            let changed = AssertUnwindSafe(|| live.change(|draft| drop(draft.insert(key, value))));
+            let changed =
+                AssertUnwindSafe(|| live.change(|draft| drop(draft.insert(key, value))).1.sweep());
             catch_unwind(changed).ok();
             model.insert(key, number);
             if nth % 10 == 0 {
                 let mut version = None;
-                catch_unwind(AssertUnwindSafe(|| version = Some(live.version()))).ok();
+                let look = || {
+                    let (now, unswept) = live.version();
+                    version = Some(now);
+                    unswept.sweep();
+                };
+                catch_unwind(AssertUnwindSafe(look)).ok();
                 held.extend(version.map(|version| (version, model.clone())));
             }
             if nth % 40 == 0 {

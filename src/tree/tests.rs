@@ -353,8 +353,12 @@ fn versions_of_a_live_tree_are_what_they_were() {
     for round in 0..20 {
         live.change(|draft| {
             draft.insert(7, Counted::new(round, &alive)).unwrap();
-        });
-        held.push((live.version(), round));
+        })
+        .1
+        .sweep();
+        let (version, unswept) = live.version();
+        unswept.sweep();
+        held.push((version, round));
         held.first().unwrap().0.sweep();
     }
     for (version, round) in &held {
@@ -378,8 +382,12 @@ fn a_large_live_tree_ends_elsewhere_and_a_small_one_at_once() {
     live(100).end();
     assert_eq!(alive.load(Atomic::SeqCst), 0);
     let mut large = live(20_000);
-    large.change(|draft| drop(draft.insert(20_000, Counted::new(20_000, &alive)).unwrap()));
-    let held = large.version();
+    let insert = |draft: &mut Draft<_, _>| {
+        draft.insert(20_000, Counted::new(20_000, &alive)).unwrap();
+    };
+    large.change(insert).1.sweep();
+    let (held, unswept) = large.version();
+    unswept.sweep();
     large.end();
     assert_eq!(alive.load(Atomic::SeqCst), 20_001);
     buried.decay_what_is_there(&mut || {});
