@@ -35,7 +35,7 @@ use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::{Condvar, Mutex, MutexGuard, yield_now};
+use crate::sync::{Condvar, Mutex, MutexGuard, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
 use queue::{Group, Queue, Turn};
@@ -132,9 +132,9 @@ impl Commits {
                     Some(acknowledged) if acknowledged >= lsn => return Ok(()),
                     _ => queue = self.queue.lock(),
                 },
-                // Its processor stays awake, for those who are about to come.
+                // Its processor is free, for those who are about to come.
                 Turn::KeepTime(until) => {
-                    MutexGuard::unlocked(&mut queue, yield_now);
+                    MutexGuard::unlocked(&mut queue, || sleep_until(until));
                     queue.end_keeping_time(until);
                 }
                 Turn::Wait => {

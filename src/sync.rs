@@ -6,13 +6,20 @@ pub(crate) const EXPLORED: bool = cfg!(all(test, feature = "schedules"));
 
 #[cfg(not(all(test, feature = "schedules")))]
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
-#[cfg(not(all(test, feature = "schedules")))]
-pub(crate) use std::thread::yield_now;
 
 #[cfg(all(test, feature = "schedules"))]
 pub(crate) use explored::{Condvar, Mutex, MutexGuard};
-#[cfg(all(test, feature = "schedules"))]
-pub(crate) use shuttle::thread::yield_now;
+
+/// Sleeps until then, or lets others run where there is no time.
+pub(crate) fn sleep_until(until: std::time::Instant) {
+    #[cfg(not(all(test, feature = "schedules")))]
+    std::thread::sleep(until.saturating_duration_since(std::time::Instant::now()));
+    #[cfg(all(test, feature = "schedules"))]
+    {
+        let _: std::time::Instant = until;
+        shuttle::thread::yield_now();
+    }
+}
 
 /// What publishing rests on; a test puts those in their place that it runs in every order.
 pub(crate) mod atomic {
