@@ -1,5 +1,7 @@
 //! Making segments: under a temporary name, whole, then published.
 
+use std::time::Duration;
+
 use crate::error::Result;
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{BLOCK_BYTES, block_after, name};
@@ -13,6 +15,12 @@ const RESERVE_BYTES: u64 = 64 << 10;
 
 /// How much longer a segment is than the one before it, until it has the configured length.
 const GROWTH: u64 = 4;
+
+/// So many blocks are written at a time: a writer that is woken for the same processor meanwhile waits until the
+/// next rest. Whoever yielded in its place would wait for as long as another one is busy.
+const BLOCKS_BEFORE_REST: u64 = 128;
+
+const REST: Duration = Duration::from_micros(50);
 
 /// A segment that has its length and zeros, but no number, header or name yet.
 #[derive(Debug)]
@@ -42,10 +50,10 @@ impl Spare {
         let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
         let mut blocks = 0..len / BLOCK_BYTES;
         let written = blocks.try_for_each(|block| {
-            spare.file.write(&zeros, block * BLOCK_BYTES)?;
-            // A writer that was woken for this processor would wait for milliseconds.
-            std::thread::yield_now();
-            Ok(())
+            if block % BLOCKS_BEFORE_REST == BLOCKS_BEFORE_REST - 1 {
+                dir.pause(REST);
+            }
+            spare.file.write(&zeros, block * BLOCK_BYTES)
         });
         // What did not fit must not keep others from fitting; the next boot would remove it too.
         written.map(|()| spare).inspect_err(|_| {
