@@ -413,7 +413,7 @@ impl Transaction {
     }
 
     /// Where the tree of a region is that is changed, taken from the state on its first touch; `take` makes it.
-    pub(crate) fn touch(
+    fn touch(
         &mut self,
         core: &Arc<RegionCore>,
         take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,

@@ -81,8 +81,7 @@ impl Directory {
         self.storage.ticks()
     }
 
-    /// Waits for somebody else's work to be done.
-    #[cfg(feature = "inspect")]
+    /// Waits, for somebody else to get on.
     pub(crate) fn pause(&self, duration: Duration) {
         self.storage.pause(duration);
     }
