@@ -257,7 +257,7 @@ impl Engine {
     fn prepare_spare(&self, commits: &Commits) {
         if let Some((slot, len)) = commits.with_log(|log| log.wants_spare()) {
             let spare =
-                Spare::prewritten(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
+                Spare::written_ahead(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
             slot.fill(spare.inspect(Spare::expect_frames).ok());
         }
         self.keeper.spare_asked.store(false, Ordering::Relaxed);

@@ -36,23 +36,31 @@ impl Spare {
     /// merely allocated space does; block-sized writes keep the page cache from gathering large
     /// folios, of which every sync would write the whole.
     pub(crate) fn prewritten(dir: &Directory, len: u64) -> Result<Spare> {
-        Spare::filled(dir, name::SPARE, len)
+        Spare::filled(dir, name::SPARE, len, |_| {})
+    }
+
+    /// The same beside writers, who go first.
+    pub(crate) fn written_ahead(dir: &Directory, len: u64) -> Result<Spare> {
+        Spare::filled(dir, name::SPARE, len, |block| {
+            if block % BLOCKS_BEFORE_REST == BLOCKS_BEFORE_REST - 1 {
+                dir.pause(REST);
+            }
+        })
     }
 
     /// Takes room on the disk that the next boot gives back to itself; whether there was some. It need
     /// not be stable: it is room, whatever is in it.
     pub(crate) fn reserve(dir: &Directory) -> bool {
-        Spare::filled(dir, name::RESERVE, RESERVE_BYTES).is_ok()
+        Spare::filled(dir, name::RESERVE, RESERVE_BYTES, |_| {}).is_ok()
     }
 
-    fn filled(dir: &Directory, name: &str, len: u64) -> Result<Spare> {
+    /// `before` is told of each block.
+    fn filled(dir: &Directory, name: &str, len: u64, before: impl Fn(u64)) -> Result<Spare> {
         let spare = Spare::made(dir, name, len)?;
         let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
         let mut blocks = 0..len / BLOCK_BYTES;
         let written = blocks.try_for_each(|block| {
-            if block % BLOCKS_BEFORE_REST == BLOCKS_BEFORE_REST - 1 {
-                dir.pause(REST);
-            }
+            before(block);
             spare.file.write(&zeros, block * BLOCK_BYTES)
         });
         // What did not fit must not keep others from fitting; the next boot would remove it too.
