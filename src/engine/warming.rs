@@ -82,7 +82,13 @@ impl Engine {
         if self.coldness(core) > 0 {
             self.warm_in_background(core)?;
         }
-        while self.warm_step(core) {}
+        loop {
+            let more = self.warm_step(core);
+            self.tell_warmth(core);
+            if !more {
+                break;
+            }
+        }
         let outcome = core.warmer.wait();
         if self.warming.is_closed() { Err(Error::closed()) } else { outcome }
     }
@@ -130,6 +136,7 @@ impl Engine {
             };
             drop(work);
             let more = contain(|| self.warm_step(&core)).unwrap_or(false);
+            contain(|| self.tell_warmth(&core));
             work = self.warming.work.lock();
             if !more {
                 work.regions.retain(|other| !Arc::ptr_eq(other, &core));
@@ -144,14 +151,14 @@ impl Engine {
             std::thread::yield_now();
             !self.warming.is_closed() && !core.is_removed()
         };
-        let more = go_on() && core.warmer.step(core.number(), self, &go_on);
-        contain(|| {
-            let visible = self.visible();
-            if let Some(root) = visible.region(core.number()) {
-                let (cold, entries) = (root.coldness(), root.found_entries());
-                self.options.warmed(&Warmth { region: &core.name, warm: entries - cold, entries });
-            }
-        });
-        more
+        go_on() && core.warmer.step(core.number(), self, &go_on)
+    }
+
+    fn tell_warmth(&self, core: &RegionCore) {
+        let visible = self.visible();
+        if let Some(root) = visible.region(core.number()) {
+            let (cold, entries) = (root.coldness(), root.found_entries());
+            self.options.warmed(&Warmth { region: &core.name, warm: entries - cold, entries });
+        }
     }
 }
