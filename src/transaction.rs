@@ -147,7 +147,6 @@ impl Work {
         self.removed.clear();
         self.operations.truncate((0, 0));
         self.operations.bytes.shrink_to(KEPT_BUFFER_BYTES);
-        self.half_changed = false;
         self.label.clear();
         self.scratch.shrink_to(KEPT_BUFFER_BYTES);
         self
@@ -399,11 +398,10 @@ impl Transaction {
     pub(crate) fn change<T>(
         &mut self,
         core: &Arc<RegionCore>,
-        take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,
-        create: impl FnOnce(&State) -> Box<dyn WorkingTree>,
+        begin: impl FnOnce(&State) -> Result<Box<dyn WorkingTree>>,
         f: impl FnOnce(&mut dyn WorkingTree, &mut Operations) -> Result<T>,
     ) -> Result<T> {
-        let at = self.touch(core, take, create)?;
+        let at = self.touch(core, begin)?;
         let Work { touched, operations, half_changed, .. } = &mut *self.staged;
         let touched = touched.get_mut(at).ok_or_else(|| core.stale())?;
         let before = std::mem::replace(half_changed, true);
@@ -412,12 +410,12 @@ impl Transaction {
         done
     }
 
-    /// Where the tree of a region is that is changed, taken from the state on its first touch; `take` makes it.
+    /// Where the tree of a region is that is changed. On its first touch `begin` makes it of what the state has,
+    /// or an empty one of a region that does not exist yet.
     fn touch(
         &mut self,
         core: &Arc<RegionCore>,
-        take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,
-        create: impl FnOnce(&State) -> Box<dyn WorkingTree>,
+        begin: impl FnOnce(&State) -> Result<Box<dyn WorkingTree>>,
     ) -> Result<usize> {
         if core.instance != self.state().instance || self.removes(core.number()) {
             return Err(core.stale());
@@ -428,7 +426,7 @@ impl Transaction {
         }
         let touched = match self.staged.resume(core, &self.writer.head().state) {
             Some(touched) => touched,
-            None => self.touch_anew(core, take, create)?,
+            None => self.touch_anew(core, begin)?,
         };
         self.staged.touched.push(touched);
         Ok(self.staged.touched.len() - 1)
@@ -437,19 +435,17 @@ impl Transaction {
     fn touch_anew(
         &mut self,
         core: &Arc<RegionCore>,
-        take: impl FnOnce(&State) -> Result<Option<Box<dyn WorkingTree>>>,
-        create: impl FnOnce(&State) -> Box<dyn WorkingTree>,
+        begin: impl FnOnce(&State) -> Result<Box<dyn WorkingTree>>,
     ) -> Result<Touched> {
         let number = core.number();
-        let tree = match take(self.state())? {
-            Some(tree) => tree,
-            None if core.is_created() => return Err(core.stale()),
-            None => {
-                let schema = &core.declared.encoded;
-                self.stage(&Operation::Create { region: number, name: &core.name, schema });
-                create(self.state())
+        let tree = begin(self.state())?;
+        if self.state().region(number).is_none() {
+            if core.is_created() {
+                return Err(core.stale());
             }
-        };
+            let schema = &core.declared.encoded;
+            self.stage(&Operation::Create { region: number, name: &core.name, schema });
+        }
         Ok(Touched { number, core: Arc::clone(core), tree })
     }
 

@@ -6,7 +6,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use super::generation::Generation;
-use super::handle::{ReadTree, RegionCore, RegionDraft, RegionTree};
+use super::handle::{ReadTree, RegionCore, RegionDraft, RegionTree, WorkingTree};
 use super::key::{AsKey, Key, KeyWriter};
 use super::range::{KeyPrefix, KeyRange};
 use super::stored::{self, Stored};
@@ -370,15 +370,13 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         tx: &mut Transaction,
         f: impl FnOnce(&mut RegionDraft<K, V>, &mut Operations) -> Result<T>,
     ) -> Result<T> {
-        let take = |state: &State| {
+        let begin = |state: &State| {
+            let empty = || Tree::new(state.graveyard().clone());
             let tree = self.core.tree_of_state::<K, V>(state)?;
-            Ok(tree.map(|tree| Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>))
+            let draft: RegionDraft<K, V> = tree.map_or_else(|| empty().draft(), Tree::draft);
+            Ok(Box::new(draft) as Box<dyn WorkingTree>)
         };
-        let create = |state: &State| {
-            let tree: RegionTree<K, V> = Tree::new(state.graveyard().clone());
-            Box::new(tree.draft()) as Box<dyn super::handle::WorkingTree>
-        };
-        tx.change(&self.core, take, create, |tree, operations| {
+        tx.change(&self.core, begin, |tree, operations| {
             let tree = tree.as_any_mut().downcast_mut().ok_or_else(|| {
                 Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
                     .in_region(&self.core.name)
