@@ -1,4 +1,4 @@
-//! Code of the program on threads of the store: destructors, wakers, callbacks.
+//! Code of the program that must not end more than itself: destructors, wakers, callbacks, what reads values.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

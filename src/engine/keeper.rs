@@ -122,21 +122,27 @@ impl Keeper {
         taken.count += 1;
         taken.needed = needed(kept);
         drop(taken);
-        self.checkpoint_asked.store(false, Ordering::Relaxed);
+        self.ended(Chore::Checkpoint);
         self.budget.checkpointed(work);
     }
 
-    /// Takes note that a chore panicked: it can be asked for again.
+    /// Takes note that a chore has ended: it can be asked for again.
+    fn ended(&self, chore: Chore) {
+        let asked = match chore {
+            Chore::Spare => &self.spare_asked,
+            Chore::Checkpoint => &self.checkpoint_asked,
+        };
+        asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes note that a chore ended by a panic.
     fn panicked(&self, chore: Chore) {
-        match chore {
-            Chore::Spare => self.spare_asked.store(false, Ordering::Relaxed),
-            Chore::Checkpoint => {
-                let what = "the thread that takes checkpoints panicked; see what it printed";
-                self.set_error(Some(Error::new(ErrorKind::Io, what)));
-                self.budget.failed();
-                self.checkpoint_asked.store(false, Ordering::Relaxed);
-            }
+        if let Chore::Checkpoint = chore {
+            let what = "the thread that takes checkpoints panicked; see what it printed";
+            self.set_error(Some(Error::new(ErrorKind::Io, what)));
+            self.budget.failed();
         }
+        self.ended(chore);
     }
 
     /// Whether a kept checkpoint lists a file.
@@ -239,10 +245,11 @@ impl Engine {
                 // A disk that was full at boot may have room by now.
                 self.keeper.reserve(&self.dir);
                 self.prepare_spare(commits);
+                self.keeper.ended(chore);
             }
             Chore::Checkpoint => {
                 let outcome = self.checkpoint();
-                self.keeper.checkpoint_asked.store(false, Ordering::Relaxed);
+                self.keeper.ended(chore);
                 // A poisoned store says so wherever it is used.
                 let error = outcome.err().filter(|error| error.kind() != ErrorKind::Poisoned);
                 if error.is_some() {
@@ -260,6 +267,5 @@ impl Engine {
                 Spare::written_ahead(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
             slot.fill(spare.inspect(Spare::expect_frames).ok());
         }
-        self.keeper.spare_asked.store(false, Ordering::Relaxed);
     }
 }

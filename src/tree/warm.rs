@@ -3,10 +3,9 @@
 //! A reader that walks everything begins at the beginning: so the two meet in the middle and do the
 //! work once, together. And where keys ascend with time, the newest ones are warm first.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::Tree;
 use super::node::{Ahead, Hot, NodePtr};
+use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many ranges are claimed at a time: some milliseconds of work.
@@ -71,7 +70,7 @@ fn load<'a, K: Clone, V>(
     ahead: &mut Ahead,
 ) -> Result<Hot<'a, K, V>> {
     // SAFETY: the node is one of the version's, which is borrowed.
-    catch_unwind(AssertUnwindSafe(|| unsafe { node.hot(ahead) })).unwrap_or_else(|_| {
+    contain(|| unsafe { node.hot(ahead) }).unwrap_or_else(|| {
         let what = "the code that reads a value panicked while its region was warmed";
         Err(Error::new(ErrorKind::Damaged, what))
     })
