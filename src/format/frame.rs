@@ -18,6 +18,10 @@ const CHECKSUM_BYTES: usize = 4;
 /// Where what stands before the commits for their checksum has room, until the header is written.
 const SEED_AT: usize = FRAME_HEADER_BYTES - SEED_BYTES;
 
+/// Where the header begins in what its checksum is of: its first field is the sum itself, in the place of the
+/// seed's end.
+const SUM_AT: usize = SEED_BYTES - CHECKSUM_BYTES;
+
 /// The fields of a frame's header: where each begins and ends, and what it is.
 #[cfg(feature = "inspect")]
 pub const FRAME_FIELDS: [(usize, usize, &str); 10] = [
@@ -70,7 +74,7 @@ pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64)
         0,
     ];
     let long_words = [facts.first_lsn.get(), facts.time_us];
-    let mut head = [0; SEED_BYTES + FRAME_HEADER_BYTES - CHECKSUM_BYTES];
+    let mut head = [0; SUM_AT + FRAME_HEADER_BYTES];
     let (before, fields) = head.split_at_mut(SEED_BYTES);
     before.copy_from_slice(&seed);
     let (short, long) = fields.split_at_mut(size_of_val(&words));
@@ -81,11 +85,10 @@ pub(crate) fn seal(frame: &mut [u8], facts: &FrameFacts, salt: u64, offset: u64)
         place.copy_from_slice(&word.to_le_bytes());
     }
     let sum = checksum_behind_seed(&head);
-    let (_, fields) = head.split_at(SEED_BYTES);
+    // It stands before the fields, as their seed did.
+    head[SUM_AT..SEED_BYTES].copy_from_slice(&sum.to_le_bytes());
     if let Some(room) = frame.first_chunk_mut::<FRAME_HEADER_BYTES>() {
-        let (sum_place, rest) = room.split_at_mut(CHECKSUM_BYTES);
-        sum_place.copy_from_slice(&sum.to_le_bytes());
-        rest.copy_from_slice(fields);
+        room.copy_from_slice(&head[SUM_AT..]);
     }
     sum
 }
