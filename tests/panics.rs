@@ -10,6 +10,8 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -19,7 +21,7 @@ use rocstate::{Durability, DurableMap, ErrorKind, Store, Transaction};
 
 thread_local! {
     /// How many clones there may be before one panics.
-    static CLONES: std::cell::Cell<u64> = const { std::cell::Cell::new(u64::MAX) };
+    static CLONES: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
 /// A key or value that cannot always be cloned.
@@ -48,7 +50,7 @@ fn brittles(store: &Store) -> Vec<(u64, u64)> {
 /// Whether it panics, if so many clones do not.
 fn panics(clones: u64, f: impl FnOnce()) -> bool {
     CLONES.set(clones);
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+    let caught = catch_unwind(AssertUnwindSafe(f));
     CLONES.set(u64::MAX);
     caught.is_err()
 }
@@ -127,7 +129,7 @@ fn an_attempt_that_panics_half_way_leaves_the_tree_as_it_was() {
 
 thread_local! {
     /// The destructor that panics, counted from now.
-    static FUSE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    static FUSE: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A value whose destructor may panic.
@@ -165,7 +167,7 @@ fn a_destructor_that_panics_loses_no_commit() {
                 }
                 map.remove(&mut tx, &(nth % 20)).unwrap();
             }
-            let undone = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let undone = catch_unwind(AssertUnwindSafe(|| {
                 tx.attempt(|tx| -> Result<(), ()> {
                     for map in maps {
                         map.put(tx, nth % 7, Fused(0)).unwrap();
@@ -184,7 +186,7 @@ fn a_destructor_that_panics_loses_no_commit() {
         FUSE.set(fuse);
         for nth in 0..40 {
             let may_panic = FUSE.get() > 0;
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(nth))) {
+            match catch_unwind(AssertUnwindSafe(|| step(nth))) {
                 Ok(committed) => last = if committed { Some((100, nth)) } else { last },
                 Err(_) => assert!(may_panic, "step {nth}, after {fuse} drops"),
             }

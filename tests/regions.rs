@@ -710,7 +710,7 @@ fn a_name_is_free_again_before_its_removal_is_visible() {
     assert_eq!(new.len(&store.view()), 1);
 }
 
-/// A connection that takes itself off the list when it ends, as long as it is there.
+/// A connection that looks at the list of those that are open when it ends.
 struct Connection {
     number: u64,
     open: VolatileMap<u64, Arc<Connection>>,
@@ -719,7 +719,6 @@ struct Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Somebody else may have its number by now.
         self.open.update(&u64::MAX, |_| ());
         self.ended.insert(self.number, self.open.len());
     }

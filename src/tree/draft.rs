@@ -354,7 +354,7 @@ pub(crate) struct Live<K, V>(Draft<K, V>);
 #[must_use]
 pub(crate) struct Unswept<K, V>(Option<Arc<Line<K, V>>>);
 
-impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Unswept<K, V> {
+impl<K, V> Unswept<K, V> {
     pub(crate) fn sweep(self) {
         if let Some(line) = self.0 {
             line.sweep();
