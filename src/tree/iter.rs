@@ -1,7 +1,13 @@
 //! Walking a tree from both ends.
 
 use super::node::{Ahead, Hot, Inner, Leaf, NodePtr, Stamp};
+use super::place::Place;
+use super::slot::ValuePtr;
 use crate::error::{Error, Result};
+
+/// So many entries before one is read the processor is asked to fetch its value: one at a time, since it
+/// waits where it is asked for many at once.
+const FETCHED_AHEAD: usize = 16;
 
 /// The entries between two places. After an error it ends.
 pub(crate) struct Iter<'a, K, V> {
@@ -26,6 +32,8 @@ struct Position<'a, K, V> {
     path: Vec<(&'a Inner<K, V>, usize)>,
     leaf: &'a Leaf<K, V>,
     at: usize,
+    /// The leaf that comes next on the way, if that is known and in memory.
+    next: Option<&'a Leaf<K, V>>,
     /// As of which everything is seen.
     version: Stamp,
 }
@@ -57,7 +65,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                 }
                 Hot::Leaf(leaf) => {
                     let at = leaf.keys.partition_point(before);
-                    return Ok(Some(Position { path, leaf, at, version }));
+                    return Ok(Some(Position { path, leaf, at, next: None, version }));
                 }
             }
         }
@@ -91,29 +99,85 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                     node = child;
                 }
                 Hot::Leaf(leaf) => {
+                    let unknown = !self.next.is_some_and(|next| std::ptr::eq(next, leaf));
                     self.leaf = leaf;
-                    self.fetch_ahead(forward);
+                    self.look_ahead(forward);
                     self.at = if forward { 0 } else { leaf.keys.len() };
+                    if unknown {
+                        self.fetch_first(forward, leaf.len());
+                    }
                     return Ok(true);
                 }
             }
         }
     }
 
-    /// Has the processor fetch what comes next: the values of the leaf behind this one, and the leaf
-    /// behind that.
-    fn fetch_ahead(&self, forward: bool) {
-        let Some((inner, at)) = self.path.last() else { return };
-        let behind = |steps: usize| {
-            let at = if forward { at.checked_add(steps) } else { at.checked_sub(steps) };
-            at.and_then(|at| self.child(inner, at))
-        };
-        // SAFETY: as above. What is fetched is not read.
-        if let Some(Hot::Leaf(leaf)) = behind(1).and_then(|node| unsafe { node.in_memory() }) {
-            leaf.values.iter().for_each(|value| value.now().prefetch());
-        }
-        if let Some(node) = behind(2) {
+    /// Finds the leaf that comes next, and has the processor fetch the one after that.
+    fn look_ahead(&mut self, forward: bool) {
+        // SAFETY: as above.
+        let next = self.behind(1, forward).and_then(|node| unsafe { node.in_memory() });
+        self.next = if let Some(Hot::Leaf(leaf)) = next { Some(leaf) } else { None };
+        if let Some(node) = self.behind(2, forward) {
             node.prefetch();
+        }
+    }
+
+    /// The node so many steps behind the leaf, if their parents are the same or neighbours in memory.
+    fn behind(&self, steps: usize, forward: bool) -> Option<NodePtr<K, V>> {
+        let [above @ .., (inner, at)] = self.path.as_slice() else { return None };
+        let left = if forward { inner.children.len().checked_sub(at + 1)? } else { *at };
+        let Some(beyond) = steps.checked_sub(left + 1) else {
+            return self.child(inner, if forward { at + steps } else { at - steps });
+        };
+        let (above, at) = above.last()?;
+        let neighbour = self.child(above, if forward { at + 1 } else { at.checked_sub(1)? })?;
+        // SAFETY: as above.
+        let Some(Hot::Inner(inner)) = (unsafe { neighbour.in_memory() }) else { return None };
+        let from_end = inner.children.len().checked_sub(beyond + 1)?;
+        self.child(inner, if forward { beyond } else { from_end })
+    }
+
+    /// Has the processor fetch what comes next, where a walk begins.
+    fn fetch_first(&self, forward: bool, end: usize) {
+        for steps in 0..FETCHED_AHEAD {
+            self.fetch_one(steps, forward, end);
+        }
+    }
+
+    /// Has the processor fetch the value that is reached after so many steps, if it is before the end, which
+    /// may be that of the leaf.
+    #[inline]
+    fn fetch_one(&self, steps: usize, forward: bool, end: usize) {
+        let (values, at) = (&self.leaf.values, self.at);
+        let value = if forward {
+            if at + steps < end {
+                values.get(at + steps)
+            } else {
+                (at + steps).checked_sub(values.len()).and_then(|at| self.fetch_beyond(at, forward))
+            }
+        } else if at > steps {
+            values.get(at - steps - 1)
+        } else {
+            self.fetch_beyond(steps - at, forward)
+        };
+        if let Some(value) = value {
+            value.now().prefetch();
+        }
+    }
+
+    /// The place of a value in the next leaf; what leads to it is fetched first, where that is not known.
+    fn fetch_beyond(&self, beyond: usize, forward: bool) -> Option<&'a Place<ValuePtr<V>>> {
+        match self.next {
+            Some(next) if forward => next.values.get(beyond),
+            Some(next) => next.values.get(next.len().checked_sub(beyond + 1)?),
+            None => {
+                if beyond == 0
+                    && let Some(node) = self.behind(1, forward)
+                {
+                    node.prefetch();
+                }
+                None
+            }
         }
     }
 
@@ -154,7 +218,7 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
             return if let State::Failed(error) = state { Some(Err(error)) } else { None };
         };
         while !front.meets(&back) {
-            let entry = if forward { front.step() } else { back.step_back() };
+            let entry = if forward { front.step(front.before(&back)) } else { back.step_back() };
             if entry.is_some() {
                 let before_back = front.before(&back);
                 self.state = State::Between { front, back, before_back };
@@ -183,13 +247,15 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     }
 
     #[inline]
-    fn step(&mut self) -> Option<(&'a K, &'a V)> {
+    fn step(&mut self, end: usize) -> Option<(&'a K, &'a V)> {
+        self.fetch_one(FETCHED_AHEAD, true, end);
         self.entry(self.at).inspect(|_| self.at += 1)
     }
 
     #[inline]
     fn step_back(&mut self) -> Option<(&'a K, &'a V)> {
         let at = self.at.checked_sub(1)?;
+        self.fetch_one(FETCHED_AHEAD, false, 0);
         self.entry(at).inspect(|_| self.at = at)
     }
 }
@@ -220,6 +286,7 @@ impl<K: Clone, V> State<'_, K, V> {
         match unsafe { Position::seek(root, version, before_end, &mut Ahead::default()) }? {
             Some(back) if inside => {
                 let before_back = front.before(&back);
+                front.fetch_first(true, before_back);
                 Ok(State::Between { front, back, before_back })
             }
             _ => Ok(State::Ended),
@@ -235,7 +302,7 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
         if let State::Between { front, before_back, .. } = &mut self.state
             && front.at < *before_back
         {
-            return front.step().map(Ok);
+            return front.step(*before_back).map(Ok);
         }
         self.turn(true)
     }
