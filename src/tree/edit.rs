@@ -262,6 +262,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 let at = inner.child_for(|bound| key.cmp(bound));
                 let child = inner.children.get(at).map(Place::now);
                 let child = child.expect("a key has a child");
+                child.prefetch();
                 let below = self.insert(child, key, value)?;
                 let Some((bound, right)) = below.split else {
                     let changed = below.node != child;
@@ -361,6 +362,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
                 let Some(child) = inner.children.get(at).map(Place::now) else { return Ok(None) };
+                child.prefetch();
                 let Some(put) = self.put(child, probe, new)? else { return Ok(None) };
                 let node = if put.node == child { node } else { self.set(node, at, put.node) };
                 Ok(Some(Put { node, ..put }))
@@ -449,6 +451,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
                 let Some(child) = inner.children.get(at).map(Place::now) else { return Ok(None) };
+                child.prefetch();
                 let Some((below, removed)) = self.remove(child, probe)? else { return Ok(None) };
                 // SAFETY: nodes of the tree live, and nobody changes them here.
                 if unsafe { below.width() } >= FAN_IN {

@@ -61,6 +61,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                     // SAFETY: the caller's promise.
                     let child = unsafe { inner.child(at, version) };
                     let Some(child) = child else { return Ok(None) };
+                    child.prefetch();
                     node = child;
                 }
                 Hot::Leaf(leaf) => {
