@@ -100,11 +100,12 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                     node = child;
                 }
                 Hot::Leaf(leaf) => {
-                    let unknown = !self.next.is_some_and(|next| std::ptr::eq(next, leaf));
+                    debug_assert!(self.next.is_none_or(|next| std::ptr::eq(next, leaf)));
+                    let is_known = self.next.is_some();
                     self.leaf = leaf;
-                    self.look_ahead(forward);
                     self.at = if forward { 0 } else { leaf.keys.len() };
-                    if unknown {
+                    self.look_ahead(forward);
+                    if !is_known {
                         self.fetch_first(forward, leaf.len());
                     }
                     return Ok(true);
@@ -325,3 +326,38 @@ impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
 }
 
 impl<K: Clone, V> std::iter::FusedIterator for Iter<'_, K, V> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Graveyard, Tree};
+
+    /// How many leaves a walk over all of a tree came to, and of how many it knew before.
+    fn leaves(tree: &Tree<u32, u32>, forward: bool) -> (usize, usize) {
+        let (version, ahead) = (&tree.0, &mut Ahead::default());
+        let before = |_: &u32| !forward;
+        // SAFETY: the version is held.
+        let first = unsafe { Position::seek(version.root, version.stamp, &before, ahead) };
+        let mut position = first.unwrap().unwrap();
+        let (mut leaves, mut known) = (1, 0);
+        loop {
+            known += usize::from(position.next.is_some());
+            if !position.turn(forward, ahead).unwrap() {
+                return (leaves, known);
+            }
+            leaves += 1;
+        }
+    }
+
+    #[test]
+    fn a_walk_knows_the_leaf_that_comes_next() {
+        let entries = (0..10_000).map(|key| (key, key)).collect();
+        let tree = Tree::from_sorted(entries, Graveyard::none());
+        for forward in [true, false] {
+            let (leaves, known) = leaves(&tree, forward);
+            assert!(leaves > 100, "of several nodes: {leaves}");
+            // But for the one where the walk began.
+            assert_eq!(known, leaves - 2, "forward: {forward}");
+        }
+    }
+}
