@@ -21,10 +21,10 @@ pub(crate) fn sleep_until(until: std::time::Instant) {
     }
 }
 
-/// What publishing rests on; a test puts those in their place that it runs in every order.
+/// What publishing and a desk rest on; a test puts those in their place that it runs in every order.
 pub(crate) mod atomic {
-    pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+    pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
 
     /// Whether every order is run, so that there should not be too many.
     pub(crate) const IS_MODEL: bool = false;

@@ -1,8 +1,9 @@
 //! The orders between threads that the tree's unsafe code rests on, as models that loom runs in every
 //! order that the memory model allows: when a reader lets go of a version and a sweep frees what it saw
 //! (`src/tree/line.rs`), when a cold range becomes an inner node (`src/tree/node.rs`), and when a place is
-//! changed under the eyes of readers (`src/tree/place.rs`); and the order in which readers and publishers of a
-//! state find each other, where the code itself runs (`src/visible/published.rs`).
+//! changed under the eyes of readers (`src/tree/place.rs`); and, where the code itself runs, in which order readers
+//! and publishers of a state find each other (`src/visible/published.rs`), and those who take what lies on a desk
+//! and who look at it (`src/tree/desk.rs`).
 //!
 //! A model has the atomics and fences of the code, and cells for what they guard: loom fails where two
 //! threads could reach one at a time.
@@ -14,11 +15,14 @@
 #[allow(dead_code, reason = "the models use less of it")]
 mod published;
 
-/// What it rests on, as loom has it.
+#[path = "../src/tree/desk.rs"]
+mod desk;
+
+/// What they rest on, as loom has it.
 mod sync {
     pub(crate) mod atomic {
-        pub(crate) use loom::sync::Arc;
         pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+        pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
 
         pub(crate) const IS_MODEL: bool = true;
 
@@ -28,6 +32,7 @@ mod sync {
     }
 }
 
+use desk::Desk;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Mutex};
@@ -367,5 +372,35 @@ fn what_is_published_again_is_owed_again() {
         drop(publisher.publish(value));
         drop(publisher.publish(Value::new()));
         reader.join().unwrap();
+    });
+}
+
+/// What lies on a desk, and how often it was reached.
+struct Pen(UnsafeCell<u32>);
+
+impl Pen {
+    fn reach(&mut self) {
+        // SAFETY: what is shown here; loom watches.
+        self.0.with_mut(|reached| unsafe { *reached += 1 });
+    }
+}
+
+#[test]
+fn what_is_taken_and_what_is_looked_at_is_one_threads() {
+    with_few_changes(3, || {
+        let desk = Arc::new(Desk::new(Box::new(Pen(UnsafeCell::new(0)))));
+        let looks = [(); 2].map(|()| {
+            let desk = Arc::clone(&desk);
+            thread::spawn(move || u32::from(desk.look(Pen::reach).is_some()))
+        });
+        for _ in 0..2 {
+            let mut pen = desk.take().expect("nobody else takes it");
+            pen.reach();
+            desk.put(pen);
+        }
+        let looked: u32 = looks.map(|look| look.join().unwrap()).iter().sum();
+        // SAFETY: the others have ended.
+        let reached = desk.take().unwrap().0.with(|reached| unsafe { *reached });
+        assert_eq!(reached, 2 + looked);
     });
 }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::FIRST;
+use super::desk::Desk;
 use super::graveyard::{Graveyard, Remains, Sweep};
 use super::node::{Hot, NodePtr, Stamp};
 use super::place::Place;
@@ -54,7 +55,7 @@ pub(super) struct Version<K, V> {
 /// What the versions of one tree share.
 pub(super) struct Line<K, V> {
     /// Absent while a draft has it.
-    pen: Mutex<Option<Box<Pen<K, V>>>>,
+    pen: Desk<Pen<K, V>>,
     handed_over: Mutex<HandedOver<K, V>>,
     limbo: Mutex<Limbo<K, V>>,
     /// What was freed left room for the next changes.
@@ -262,7 +263,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             spare,
         };
         let line = Arc::new(Line {
-            pen: Mutex::new(Some(Box::new(pen))),
+            pen: Desk::new(Box::new(pen)),
             handed_over: Mutex::default(),
             limbo: Mutex::new(Limbo::default()),
             has_spare: AtomicBool::new(false),
@@ -284,7 +285,7 @@ impl<K, V> Line<K, V> {
     /// # Panics
     /// If another draft has it.
     pub(super) fn take_pen(&self) -> Box<Pen<K, V>> {
-        let mut pen = self.pen.lock().take().expect("one draft at a time changes a tree");
+        let mut pen = self.pen.take().expect("one draft at a time changes a tree");
         if pen.spare.is_low()
             && self.has_spare.load(Ordering::Relaxed)
             && let Some(mut limbo) = self.limbo.try_lock()
@@ -297,7 +298,7 @@ impl<K, V> Line<K, V> {
 
     pub(super) fn return_pen(self: &Arc<Self>, pen: Box<Pen<K, V>>) {
         let is_left = !pen.left.is_empty();
-        *self.pen.lock() = Some(pen);
+        self.pen.put(pen);
         if is_left {
             self.note();
         }
@@ -329,9 +330,7 @@ impl<K, V> Line<K, V> {
 
     /// Takes what is left with the pen, unless a draft has that.
     fn take_what_is_left(&self) {
-        if let Some(pen) = &mut *self.pen.lock() {
-            pen.hand_over_to(&mut self.handed_over.lock(), None);
-        }
+        self.pen.look(|pen| pen.hand_over_to(&mut self.handed_over.lock(), None));
     }
 
     /// Frees what nobody can see; whether something is left that somebody can. Whoever comes while
@@ -407,7 +406,7 @@ impl<K, V> Limbo<K, V> {
 impl<K, V> Drop for Line<K, V> {
     fn drop(&mut self) {
         // A draft that was forgotten has the pen; then nothing can be said of what lives.
-        let Some(mut pen) = self.pen.get_mut().take() else { return };
+        let Some(mut pen) = self.pen.take() else { return };
         let handed_over = std::mem::take(self.handed_over.get_mut());
         let mut limbo = std::mem::take(self.limbo.get_mut());
         // Giving it back touches all of it, which is not for whoever drops a large tree.
