@@ -213,7 +213,7 @@ impl Commits {
             };
         }
         // A segment that ended was synced in any case.
-        self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
+        self.note_durable(&log);
         self.pressure.log_grew(&log);
         drop(log);
         Ok(Written { frame, commits, last, state, synced: sync, at: now })
@@ -233,8 +233,16 @@ impl Commits {
         }
         let mut log = self.log.lock();
         log.end_sync(&ticket);
-        self.durable.fetch_max(log.synced().lsn.get(), Ordering::AcqRel);
+        self.note_durable(&log);
         Ok(log)
+    }
+
+    /// What is durable changes under the log's lock alone.
+    fn note_durable(&self, log: &LogWriter) {
+        let synced = log.synced().lsn.get();
+        if synced > self.durable.load(Ordering::Relaxed) {
+            self.durable.store(synced, Ordering::Release);
+        }
     }
 
     /// Steps 4 and 5, or the end of all acknowledgements; returns the last commit that is acknowledged.
