@@ -15,9 +15,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use common::{FaultyDisk, eventually};
-use rocstate::{Durability, DurableMap, ErrorKind, Store, Transaction};
+use common::{FaultyDisk, eventually, within};
+use rocstate::{Durability, DurableMap, ErrorKind, Stats, Store, Transaction};
 
 thread_local! {
     /// How many clones there may be before one panics.
@@ -319,4 +320,38 @@ fn a_callback_that_panics_ends_no_thread() {
     eventually("all regions are warm", || store.regions().iter().all(|region| region.cold == 0));
     assert!(maps.iter().all(|map| map.len(&store.view()) == 5_000));
     threads_are_well(&store);
+}
+
+/// Writers wait for checkpoints, so that they would for ever if the thread that takes them was gone.
+#[test]
+fn a_disk_that_panics_under_a_checkpoint_ends_no_thread() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let options = Store::options().boot_budget(Duration::from_millis(20)).storage(disk.clone());
+    let fill = move |store: &Store, from: u64, until: &dyn Fn(&Stats) -> bool| {
+        let map: DurableMap<u64, String> = store.durable_map("map").unwrap();
+        let until = |key| key % 64 == 0 && until(&store.stats());
+        let last = (from..).find(|key| {
+            let mut tx = store.begin();
+            map.put(&mut tx, *key, "x".repeat(1_000)).unwrap();
+            tx.commit_with(Durability::Process).unwrap();
+            until(*key)
+        });
+        last.unwrap() + 1
+    };
+    let path = dir.path().to_owned();
+    let keys = within(Duration::from_secs(60), move || {
+        let store = options.open(&path).unwrap();
+        // A checkpoint reads the log; after a boot nobody else does.
+        disk.0.panic.store(true, Ordering::SeqCst);
+        disk.0.read.store(1, Ordering::SeqCst);
+        let keys = fill(&store, 0, &|stats| stats.checkpoint_error.is_some());
+        let taken = store.stats().checkpoints_taken;
+        let keys = fill(&store, keys, &|stats| stats.checkpoints_taken > taken + 1);
+        assert!(store.stats().checkpoint_error.is_none());
+        threads_are_well(&store);
+        keys
+    });
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u64, String> = store.durable_map("map").unwrap();
+    assert_eq!(map.len(&store.view()) as u64, keys);
 }
