@@ -329,14 +329,15 @@ fn a_disk_that_panics_under_a_checkpoint_ends_no_thread() {
     let options = Store::options().boot_budget(Duration::from_millis(20)).storage(disk.clone());
     let fill = move |store: &Store, from: u64, until: &dyn Fn(&Stats) -> bool| {
         let map: DurableMap<u64, String> = store.durable_map("map").unwrap();
-        let until = |key| key % 64 == 0 && until(&store.stats());
-        let last = (from..).find(|key| {
+        for key in from.. {
             let mut tx = store.begin();
-            map.put(&mut tx, *key, "x".repeat(1_000)).unwrap();
+            map.put(&mut tx, key, "x".repeat(1_000)).unwrap();
             tx.commit_with(Durability::Process).unwrap();
-            until(*key)
-        });
-        last.unwrap() + 1
+            if key % 64 == 0 && until(&store.stats()) {
+                return key + 1;
+            }
+        }
+        unreachable!("there are keys enough");
     };
     let path = dir.path().to_owned();
     let keys = within(Duration::from_secs(60), move || {
