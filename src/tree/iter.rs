@@ -1,13 +1,18 @@
 //! Walking a tree from both ends.
 
+use std::ops::Range;
+
 use super::node::{Ahead, Hot, Inner, Leaf, NodePtr, Stamp};
 use super::place::Place;
 use super::slot::ValuePtr;
 use crate::error::{Error, Result};
 
-/// So many entries before one is read the processor is asked to fetch its value: one at a time, since it
-/// waits where it is asked for many at once.
+/// So many entries before one is read the processor is asked to fetch its value.
 const FETCHED_AHEAD: usize = 16;
+
+/// It is asked for so many at a time: beyond that it waits, and with fewer it looks up one page after the other,
+/// which a tree of gigabytes feels.
+const FETCHED_AT_ONCE: usize = 8;
 
 /// The entries between two places. After an error it ends.
 pub(crate) struct Iter<'a, K, V> {
@@ -141,7 +146,20 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 
     /// Has the processor fetch what comes next, where a walk begins.
     fn fetch_first(&self, forward: bool, end: usize) {
-        for steps in 0..FETCHED_AHEAD {
+        self.fetch(0..FETCHED_AHEAD, forward, end);
+    }
+
+    /// Has the processor go on with that, once in a few steps.
+    #[inline]
+    fn fetch_more(&self, forward: bool, end: usize) {
+        if self.at.is_multiple_of(FETCHED_AT_ONCE) {
+            self.fetch(FETCHED_AHEAD..FETCHED_AHEAD + FETCHED_AT_ONCE, forward, end);
+        }
+    }
+
+    #[inline(never)]
+    fn fetch(&self, steps: Range<usize>, forward: bool, end: usize) {
+        for steps in steps {
             self.fetch_one(steps, forward, end);
         }
     }
@@ -250,14 +268,14 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 
     #[inline]
     fn step(&mut self, end: usize) -> Option<(&'a K, &'a V)> {
-        self.fetch_one(FETCHED_AHEAD, true, end);
+        self.fetch_more(true, end);
         self.entry(self.at).inspect(|_| self.at += 1)
     }
 
     #[inline]
     fn step_back(&mut self) -> Option<(&'a K, &'a V)> {
         let at = self.at.checked_sub(1)?;
-        self.fetch_one(FETCHED_AHEAD, false, 0);
+        self.fetch_more(false, 0);
         self.entry(at).inspect(|_| self.at = at)
     }
 }
