@@ -101,6 +101,11 @@ impl<K: Clone, V> Edit<'_, K, V> {
         unsafe { node.hot(&mut Ahead::default()) }
     }
 
+    /// Where the way down goes on, while the processor fetches it.
+    fn child(inner: &Inner<K, V>, at: usize) -> Option<NodePtr<K, V>> {
+        inner.children.get(at).map(Place::now).inspect(|child| child.prefetch())
+    }
+
     /// This draft's own node: itself, or a copy where somebody else can reach it.
     fn own(&mut self, node: NodePtr<K, V>) -> NodePtr<K, V> {
         // SAFETY: nodes of the tree live, and this one is in memory, since its way was gone down.
@@ -260,9 +265,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             },
             Hot::Inner(inner) => {
                 let at = inner.child_for(|bound| key.cmp(bound));
-                let child = inner.children.get(at).map(Place::now);
-                let child = child.expect("a key has a child");
-                child.prefetch();
+                let child = Self::child(inner, at).expect("a key has a child");
                 let below = self.insert(child, key, value)?;
                 let Some((bound, right)) = below.split else {
                     let changed = below.node != child;
@@ -361,8 +364,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             }
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
-                let Some(child) = inner.children.get(at).map(Place::now) else { return Ok(None) };
-                child.prefetch();
+                let Some(child) = Self::child(inner, at) else { return Ok(None) };
                 let Some(put) = self.put(child, probe, new)? else { return Ok(None) };
                 let node = if put.node == child { node } else { self.set(node, at, put.node) };
                 Ok(Some(Put { node, ..put }))
@@ -450,8 +452,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             }
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
-                let Some(child) = inner.children.get(at).map(Place::now) else { return Ok(None) };
-                child.prefetch();
+                let Some(child) = Self::child(inner, at) else { return Ok(None) };
                 let Some((below, removed)) = self.remove(child, probe)? else { return Ok(None) };
                 // SAFETY: nodes of the tree live, and nobody changes them here.
                 if unsafe { below.width() } >= FAN_IN {
