@@ -159,34 +159,35 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 
     #[inline(never)]
     fn fetch(&self, steps: Range<usize>, forward: bool, end: usize) {
-        for steps in steps {
-            self.fetch_one(steps, forward, end);
-        }
+        let places = steps.filter_map(|steps| self.place_behind(steps, forward, end));
+        places.for_each(|place| place.now().prefetch());
     }
 
-    /// Has the processor fetch the value that is reached after so many steps, if it is before the end, which
-    /// may be that of the leaf.
-    #[inline]
-    fn fetch_one(&self, steps: usize, forward: bool, end: usize) {
+    /// The place of the value that is reached after so many steps; going forward, if it is before the end,
+    /// which may be that of the leaf.
+    fn place_behind(
+        &self,
+        steps: usize,
+        forward: bool,
+        end: usize,
+    ) -> Option<&'a Place<ValuePtr<V>>> {
         let (values, at) = (&self.leaf.values, self.at);
-        let value = if forward {
-            if at + steps < end {
-                values.get(at + steps)
+        if forward {
+            let at = at + steps;
+            if at < end {
+                values.get(at)
             } else {
-                (at + steps).checked_sub(values.len()).and_then(|at| self.fetch_beyond(at, forward))
+                self.place_beyond(at.checked_sub(values.len())?, forward)
             }
         } else if at > steps {
             values.get(at - steps - 1)
         } else {
-            self.fetch_beyond(steps - at, forward)
-        };
-        if let Some(value) = value {
-            value.now().prefetch();
+            self.place_beyond(steps - at, forward)
         }
     }
 
-    /// The place of a value in the next leaf; what leads to it is fetched first, where that is not known.
-    fn fetch_beyond(&self, beyond: usize, forward: bool) -> Option<&'a Place<ValuePtr<V>>> {
+    /// The same in the next leaf; where that is not known, the processor is asked for it instead.
+    fn place_beyond(&self, beyond: usize, forward: bool) -> Option<&'a Place<ValuePtr<V>>> {
         match self.next {
             Some(next) if forward => next.values.get(beyond),
             Some(next) => next.values.get(next.len().checked_sub(beyond + 1)?),
