@@ -316,10 +316,11 @@ fn a_failing_leader_poisons_the_store_and_leaves_nobody_asleep() {
             let counter = if in_write { &disk.0.write } else { &disk.0.sync };
             // What fails may be a segment that is written ahead, which costs nobody anything.
             eventually("a failure of the log", || {
-                if counter.load(Ordering::SeqCst) <= 0 && store.stats().poisoned.is_none() {
+                let has_failed = store.stats().poisoned.is_some();
+                if !has_failed && counter.load(Ordering::SeqCst) <= 0 {
                     counter.store(3, Ordering::SeqCst);
                 }
-                store.stats().poisoned.is_some()
+                has_failed
             });
             let panicked =
                 threads.into_iter().map(std::thread::JoinHandle::join).filter(Result::is_err);
