@@ -172,6 +172,7 @@ pub(crate) fn begin_first_bytes(magic: &[u8]) -> Vec<u8> {
 
 /// Fills up to `whole` bytes and ends with the checksum.
 pub(crate) fn end_first_bytes(mut to: Vec<u8>, whole: usize) -> Vec<u8> {
+    to.reserve_exact(whole.saturating_sub(to.len()));
     to.resize(whole - 4, 0);
     let sum = checksum(0, 0, &to);
     put_u32(&mut to, sum);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
-use crate::format::{BLOCK_BYTES, block_after, name};
+use crate::format::{BLOCK_BYTES, block_after, disk_len, name};
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 /// The length of the segment that a boot begins with: short, so that boot is.
@@ -19,6 +19,10 @@ const GROWTH: u64 = 4;
 /// So many blocks are written at a time: a writer that is woken for the same processor meanwhile waits until the
 /// next rest. Whoever yielded in its place would wait for as long as another one is busy.
 const BLOCKS_BEFORE_REST: u64 = 128;
+
+/// Not on the heap: a request of this size has an allocator tidy up what the program freed, while that waits.
+static ZEROS: [u8; 4096] = [0; 4096];
+const _: () = assert!(disk_len(ZEROS.len()) == BLOCK_BYTES);
 
 const REST: Duration = Duration::from_micros(50);
 
@@ -57,11 +61,10 @@ impl Spare {
     /// `before` is told of each block.
     fn filled(dir: &Directory, name: &str, len: u64, before: impl Fn(u64)) -> Result<Spare> {
         let spare = Spare::made(dir, name, len)?;
-        let zeros = vec![0; crate::format::memory_len(BLOCK_BYTES)];
         let mut blocks = 0..len / BLOCK_BYTES;
         let written = blocks.try_for_each(|block| {
             before(block);
-            spare.file.write(&zeros, block * BLOCK_BYTES)
+            spare.file.write(&ZEROS, block * BLOCK_BYTES)
         });
         // What did not fit must not keep others from fitting; the next boot would remove it too.
         written.map(|()| spare).inspect_err(|_| {
