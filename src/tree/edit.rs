@@ -143,43 +143,70 @@ impl<K: Clone, V> Edit<'_, K, V> {
         }
     }
 
-    /// Has a place of a node point to something else.
-    fn set<P: Target<K, V>>(&mut self, node: NodePtr<K, V>, at: usize, to: P) -> NodePtr<K, V> {
-        // SAFETY: nodes of the tree live.
-        if unsafe { node.born() } < self.floor && self.set_seen(node, at, to) {
-            return node;
+    /// Has a place of a node point to something else; returns as well whether what was there is new.
+    fn set<P: Target<K, V>>(
+        &mut self,
+        node: NodePtr<K, V>,
+        at: usize,
+        to: P,
+    ) -> (NodePtr<K, V>, bool) {
+        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
+        let (hot, born) = unsafe { (node.in_memory(), node.born()) };
+        let place = hot.as_ref().and_then(|hot| P::places(hot).get(at));
+        let is_new = place.is_some_and(|place| self.is_new(node, &place.now().into()));
+        if born < self.floor
+            && place.is_some_and(|place| self.set_seen(node, place, at, to, is_new))
+        {
+            return (node, is_new);
         }
         let own = self.own(node);
         // SAFETY: it is nobody else's, and nothing of it is borrowed.
         if let Some(place) = P::places_mut(unsafe { own.hot_mut() }).get_mut(at) {
             place.set(to);
         }
-        own
+        (own, is_new)
     }
 
     /// The same under the eyes of others; `false` if the node has to be copied for it.
-    fn set_seen<P: Target<K, V>>(&mut self, node: NodePtr<K, V>, at: usize, to: P) -> bool {
+    fn set_seen<P: Target<K, V>>(
+        &mut self,
+        node: NodePtr<K, V>,
+        place: &Place<P>,
+        at: usize,
+        to: P,
+        is_new: bool,
+    ) -> bool {
         // SAFETY: nodes of the tree live, and this is the holder of the pen. What is in the place lives,
         // since it is in the tree, or noted as dead. Notes are forgotten if the newest version alone sees
         // the node and nothing in it is newer than that version; no version is as new as the stamp.
         unsafe {
-            let (Some(hot), past) = (node.in_memory(), node.past()) else { return false };
-            let Some(place) = P::places(&hot).get(at) else { return false };
-            let before: Thing<K, V> = place.now().into();
-            if before.born() >= self.floor {
+            if is_new {
                 // It came there since the newest version was made, which was noted then.
                 place.change_again(to);
                 return true;
             }
+            let past = node.past();
             if node.born() >= self.alone_since && !past.is_newer_than(self.newest) {
                 past.forget(self.spare);
             }
             if !past.has_room() {
                 return false;
             }
+            let before = place.now().into();
             past.change(place, at, to, self.stamp, self.spare);
             self.changes.push(Change { node, at, before });
             true
+        }
+    }
+
+    /// Whether what is in a place of a node was born since the floor, so that nobody else has seen it. Into a
+    /// node that is older it came under the eyes of others, which the node tells: so what is replaced is
+    /// mostly not looked at, which would be a cache miss.
+    fn is_new(&self, node: NodePtr<K, V>, what: &Thing<K, V>) -> bool {
+        // SAFETY: nodes of the tree live, and what is in them.
+        unsafe {
+            let may_be = node.born() >= self.floor || node.past().is_newer_than(self.floor - 1);
+            may_be && what.born() >= self.floor
         }
     }
 
@@ -201,14 +228,12 @@ impl<K: Clone, V> Edit<'_, K, V> {
     }
 
     /// Ends a value that has lost its place.
-    fn end_value(&mut self, value: ValuePtr<V>) -> Replaced<V> {
-        // SAFETY: it lives.
-        if unsafe { value.born() } < self.floor {
-            self.bury(Thing::Value(value));
-            Replaced::Seen(value)
-        } else {
-            Replaced::Owned(value)
+    fn end_value(&mut self, value: ValuePtr<V>, is_new: bool) -> Replaced<V> {
+        if is_new {
+            return Replaced::Owned(value);
         }
+        self.bury(Thing::Value(value));
+        Replaced::Seen(value)
     }
 
     pub(super) fn insert_at_root(
@@ -251,8 +276,9 @@ impl<K: Clone, V> Edit<'_, K, V> {
             Hot::Leaf(leaf) => match leaf.find(|other| key.cmp(other)) {
                 Ok(at) => {
                     let old = leaf.values.get(at).map(Place::now);
-                    let node = self.set(node, at, value);
-                    Ok(Inserted { node, old: old.map(|old| self.end_value(old)), split: None })
+                    let (node, is_new) = self.set(node, at, value);
+                    let old = old.map(|old| self.end_value(old, is_new));
+                    Ok(Inserted { node, old, split: None })
                 }
                 Err(at) => {
                     let node = self.own(node);
@@ -269,7 +295,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 let below = self.insert(child, key, value)?;
                 let Some((bound, right)) = below.split else {
                     let changed = below.node != child;
-                    let node = if changed { self.set(node, at, below.node) } else { node };
+                    let node = if changed { self.set(node, at, below.node).0 } else { node };
                     return Ok(Inserted { node, ..below });
                 };
                 let node = self.own(node);
@@ -359,14 +385,15 @@ impl<K: Clone, V> Edit<'_, K, V> {
                     return Ok(None);
                 };
                 let now = new(self, before);
-                let node = if now == before { node } else { self.set(node, at, now) };
-                Ok(Some(Put { node, before, now }))
+                let (node, is_new) =
+                    if now == before { (node, true) } else { self.set(node, at, now) };
+                Ok(Some(Put { node, before, is_new, now }))
             }
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
                 let Some(child) = Self::child(inner, at) else { return Ok(None) };
                 let Some(put) = self.put(child, probe, new)? else { return Ok(None) };
-                let node = if put.node == child { node } else { self.set(node, at, put.node) };
+                let node = if put.node == child { node } else { self.set(node, at, put.node).0 };
                 Ok(Some(Put { node, ..put }))
             }
         }
@@ -385,7 +412,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         })?;
         Ok(put.map(|put| {
             *root = put.node;
-            self.end_value(put.before)
+            self.end_value(put.before, put.is_new)
         }))
     }
 
@@ -406,11 +433,11 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 ValuePtr::new(edit.stamp, before.get().clone(), edit.spare)
             }
         })?;
-        Ok(put.map(|Put { node, before, now }| {
+        Ok(put.map(|Put { node, before, is_new, now }| {
             *root = node;
             if now != before {
                 // Others see the one before.
-                self.end_value(before);
+                self.end_value(before, is_new);
             }
             // SAFETY: it was born at or after the floor, so it is nobody else's.
             unsafe { now.get_mut() }
@@ -443,12 +470,14 @@ impl<K: Clone, V> Edit<'_, K, V> {
         match Self::hot(node)? {
             Hot::Leaf(leaf) => {
                 let Ok(at) = leaf.find(probe) else { return Ok(None) };
+                let value = leaf.values.get(at).map(Place::now);
+                let is_new = value.is_some_and(|value| self.is_new(node, &value.into()));
                 let node = self.own(node);
                 // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces, and
                 // is not used any more.
                 let leaf = unsafe { Self::leaf_mut(node) };
                 let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
-                Ok(Some((node, (key, self.end_value(value.now())))))
+                Ok(Some((node, (key, self.end_value(value.now(), is_new)))))
             }
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
@@ -456,7 +485,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 let Some((below, removed)) = self.remove(child, probe)? else { return Ok(None) };
                 // SAFETY: nodes of the tree live, and nobody changes them here.
                 if unsafe { below.width() } >= FAN_IN {
-                    let node = if below == child { node } else { self.set(node, at, below) };
+                    let node = if below == child { node } else { self.set(node, at, below).0 };
                     return Ok(Some((node, removed)));
                 }
                 let node = self.own(node);
@@ -522,5 +551,7 @@ struct Put<K, V> {
     /// What takes the place of the node that was looked into.
     node: NodePtr<K, V>,
     before: ValuePtr<V>,
+    /// Whether nobody else has seen that.
+    is_new: bool,
     now: ValuePtr<V>,
 }

@@ -42,6 +42,9 @@ const OLDER_MIN: usize = 64;
 /// More than this at a time is freed by the graveyard's thread.
 const FREED_AT_ONCE: usize = 1 << 14;
 
+/// While something is freed, the processor fetches what comes so many later: nobody has looked at it for long.
+const FETCHED_AHEAD: usize = 8;
+
 /// One version of a tree. It sees what was born by its stamp and has not died by then.
 pub(super) struct Version<K, V> {
     pub(super) root: NodePtr<K, V>,
@@ -212,6 +215,14 @@ impl<K, V> Thing<K, V> {
         }
     }
 
+    /// Has the processor fetch it, for somebody who is about to look at it.
+    fn prefetch(&self) {
+        match self {
+            Thing::Node(node) => node.prefetch(),
+            Thing::Value(value) => value.prefetch(),
+        }
+    }
+
     /// # Safety
     /// It lives.
     pub(super) unsafe fn born(&self) -> Stamp {
@@ -351,10 +362,15 @@ impl<K, V> Line<K, V> {
             if !free.is_empty() {
                 self.has_spare.store(true, Ordering::Relaxed);
             }
-            for dead in free.drain(..) {
+            let mut dead = free.drain(..);
+            while let Some(Dead { what, .. }) = dead.next() {
+                if let Some(later) = dead.as_slice().get(FETCHED_AHEAD) {
+                    later.what.prefetch();
+                }
                 // SAFETY: nobody can see it, and this is the only way to it.
-                unsafe { dead.what.free(&mut limbo.spare) };
+                unsafe { what.free(&mut limbo.spare) };
             }
+            drop(dead);
             limbo.free = free;
         }
         left

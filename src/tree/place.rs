@@ -11,12 +11,12 @@
 //! - A reader loads the place before it looks at the stamp, and follows what it loaded only if the stamp
 //!   is none that its version does not see. So nobody follows a pointer to what is newer than the version
 //!   that is read, and such things can be freed as if the place did not point to them.
-//! - What is noted lives, since versions that the note is for see it; the notes themselves are let go of
-//!   when no such version is held that sees the node.
+//! - What is noted lives, since versions that the note is for see it; the notes themselves are let go of, or
+//!   written over, when no such version is held that sees the node.
 
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::node::Stamp;
 use super::slot::Spare;
@@ -75,7 +75,7 @@ pub(super) struct Former {
     until: Stamp,
     /// How many notes there are with this one.
     count: usize,
-    /// The note before it.
+    /// The note before it, unless that is the first.
     next: *mut Former,
 }
 
@@ -89,13 +89,28 @@ unsafe impl Sync for Former {}
 pub(super) struct Past {
     /// When a place was changed last under the eyes of others.
     changed: AtomicU64,
-    /// The newest note.
+    first: First,
+    /// The newest note, unless that is the first.
     last: AtomicPtr<Former>,
+}
+
+/// The oldest note. It lies in the node: most have no other, and one that lies elsewhere would be a cache miss
+/// for every change of a node that was changed before.
+struct First {
+    /// Absent if there are no notes.
+    what: AtomicPtr<()>,
+    at: AtomicUsize,
+    until: AtomicU64,
 }
 
 impl Past {
     pub(super) const fn none() -> Past {
-        Past { changed: AtomicU64::new(0), last: AtomicPtr::new(ptr::null_mut()) }
+        let first = First {
+            what: AtomicPtr::new(ptr::null_mut()),
+            at: AtomicUsize::new(0),
+            until: AtomicU64::new(0),
+        };
+        Past { changed: AtomicU64::new(0), first, last: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// What a version has in one of the node's places; `Stamp::MAX` is the newest tree, of which whoever
@@ -130,14 +145,17 @@ impl Past {
         let mut next = self.last.load(Ordering::Acquire);
         // SAFETY: notes are let go of when no version is held that sees the node and is older than its
         // stamp; this one is, the caller promises.
-        while let Some(former) = unsafe { next.as_ref() } {
-            if former.until <= version {
-                break;
-            }
+        while let Some(former) = unsafe { next.as_ref() }
+            && former.until > version
+        {
             if former.at == at {
                 oldest = Some(former.what);
             }
             next = former.next;
+        }
+        let first = &self.first;
+        if first.until.load(Ordering::Relaxed) > version && first.at.load(Ordering::Relaxed) == at {
+            oldest = NonNull::new(first.what.load(Ordering::Relaxed)).or(oldest);
         }
         // SAFETY: a node has places of one type only.
         oldest.map(|what| unsafe { P::restore(what) })
@@ -167,11 +185,19 @@ impl Past {
         stamp: Stamp,
         spare: &mut Spare<K, V>,
     ) {
-        let next = self.last.load(Ordering::Relaxed);
-        // SAFETY: as in `has_room`.
-        let count = unsafe { next.as_ref() }.map_or(0, |next| next.count) + 1;
-        let former = Former { at, what: place.now().erase(), until: stamp, count, next };
-        self.last.store(spare.note(former), Ordering::Release);
+        let (what, first) = (place.now().erase(), &self.first);
+        if first.what.load(Ordering::Relaxed).is_null() {
+            // Nobody looks at it before the stamp is newer than the version that is read.
+            first.at.store(at, Ordering::Relaxed);
+            first.until.store(stamp, Ordering::Relaxed);
+            first.what.store(what.as_ptr(), Ordering::Relaxed);
+        } else {
+            let next = self.last.load(Ordering::Relaxed);
+            // SAFETY: as in `has_room`.
+            let count = unsafe { next.as_ref() }.map_or(1, |next| next.count) + 1;
+            let former = Former { at, what, until: stamp, count, next };
+            self.last.store(spare.note(former), Ordering::Release);
+        }
         self.changed.store(stamp, Ordering::Release);
         place.0.store(to.erase().as_ptr(), Ordering::Release);
     }
@@ -181,6 +207,7 @@ impl Past {
     /// # Safety
     /// The caller has the pen, and no version is held that sees the node and is older than its stamp.
     pub(super) unsafe fn forget<K, V>(&self, spare: &mut Spare<K, V>) {
+        self.first.what.store(ptr::null_mut(), Ordering::Relaxed);
         let mut next = self.last.load(Ordering::Relaxed);
         if next.is_null() {
             return;

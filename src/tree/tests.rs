@@ -438,6 +438,32 @@ fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
 }
 
 #[test]
+fn what_a_draft_itself_made_is_handed_back_by_it() {
+    let tree = Tree::from_sorted((0..10_000).map(|key| (key, 0)).collect(), Graveyard::none());
+    let mut draft = tree.draft();
+    let replaced = |draft: &mut Draft<i32, i32>, value| match draft.insert(77, value).unwrap() {
+        Some(Old::Owned(value)) => (value, "owned"),
+        Some(Old::Seen(value)) => (*value, "seen"),
+        None => unreachable!("the key was there"),
+    };
+    // In a node that others see as well.
+    assert_eq!(replaced(&mut draft, 1), (0, "seen"));
+    assert_eq!(replaced(&mut draft, 2), (1, "owned"));
+    let version = draft.freeze();
+    assert_eq!(replaced(&mut draft, 3), (2, "seen"), "by those who have the version");
+    assert_eq!(replaced(&mut draft, 4), (3, "owned"));
+    // In one that is its own.
+    draft.insert(10_000, 0).unwrap();
+    draft.remove(|key| 78.cmp(key)).unwrap();
+    assert_eq!(replaced(&mut draft, 5), (4, "owned"));
+    let removed = draft.remove(|key| 77.cmp(key)).unwrap().unwrap().1;
+    assert!(matches!(removed, Old::Owned(5)));
+    let removed = draft.remove(|key| 79.cmp(key)).unwrap().unwrap().1;
+    assert!(matches!(removed, Old::Seen(0)));
+    assert_eq!(version.get(|key| 77.cmp(key)).unwrap(), Some(&2));
+}
+
+#[test]
 fn notes_stay_for_each_version_of_one_draft_that_is_held() {
     let before: Tree<u16, u32> = Tree::new(Graveyard::none());
     let mut draft = before.draft();
