@@ -167,16 +167,18 @@ fn a_cold_range_is_read_after_it_was_loaded() {
     });
 }
 
-/// A place of a node, the one note beside it, and things that it may point to.
+/// A place of a node, the note that lies in the node, one that lies elsewhere, and things that the place may
+/// point to: what came at a stamp is the thing of that number.
 struct Place {
     line: Line,
     now: AtomicUsize,
     changed: AtomicUsize,
-    /// Which note is the last, from 1; 0 for none.
-    noted: AtomicUsize,
     /// What the place pointed to, and for versions before which.
-    notes: [UnsafeCell<(usize, usize)>; 2],
-    things: [UnsafeCell<u32>; 2],
+    first: UnsafeCell<(usize, usize)>,
+    /// Whether there is another note.
+    noted: AtomicUsize,
+    note: UnsafeCell<(usize, usize)>,
+    things: [UnsafeCell<u32>; 3],
 }
 
 impl Place {
@@ -185,9 +187,10 @@ impl Place {
             line: Line::new(),
             now: AtomicUsize::new(0),
             changed: AtomicUsize::new(0),
+            first: UnsafeCell::new((0, 0)),
             noted: AtomicUsize::new(1),
-            notes: [UnsafeCell::new((0, 0)), UnsafeCell::new((0, 0))],
-            things: [UnsafeCell::new(LIVES), UnsafeCell::new(FREED)],
+            note: UnsafeCell::new((0, 0)),
+            things: [LIVES, FREED, FREED].map(UnsafeCell::new),
         }
     }
 
@@ -197,39 +200,52 @@ impl Place {
         if self.changed.load(Ordering::Acquire) <= version {
             return now;
         }
-        if let Some(note) = self.noted.load(Ordering::Acquire).checked_sub(1) {
+        let mut oldest = now;
+        let mut look_at = |note: &UnsafeCell<(usize, usize)>| {
             // SAFETY: what is shown here; loom watches.
-            let (what, until) = self.notes[note].with(|note| unsafe { *note });
+            let (what, until) = note.with(|note| unsafe { *note });
             if until > version {
-                return what;
+                oldest = what;
             }
+        };
+        if self.noted.load(Ordering::Acquire) == 1 {
+            look_at(&self.note);
         }
-        now
+        look_at(&self.first);
+        oldest
     }
 
     fn read(&self) {
         let version = self.line.take();
         let thing = self.see(version);
+        assert_eq!(thing, version);
         // SAFETY: what is shown here; loom watches.
         self.things[thing].with(|thing| assert_eq!(unsafe { *thing }, LIVES));
         self.line.let_go(version);
     }
 
     /// Makes a thing at a stamp and has the place point to it, with a note.
-    fn change(&self, stamp: usize, note: usize) {
+    fn change(&self, stamp: usize, is_first: bool) {
+        let note = (self.now.load(Ordering::Relaxed), stamp);
         // SAFETY: what is shown here; loom watches.
-        self.things[1].with_mut(|thing| unsafe { *thing = LIVES });
-        self.notes[note].with_mut(|note| unsafe { *note = (0, stamp) });
-        self.noted.store(note + 1, Ordering::Release);
+        self.things[stamp].with_mut(|thing| unsafe { *thing = LIVES });
+        let to = if is_first { &self.first } else { &self.note };
+        // SAFETY: as above.
+        to.with_mut(|to| unsafe { *to = note });
+        if !is_first {
+            self.noted.store(1, Ordering::Release);
+        }
         self.changed.store(stamp, Ordering::Release);
-        self.now.store(1, Ordering::Release);
+        self.now.store(stamp, Ordering::Release);
     }
 
-    /// Lets go of a note.
-    fn forget(&self, note: usize) {
+    /// Lets go of all notes.
+    fn forget(&self) {
         self.noted.store(0, Ordering::Relaxed);
-        // SAFETY: what is shown here; loom watches.
-        self.notes[note].with_mut(|note| unsafe { *note = (7, 7) });
+        for note in [&self.first, &self.note] {
+            // SAFETY: what is shown here; loom watches.
+            note.with_mut(|note| unsafe { *note = (7, 7) });
+        }
     }
 
     fn free(&self, thing: usize) {
@@ -253,12 +269,24 @@ fn beside_a_reader(writer: impl Fn(&Place) + Sync + Send + 'static) {
 #[test]
 fn a_place_that_is_changed_shows_each_version_its_own() {
     beside_a_reader(|place| {
-        place.change(1, 0);
+        place.forget();
+        place.change(1, true);
+        place.line.publish(1);
+        place.change(2, false);
+        place.line.publish(2);
+    });
+}
+
+#[test]
+fn what_nobody_sees_any_more_is_freed_with_the_notes_of_it() {
+    beside_a_reader(|place| {
+        place.change(1, true);
         place.line.publish(1);
         if place.line.sweep(&mut [false]) {
             // Nobody holds the version before: neither what it saw nor the note is looked at.
             place.free(0);
-            place.forget(0);
+            place.forget();
+            place.change(2, true);
         }
     });
 }
@@ -266,7 +294,7 @@ fn a_place_that_is_changed_shows_each_version_its_own() {
 #[test]
 fn what_was_undone_is_followed_by_nobody() {
     beside_a_reader(|place| {
-        place.change(1, 0);
+        place.change(1, true);
         place.now.store(0, Ordering::Release);
         place.free(1);
     });
@@ -275,9 +303,9 @@ fn what_was_undone_is_followed_by_nobody() {
 #[test]
 fn a_note_that_was_let_go_of_is_not_looked_at() {
     beside_a_reader(|place| {
-        // A note for versions before the visible one, which nobody holds.
-        place.forget(0);
-        place.change(1, 1);
+        // Notes for versions before the visible one, which nobody holds.
+        place.forget();
+        place.change(1, true);
     });
 }
 
