@@ -193,8 +193,7 @@ impl Commits {
 
     /// Steps 2 and 3; returns what step 4 publishes.
     fn write(&self, group: Group) -> Result<Written> {
-        let Group { mut frame, commits, operations, last, state, sync } = group;
-        let now = Instant::now();
+        let Group { mut frame, commits, operations, last, state, sync, began } = group;
         // Append.
         let mut log = self.log.lock();
         if left_out(Step::AcknowledgeAfterSync) {
@@ -216,7 +215,7 @@ impl Commits {
         self.note_durable(&log);
         self.pressure.log_grew(&log);
         drop(log);
-        Ok(Written { frame, commits, last, state, synced: sync, at: now })
+        Ok(Written { frame, commits, last, state, synced: sync, began })
     }
 
     /// Closes the block and syncs what is appended, with the log free for others meanwhile.
@@ -256,7 +255,7 @@ impl Commits {
                 acknowledged = Some(written.last);
                 queue.visible = written.last;
                 queue.expect(written.commits);
-                queue.note_write(written.at, written.synced);
+                queue.note_write(written.began, written.synced);
                 queue.keep_buffer(written.frame);
                 queue.end_lead()
             }
@@ -283,16 +282,13 @@ impl Commits {
     /// Syncs what is appended; for the background, for `sync`, and before a checkpoint.
     fn sync_appended(&self) -> Result<()> {
         self.check()?;
-        let log = self.log.lock();
-        if log.is_synced() || left_out(Step::RequestedSync) {
-            return Ok(());
+        let (began, mut log) = (Instant::now(), self.log.lock());
+        // Also if it was synced by another sync: whoever wrote meanwhile may not have known.
+        if !log.is_synced() && !left_out(Step::RequestedSync) {
+            log = self.sync_log(log).map_err(|cause| self.poison(&cause))?;
         }
-        let began = Instant::now();
-        match self.sync_log(log) {
-            Ok(log) => drop(log),
-            Err(cause) => return Err(self.poison(&cause)),
-        }
-        self.queue.lock().note_sync(began);
+        drop(log);
+        self.queue.lock().note_sync(began, self.durable_lsn());
         self.check()
     }
 
@@ -339,7 +335,7 @@ struct Written {
     last: Lsn,
     state: Arc<State>,
     synced: bool,
-    at: Instant,
+    began: Option<Instant>,
 }
 
 /// Ends the lead of whoever panics in it.

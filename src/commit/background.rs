@@ -103,3 +103,79 @@ impl Commits {
         synced.map_err(|cause| self.poison(&cause))
     }
 }
+
+#[cfg(not(feature = "schedules"))]
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::boot::boot;
+    use crate::commit::{Group, Pressure, Staged};
+    use crate::log::writer::LogWriter;
+    use crate::options::{Durability, Options};
+    use crate::state::State;
+    use crate::tree::Graveyard;
+
+    #[derive(Debug)]
+    struct NoPressure;
+
+    impl Pressure for NoPressure {
+        fn log_grew(&self, _: &LogWriter) {}
+        fn is_behind(&self) -> bool {
+            false
+        }
+        fn hold(&self) {}
+    }
+
+    /// A `Process` commit that is about to be written.
+    fn begun() -> (tempfile::TempDir, Commits, Group) {
+        let dir = tempfile::tempdir().unwrap();
+        let booted = boot(dir.path(), &Options::default(), 1, Graveyard::none(), Duration::ZERO);
+        let booted = booted.unwrap();
+        let mut state = State::clone(&booted.state);
+        let commits = Commits::new(
+            booted.log.unwrap().0,
+            Arc::new(booted.state),
+            Duration::from_secs(1),
+            Arc::new(NoPressure),
+        );
+        state.lsn = state.lsn.next();
+        let staged = Staged {
+            label: "",
+            operations: &[2, 1],
+            operation_count: 1,
+            durability: Durability::Process,
+            state: Arc::new(state),
+        };
+        commits.enqueue(staged).unwrap();
+        let group = commits.queue.lock().take_first().unwrap();
+        (dir, commits, group)
+    }
+
+    #[test]
+    fn what_another_sync_has_covered_is_asked_for_once() {
+        let (_dir, commits, group) = begun();
+        let written = commits.write(group);
+        commits.sync_appended().unwrap();
+        commits.finish(written);
+        assert!(commits.queue.lock().unsynced_since.is_some(), "it is not known yet");
+        commits.sync_appended().unwrap();
+        assert!(commits.queue.lock().unsynced_since.is_none());
+    }
+
+    #[test]
+    fn what_was_written_beside_a_sync_waits_for_another_one() {
+        let (_dir, commits, group) = begun();
+        let (began, sync) = (Instant::now(), commits.log.lock().begin_sync());
+        let written = commits.write(group);
+        commits.finish(written);
+        sync.run().unwrap();
+        commits.log.lock().end_sync(&sync);
+        commits.queue.lock().note_sync(began, commits.durable_lsn());
+        assert!(commits.queue.lock().unsynced_since.is_some());
+        commits.sync_appended().unwrap();
+        assert!(commits.queue.lock().unsynced_since.is_none());
+    }
+}

@@ -103,6 +103,8 @@ pub(super) struct Group {
     pub(super) state: Arc<State>,
     /// Somebody asked for `Machine`.
     pub(super) sync: bool,
+    /// When it was taken to be written, if that matters.
+    pub(super) began: Option<Instant>,
 }
 
 /// Those who wait for one group.
@@ -192,6 +194,7 @@ impl Queue {
             last: lsn,
             state: staged.state,
             sync,
+            began: None,
         };
         self.groups.push_back((group, Waiters { last: lsn, ..Waiters::default() }));
         None
@@ -315,9 +318,11 @@ impl Queue {
         if self.poison.is_some() || self.closed {
             return None;
         }
-        let (group, waiters) = self.groups.pop_front()?;
+        let (mut group, waiters) = self.groups.pop_front()?;
         self.gathering = None;
         self.led = Some(waiters);
+        // Of no interest where nobody else is expected; and asking for it takes a part of such a commit.
+        group.began = (group.sync || self.expected > 1).then(Instant::now);
         Some(group)
     }
 
@@ -378,24 +383,25 @@ impl Queue {
         background.notify_one();
     }
 
-    pub(super) fn note_write(&mut self, at: Instant, synced: bool) {
-        self.last_write = at;
-        // Of no interest where nobody else is expected.
-        if !EXPLORED && (synced || self.expected > 1) {
-            self.last_write_took = at.elapsed();
+    /// A write has ended that began then, if that matters.
+    pub(super) fn note_write(&mut self, began: Option<Instant>, synced: bool) {
+        if let Some(began) = began {
+            self.last_write = began;
+            self.last_write_took = if EXPLORED { Duration::ZERO } else { began.elapsed() };
         }
         if synced {
             self.unsynced_since = None;
             self.unwitnessed = true;
         } else {
-            self.unsynced_since.get_or_insert(at);
+            self.unsynced_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// A sync that began then has ended: only what was written since is unsynced.
-    pub(super) fn note_sync(&mut self, began: Instant) {
+    /// A sync that began then has ended: what was written by then is durable.
+    pub(super) fn note_sync(&mut self, began: Instant, durable: Lsn) {
         self.unwitnessed = true;
-        let written_since = self.last_write >= began;
+        self.last_write = began;
+        let written_since = self.visible > durable;
         self.unsynced_since = self.unsynced_since.filter(|_| written_since).map(|_| began);
     }
 

@@ -439,7 +439,7 @@ fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
 
 #[test]
 fn what_a_draft_itself_made_is_handed_back_by_it() {
-    let tree = Tree::from_sorted((0..10_000).map(|key| (key, 0)).collect(), Graveyard::none());
+    let tree = Tree::from_sorted((0..1000).map(|key| (key, 0)).collect(), Graveyard::none());
     let mut draft = tree.draft();
     let replaced = |draft: &mut Draft<i32, i32>, value| match draft.insert(77, value).unwrap() {
         Some(Old::Owned(value)) => (value, "owned"),
@@ -453,7 +453,7 @@ fn what_a_draft_itself_made_is_handed_back_by_it() {
     assert_eq!(replaced(&mut draft, 3), (2, "seen"), "by those who have the version");
     assert_eq!(replaced(&mut draft, 4), (3, "owned"));
     // In one that is its own.
-    draft.insert(10_000, 0).unwrap();
+    draft.insert(1000, 0).unwrap();
     draft.remove(|key| 78.cmp(key)).unwrap();
     assert_eq!(replaced(&mut draft, 5), (4, "owned"));
     let removed = draft.remove(|key| 77.cmp(key)).unwrap().unwrap().1;
