@@ -192,7 +192,7 @@ impl Keeper {
     }
 
     pub(super) fn look_at(&self, log: &LogWriter) {
-        if log.wants_spare().is_some() {
+        if log.wants_spare() {
             self.want_spare();
         }
         if self.budget.log_grew(log.work()) {
@@ -262,7 +262,7 @@ impl Engine {
     /// Writes a segment's zeros ahead of its use. When that fails, whoever needs a segment makes
     /// one, and learns the cause if there still is one.
     fn prepare_spare(&self, commits: &Commits) {
-        if let Some((slot, len)) = commits.with_log(|log| log.wants_spare()) {
+        if let Some((slot, len)) = commits.with_log(|log| log.wanted_spare()) {
             let spare =
                 Spare::written_ahead(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
             slot.fill(spare.inspect(Spare::expect_frames).ok());

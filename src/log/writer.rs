@@ -225,18 +225,17 @@ impl LogWriter {
         self.synced
     }
 
-    /// Whether the segment is half used, which is when the next one should be made.
-    fn is_half_used(&self) -> bool {
-        self.next * 2 > self.header.len
+    /// Whether a spare segment should be made: when this one is half used, unless one is there.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.next * 2 > self.header.len && !self.spare.is_filled()
     }
 
-    /// Where to put a spare segment, and the length it needs; `None` while the current segment has
-    /// room enough, or one is there. A spare leaves its place and its temporary name within one
-    /// call of [`append`](Self::append), so that two are never made under one name.
-    pub(crate) fn wants_spare(&self) -> Option<(Arc<SpareSlot>, u64)> {
-        let made = self.spare.is_filled();
+    /// Where to put a spare segment that is wanted, and the length it needs. A spare leaves its place
+    /// and its temporary name within one call of [`append`](Self::append), so that two are never made
+    /// under one name.
+    pub(crate) fn wanted_spare(&self) -> Option<(Arc<SpareSlot>, u64)> {
         let len = next_len(self.header.len, 0, self.segment_bytes);
-        (self.is_half_used() && !made).then(|| (Arc::clone(&self.spare), len))
+        self.wants_spare().then(|| (Arc::clone(&self.spare), len))
     }
 
     fn claim(&self) -> u64 {
