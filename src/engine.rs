@@ -1,5 +1,5 @@
 //! What a store's handles share: the writer lock, the commits, the registry of regions, the
-//! checkpoints. Handles keep it alive; only an [`Owner`] keeps the store open.
+//! checkpoints. Handles keep it alive; only [`Open`] keeps the store open.
 
 mod budget;
 mod checkpointing;
@@ -55,7 +55,6 @@ pub(crate) struct Engine {
     dir: Directory,
     files: Arc<Files>,
     lineage: Lineage,
-    head: Arc<Mutex<Head>>,
     /// The thread that holds the writer lock; 0 for none.
     writer: AtomicU64,
     access: Access,
@@ -81,8 +80,16 @@ impl Access {
     }
 }
 
-/// The state after the last commit that has an LSN, which may not be durable yet.
+/// What keeps a store open and locked: clones of `Store` and open transactions. Its lock is the writer lock,
+/// so that a transaction counts once for both. Dropping the last one closes the store; nothing is flushed,
+/// as in a crash.
+pub(crate) type Open = Arc<Mutex<Head>>;
+
+/// Where the next commit begins.
 pub(crate) struct Head {
+    /// First, so that the store is closed before the rest goes.
+    owner: Owner,
+    /// The state after the last commit that has an LSN, which may not be durable yet.
     pub(crate) state: Arc<State>,
     /// Room that the last transaction had.
     pub(crate) spare: Option<Box<Work>>,
@@ -97,11 +104,10 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// What keeps a store open and locked: clones of `Store` and open transactions. Dropping the last
-/// one closes the store; nothing is flushed, as in a crash.
-pub(crate) struct Owner {
+/// Closes the store when it goes.
+struct Owner {
     engine: Arc<Engine>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Owner {
@@ -111,7 +117,7 @@ impl Drop for Owner {
         if let Access::Writes(commits) = &self.engine.access {
             commits.close();
         }
-        for thread in self.threads.get_mut().drain(..) {
+        for thread in self.threads.drain(..) {
             // A thread that panicked has poisoned what it held; a thread never joins itself.
             if thread.thread().id() != std::thread::current().id() {
                 thread.join().ok();
@@ -146,7 +152,7 @@ fn start_reaper() -> Result<Graveyard> {
 
 impl Engine {
     /// Boots a store and starts its threads.
-    pub(crate) fn open(path: &std::path::Path, options: &Options) -> Result<Arc<Owner>> {
+    pub(crate) fn open(path: &std::path::Path, options: &Options) -> Result<(Open, Arc<Engine>)> {
         static LAST_INSTANCE: AtomicU64 = AtomicU64::new(0);
         let instance = LAST_INSTANCE.fetch_add(1, Ordering::Relaxed) + 1;
         let began = options.storage.ticks();
@@ -157,19 +163,18 @@ impl Engine {
             boot(path, options, instance, graveyard.clone(), began)?
         };
         let replaying = booted.replay_times.0 + booted.replay_times.1;
-        let (engine, mut report) = Engine::assemble(booted, options, instance, graveyard);
-        let threads = Mutex::default();
+        let (engine, state, mut report) = Engine::assemble(booted, options, instance, graveyard);
         let engine = Arc::new(engine);
-        let owner = Arc::new(Owner { engine: Arc::clone(&engine), threads });
+        let mut owner = Owner { engine: Arc::clone(&engine), threads: Vec::new() };
         if options.threads && !options.read_only {
             // From here on dropping the owner ends what was started.
             let background = Arc::clone(&engine);
             let log = spawn("rocstate-log", move || background.run_background())?;
-            owner.threads.lock().push(log);
+            owner.threads.push(log);
             for chore in Chore::ALL {
                 let keeping = Arc::clone(&engine);
                 let keeper = spawn(chore.thread_name(), move || keeping.run_keeper(chore))?;
-                owner.threads.lock().push(keeper);
+                owner.threads.push(keeper);
             }
         }
         report.end_with("start", options.storage.ticks().saturating_sub(began));
@@ -178,7 +183,7 @@ impl Engine {
         report.next_boot_estimate = budget.estimate();
         // It is set here and nowhere else.
         engine.report.set(report).ok();
-        Ok(owner)
+        Ok((Arc::new(Mutex::new(Head { owner, state, spare: None })), engine))
     }
 
     fn assemble(
@@ -186,7 +191,7 @@ impl Engine {
         options: &Options,
         instance: u64,
         graveyard: Graveyard,
-    ) -> (Engine, BootReport) {
+    ) -> (Engine, Arc<State>, BootReport) {
         let Booted { log, state, report, .. } = booted;
         let state = Arc::new(state);
         let slow_writers = options.backpressure == Backpressure::SlowWriters;
@@ -223,7 +228,6 @@ impl Engine {
             dir: booted.dir,
             files: booted.files,
             lineage: booted.lineage,
-            head: Arc::new(Mutex::new(Head { state, spare: None })),
             writer: AtomicU64::new(0),
             access,
             registry: Mutex::new(Registry::new(booted.next_region)),
@@ -233,7 +237,7 @@ impl Engine {
             warming: WarmQueue::default(),
             lock: Mutex::new(lock),
         };
-        (engine, report)
+        (engine, state, report)
     }
 
     /// What this boot did.
@@ -253,7 +257,7 @@ impl Engine {
     }
 
     /// Takes the writer lock.
-    pub(crate) fn lock_head(&self) -> ArcMutexGuard<RawMutex, Head> {
+    pub(crate) fn lock(&self, open: &Open) -> ArcMutexGuard<RawMutex, Head> {
         let this = thread_number();
         assert!(
             self.writer.load(Ordering::Relaxed) != this,
@@ -261,11 +265,11 @@ impl Engine {
         );
         let mut spins = 0..SPINS;
         let head = loop {
-            if let Some(head) = self.head.try_lock_arc() {
+            if let Some(head) = open.try_lock_arc() {
                 break head;
             }
             if spins.next().is_none() {
-                break self.head.lock_arc();
+                break open.lock_arc();
             }
             std::hint::spin_loop();
         };
@@ -348,7 +352,7 @@ impl Engine {
     }
 
     /// Moves a read-only store to what its writer has made durable since.
-    pub(crate) fn refresh(self: &Arc<Engine>) -> Result<Lsn> {
+    pub(crate) fn refresh(self: &Arc<Engine>, open: &Open) -> Result<Lsn> {
         if let Access::Reads(_, publisher) = &self.access {
             let path = self.dir.path();
             let booted = boot_read_only(
@@ -361,7 +365,7 @@ impl Engine {
             let state = Arc::new(booted.state);
             let mut registry = self.registry.lock();
             registry.follow(&state);
-            self.head.lock().state = Arc::clone(&state);
+            open.lock().state = Arc::clone(&state);
             let replaced = publisher.lock().publish(state);
             let declared: Vec<_> = registry.declared().cloned().collect();
             drop(registry);
@@ -414,9 +418,9 @@ impl BootReport {
     }
 }
 
-impl Owner {
+impl Head {
     pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+        &self.owner.engine
     }
 }
 

@@ -5,7 +5,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Engine, Owner};
+use crate::engine::{Engine, Open};
 use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::options::Options;
@@ -39,7 +39,8 @@ use crate::view::View;
 /// ```
 #[derive(Clone)]
 pub struct Store {
-    owner: Arc<Owner>,
+    open: Open,
+    engine: Arc<Engine>,
 }
 
 impl Store {
@@ -59,11 +60,8 @@ impl Store {
     }
 
     pub(crate) fn boot(path: &Path, options: &Options) -> Result<Store> {
-        Ok(Store { owner: Engine::open(path, options)? })
-    }
-
-    fn engine(&self) -> &Arc<Engine> {
-        self.owner.engine()
+        let (open, engine) = Engine::open(path, options)?;
+        Ok(Store { open, engine })
     }
 
     /// The durable map of this name. It comes to be with the first commit that touches it.
@@ -73,7 +71,7 @@ impl Store {
     /// `Unsupported`: what `V` writes could not be read back. `Invalid`: the name is empty or longer
     /// than 255 bytes.
     pub fn durable_map<K: Key, V: Value>(&self, name: &str) -> Result<DurableMap<K, V>> {
-        Ok(DurableMap::new(self.engine().declare(name, &declare_map::<K, V>()?)?))
+        Ok(DurableMap::new(self.engine.declare(name, &declare_map::<K, V>()?)?))
     }
 
     /// The durable cell of this name: one value, or none.
@@ -81,7 +79,7 @@ impl Store {
     /// # Errors
     /// As [`durable_map`](Self::durable_map).
     pub fn durable_cell<T: Value>(&self, name: &str) -> Result<DurableCell<T>> {
-        Ok(DurableCell::new(self.engine().declare(name, &declare_cell::<T>()?)?))
+        Ok(DurableCell::new(self.engine.declare(name, &declare_cell::<T>()?)?))
     }
 
     /// The volatile map of this name: empty after every boot, never on disk.
@@ -93,7 +91,7 @@ impl Store {
         K: Ord + Clone + Send + Sync + 'static,
         V: Clone + Send + Sync + 'static,
     {
-        Ok(VolatileMap::new(self.engine().declare_volatile(name)?))
+        Ok(VolatileMap::new(self.engine.declare_volatile(name)?))
     }
 
     /// Removes a region and all it holds; `false` if there is none by this name. Its handles are
@@ -102,7 +100,7 @@ impl Store {
     /// # Errors
     /// As [`transact`](Self::transact).
     pub fn remove_region(&self, name: &str) -> Result<bool> {
-        if self.engine().remove_volatile(name) {
+        if self.engine.remove_volatile(name) {
             return Ok(true);
         }
         self.transact(|tx| tx.remove_region(name))
@@ -110,12 +108,12 @@ impl Store {
 
     /// All regions that exist or are declared, by name.
     pub fn regions(&self) -> Vec<RegionInfo> {
-        self.engine().regions()
+        self.engine.regions()
     }
 
     /// The visible state; constant time, waits for nobody, also in a poisoned store.
     pub fn view(&self) -> View {
-        View::new(self.engine().seen())
+        View::new(self.engine.seen())
     }
 
     /// Begins a transaction; waits while another one is open.
@@ -123,7 +121,7 @@ impl Store {
     /// # Panics
     /// If this thread already has a transaction open on this store: it would wait for itself.
     pub fn begin(&self) -> Transaction {
-        Transaction::begin(&self.owner)
+        Transaction::begin(&self.engine, &self.open)
     }
 
     /// Runs `f` in a transaction, commits, and waits until the commit is durable.
@@ -149,7 +147,7 @@ impl Store {
         f: impl FnOnce(&mut Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
         let (lsn, outcome) = self.run(f)?;
-        self.engine().wait(lsn)?;
+        self.engine.wait(lsn)?;
         outcome
     }
 
@@ -164,7 +162,7 @@ impl Store {
         f: impl FnOnce(&mut Transaction) -> Result<T, E>,
     ) -> Submitted<T, E> {
         match self.run(f) {
-            Ok((lsn, outcome)) => Submitted::pending(Arc::clone(self.engine()), lsn, outcome),
+            Ok((lsn, outcome)) => Submitted::pending(Arc::clone(&self.engine), lsn, outcome),
             Err(error) => Submitted::refused(error),
         }
     }
@@ -176,7 +174,7 @@ impl Store {
     ) -> Result<(Lsn, Result<T, E>)> {
         let mut tx = self.begin();
         match f(&mut tx) {
-            Ok(value) => Ok((tx.enqueue(self.engine().options.durability)?.0, Ok(value))),
+            Ok(value) => Ok((tx.enqueue(self.engine.options.durability)?.0, Ok(value))),
             Err(error) => Ok((tx.state().lsn, Err(error))),
         }
     }
@@ -189,7 +187,7 @@ impl Store {
     /// `Poisoned`: a write or sync failed. `Damaged` or `Io`: the log could not be read; nothing
     /// was changed.
     pub fn checkpoint(&self) -> Result<Lsn> {
-        self.engine().checkpoint()
+        self.engine.checkpoint()
     }
 
     /// Makes all commits so far survive the loss of power; returns the last one that does.
@@ -197,7 +195,7 @@ impl Store {
     /// # Errors
     /// `Poisoned`, `ReadOnly`.
     pub fn sync(&self) -> Result<Lsn> {
-        self.engine().sync()
+        self.engine.sync()
     }
 
     /// Does at once what a store's threads do when it falls idle: syncs what is not durable yet, writes
@@ -207,7 +205,7 @@ impl Store {
     /// # Errors
     /// `Poisoned`, `ReadOnly`.
     pub fn tend(&self) -> Result<()> {
-        self.engine().tend()
+        self.engine.tend()
     }
 
     /// Moves a read-only store to what its writer has made durable since; any other store is there
@@ -216,38 +214,38 @@ impl Store {
     /// # Errors
     /// As [`Options::open`]; the state that was visible stays.
     pub fn refresh(&self) -> Result<Lsn> {
-        self.engine().refresh()
+        self.engine.refresh(&self.open)
     }
 
     /// The last commit that survives the loss of power.
     pub fn durable_lsn(&self) -> Lsn {
-        self.engine().durable_lsn()
+        self.engine.durable_lsn()
     }
 
     /// The last commit that readers see.
     pub fn visible_lsn(&self) -> Lsn {
-        self.engine().seen().lsn
+        self.engine.seen().lsn
     }
 
     /// The generation that this boot began.
     pub fn generation(&self) -> Generation {
-        self.engine().births.boot()
+        self.engine.births.boot()
     }
 
     /// How the store is now.
     pub fn stats(&self) -> Stats {
-        self.engine().stats()
+        self.engine.stats()
     }
 
     /// What this boot did.
     pub fn boot_report(&self) -> &BootReport {
-        self.engine().report()
+        self.engine.report()
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("engine", self.engine()).finish()
+        f.debug_struct("Store").field("engine", &self.engine).finish()
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::{ArcMutexGuard, RawMutex};
 
 use crate::commit::Staged;
-use crate::engine::{Engine, Head, Owner};
+use crate::engine::{Engine, Head, Open};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::operation::Operation;
 use crate::format::{Lsn, RegionNo, TRANSACTION_BYTES_MAX};
@@ -157,8 +157,8 @@ impl Work {
 pub(crate) struct Writer {
     /// Absent once it is released.
     head: Option<ArcMutexGuard<RawMutex, Head>>,
-    /// Keeps the store open and locked.
-    owner: Arc<Owner>,
+    /// Keeps the store open and locked from then on.
+    open: Option<Open>,
 }
 
 const NOT_ENDED: &str = "a transaction is not used after it has ended";
@@ -170,8 +170,8 @@ impl Writer {
 
     fn release(&mut self) {
         if let Some(head) = self.head.take() {
-            self.owner.engine().writer_ended();
-            drop(head);
+            head.engine().writer_ended();
+            self.open = Some(ArcMutexGuard::into_arc(head));
         }
     }
 }
@@ -196,10 +196,10 @@ struct Savepoint {
 }
 
 impl Transaction {
-    pub(crate) fn begin(owner: &Arc<Owner>) -> Transaction {
-        let mut head = owner.engine().lock_head();
+    pub(crate) fn begin(engine: &Engine, open: &Open) -> Transaction {
+        let mut head = engine.lock(open);
         let staged = head.spare.take().unwrap_or_default();
-        let writer = Writer { head: Some(head), owner: Arc::clone(owner) };
+        let writer = Writer { head: Some(head), open: None };
         Transaction { staged, fences: Vec::new(), writer }
     }
 
@@ -295,9 +295,10 @@ impl Transaction {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub fn commit_with(self, durability: Durability) -> Result<Lsn> {
+        let engine = Arc::clone(self.engine());
         // The store stays open until the commit is acknowledged.
-        let (lsn, released) = self.enqueue(durability)?;
-        released.owner.engine().wait(lsn).map(|()| lsn)
+        let (lsn, _open) = self.enqueue(durability)?;
+        engine.wait(lsn).map(|()| lsn)
     }
 
     /// Commits without waiting: what is returned resolves when the commit is durable.
@@ -308,10 +309,9 @@ impl Transaction {
 
     /// Commits without waiting, with a durability of its own.
     pub fn submit_with(self, durability: Durability) -> Submitted {
+        let engine = Arc::clone(self.engine());
         match self.enqueue(durability) {
-            Ok((lsn, released)) => {
-                Submitted::pending(Arc::clone(released.owner.engine()), lsn, Ok(lsn))
-            }
+            Ok((lsn, _open)) => Submitted::pending(engine, lsn, Ok(lsn)),
             Err(error) => Submitted::refused(error),
         }
     }
@@ -320,15 +320,14 @@ impl Transaction {
     pub(crate) fn enqueue(self, durability: Durability) -> Result<(Lsn, Writer)> {
         // Whatever happens, the last of these ends first, and the lock is released last.
         let Transaction { mut writer, fences, mut staged } = self;
-        let Writer { head, owner } = &mut writer;
-        let head = head.as_mut().expect(NOT_ENDED);
-        let (engine, writes) = (owner.engine(), staged.operations.count > 0);
+        let head = &mut **writer.head.as_mut().expect(NOT_ENDED);
+        let writes = staged.operations.count > 0;
         if staged.half_changed {
             let what = "a change of this transaction panicked half way, so that it can only be dropped; \
                         run what may panic in Transaction::attempt, which undoes it";
             return Err(Error::new(ErrorKind::Invalid, what));
         }
-        if writes && engine.is_read_only() {
+        if writes && head.engine().is_read_only() {
             return Err(Error::read_only());
         }
         for (token, born) in &fences {
@@ -356,7 +355,7 @@ impl Transaction {
             draft.put_region(root)?;
         }
         let state = Arc::new(draft.freeze());
-        engine.enqueue(Staged {
+        head.engine().enqueue(Staged {
             label: &staged.label,
             operations: &staged.operations.bytes,
             operation_count: staged.operations.count,
@@ -367,7 +366,7 @@ impl Transaction {
         let lsn = state.lsn;
         let replaced = std::mem::replace(&mut head.state, state);
         let cores = staged.touched.iter().map(|touched| &*touched.core);
-        engine.note_committed(cores, &staged.removed);
+        head.engine().note_committed(cores, &staged.removed);
         staged.settle();
         head.spare = Some(staged.emptied());
         writer.release();
@@ -381,7 +380,7 @@ impl Transaction {
     }
 
     fn engine(&self) -> &Arc<Engine> {
-        self.writer.owner.engine()
+        self.writer.head().engine()
     }
 
     pub(crate) fn removes(&self, number: RegionNo) -> bool {
