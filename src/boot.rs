@@ -133,7 +133,7 @@ pub(crate) fn boot(
     path: &Path,
     options: &Options,
     instance: u64,
-    graveyard: Graveyard,
+    graveyard: &Graveyard,
     began: Duration,
 ) -> Result<Booted> {
     recover(path, options, instance, graveyard, began).map_err(Error::stopping_boot)
@@ -143,7 +143,7 @@ fn recover(
     path: &Path,
     options: &Options,
     instance: u64,
-    graveyard: Graveyard,
+    graveyard: &Graveyard,
     began: Duration,
 ) -> Result<Booted> {
     let mut clock = Clock { options, began, phase_began: began, phases: Vec::new() };

@@ -160,7 +160,7 @@ impl Engine {
         let booted = if options.read_only {
             boot_read_only(path, options, instance, &graveyard, began)?
         } else {
-            boot(path, options, instance, graveyard.clone(), began)?
+            boot(path, options, instance, &graveyard, began)?
         };
         let replaying = booted.replay_times.0 + booted.replay_times.1;
         let (engine, state, mut report) = Engine::assemble(booted, options, instance, graveyard);
@@ -436,7 +436,7 @@ fn boot_read_only(
     let mut tries = 0;
     loop {
         tries += 1;
-        match boot(path, options, instance, graveyard.clone(), began) {
+        match boot(path, options, instance, graveyard, began) {
             Err(error) if tries < READ_ONLY_TRIES && may_be_a_race(&error) => {
                 options.storage.pause(Duration::from_millis(tries as u64));
             }

@@ -26,7 +26,8 @@ pub(crate) struct State {
     pub(crate) instance: u64,
     pub(crate) lsn: Lsn,
     pub(crate) regions: Roots,
-    pub(crate) names: Tree<String, RegionNo>,
+    /// Where they are by name, if they are many: few are looked through.
+    names: Option<Tree<String, RegionNo>>,
 }
 
 /// What a region is, apart from what it holds.
@@ -48,7 +49,11 @@ pub(crate) struct RegionRoot<T: ?Sized = dyn Any + Send + Sync> {
 }
 
 /// A tree as boot found it; whoever asks first gives it its types.
-struct Untyped(OnceLock<Box<dyn Any + Send + Sync>>);
+struct Untyped {
+    tree: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Where it goes to be freed.
+    graveyard: Graveyard,
+}
 
 /// What boot found of a region, which its versions share.
 pub(crate) struct Found {
@@ -70,11 +75,17 @@ impl std::fmt::Debug for RegionRoot {
 
 impl RegionRoot {
     /// A region as a boot finds it.
-    pub(crate) fn cold(meta: RegionMeta, cold: ColdRegion, warmth: Arc<Warmth>) -> Arc<RegionRoot> {
+    pub(crate) fn cold(
+        meta: RegionMeta,
+        cold: ColdRegion,
+        warmth: Arc<Warmth>,
+        graveyard: Graveyard,
+    ) -> Arc<RegionRoot> {
         let (len, cold) = (warmth.entries, Arc::new(cold));
         let (weak, untouched) = (Arc::downgrade(&cold), Mutex::new(Some(cold)));
         let found = Some(Arc::new(Found { warmth, cold: weak, untouched }));
-        Arc::new(RegionRoot { meta: Arc::new(meta), len, found, tree: Untyped(OnceLock::new()) })
+        let tree = Untyped { tree: OnceLock::new(), graveyard };
+        Arc::new(RegionRoot { meta: Arc::new(meta), len, found, tree })
     }
 
     /// A region with this tree; what boot found of it counts as long as its ranges may be cold.
@@ -122,20 +133,17 @@ impl RegionRoot {
     }
 
     /// The tree, which the first caller gives its types; no entry is read before one is asked for.
-    pub(crate) fn tree<K: Key, V: Value>(
-        &self,
-        graveyard: &Graveyard,
-    ) -> Result<&RegionTree<K, V>> {
+    pub(crate) fn tree<K: Key, V: Value>(&self) -> Result<&RegionTree<K, V>> {
         let known = self.tree.downcast_ref::<RegionTree<K, V>>();
-        known.or_else(|| self.untyped::<K, V>(graveyard)?.downcast_ref()).ok_or_else(|| {
+        known.or_else(|| self.untyped::<K, V>()?.downcast_ref()).ok_or_else(|| {
             Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
                 .in_region(&self.meta.name)
         })
     }
 
     /// The tree as boot found it, of these types if it has none yet; `None` once it was changed.
-    fn untyped<K: Key, V: Value>(&self, graveyard: &Graveyard) -> Option<&(dyn Any + Send + Sync)> {
-        let Untyped(tree) = self.tree.downcast_ref()?;
+    fn untyped<K: Key, V: Value>(&self) -> Option<&(dyn Any + Send + Sync)> {
+        let Untyped { tree, graveyard } = self.tree.downcast_ref()?;
         Some(&**tree.get_or_init(|| {
             let untouched = self.found.as_ref().and_then(|found| found.untouched.lock().take());
             let tree: RegionTree<K, V> = match untouched {
@@ -150,9 +158,9 @@ impl RegionRoot {
 }
 
 impl State {
-    /// Where what is dropped goes to be freed.
-    pub(crate) fn graveyard(&self) -> &Graveyard {
-        self.names.graveyard()
+    pub(crate) fn new(instance: u64, lsn: Lsn, regions: Roots) -> State {
+        let names = regions.are_many().then(|| names_of(&regions));
+        State { instance, lsn, regions, names }
     }
 
     pub(crate) fn region(&self, number: RegionNo) -> Option<&RegionRoot> {
@@ -160,7 +168,11 @@ impl State {
     }
 
     pub(crate) fn number_of(&self, name: &str) -> Result<Option<RegionNo>> {
-        Ok(self.names.get(|other| name.cmp(other.as_str()))?.copied())
+        if let Some(names) = &self.names {
+            return Ok(names.get(|other| name.cmp(other.as_str()))?.copied());
+        }
+        let named = self.regions.iter().find(|root| *root.meta.name == *name);
+        Ok(named.map(|root| root.meta.number))
     }
 
     /// Begins the state after the next commit.
@@ -169,17 +181,30 @@ impl State {
     }
 }
 
+/// Where regions are by name. A tree of a few thousand names is freed where it is dropped.
+fn names_of(regions: &Roots) -> Tree<String, RegionNo> {
+    let entry = |root: &RegionRoot| (root.meta.name.to_string(), root.meta.number);
+    let mut names: Vec<_> = regions.iter().map(entry).collect();
+    names.sort_unstable();
+    Tree::from_sorted(names, Graveyard::none())
+}
+
 /// The next state, while it is made. It ends before the trees do that it was given.
 pub(crate) struct StateDraft<'a> {
     regions: Roots,
-    /// Most commits make and remove no region.
+    /// Most commits make and remove no region, and few regions are not listed by name.
     names: Option<Draft<String, RegionNo>>,
     before: &'a State,
 }
 
 impl StateDraft<'_> {
+    /// Where regions are by name, to be changed; made of them if there was none.
     fn names(&mut self) -> &mut Draft<String, RegionNo> {
-        self.names.get_or_insert_with(|| self.before.names.draft())
+        let before = &self.before.names;
+        self.names.get_or_insert_with(|| match before {
+            Some(names) => names.draft(),
+            None => names_of(&self.regions).draft(),
+        })
     }
 
     /// The region as it was.
@@ -190,6 +215,7 @@ impl StateDraft<'_> {
     pub(crate) fn put_region(&mut self, root: Arc<RegionRoot>) -> Result<()> {
         let number = root.meta.number;
         if self.regions.insert(root)
+            && self.regions.are_many()
             && let Some(new) = self.regions.get(number)
         {
             let name = new.meta.name.to_string();
@@ -202,7 +228,9 @@ impl StateDraft<'_> {
         let root = self.region(number).map(|root| Arc::clone(&root.meta));
         if let Some(meta) = root {
             self.regions.remove(number);
-            self.names().remove(|other| meta.name[..].cmp(other.as_str()))?;
+            if self.regions.are_many() {
+                self.names().remove(|other| meta.name[..].cmp(other.as_str()))?;
+            }
         }
         Ok(())
     }
@@ -214,13 +242,72 @@ impl StateDraft<'_> {
             instance: self.before.instance,
             lsn: self.before.lsn.next(),
             regions: std::mem::take(&mut self.regions),
-            names: names.unwrap_or_else(|| self.before.names.clone()),
+            names: names.or_else(|| self.before.names.clone()),
         }
     }
 
     pub(crate) fn settle(self) {
         if let Some(mut names) = self.names {
             names.settle();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever is put and removed, each version finds its own regions by name, few or many.
+        #[test]
+        fn regions_are_found_by_name(
+            commits in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::vec((0..4u8, 0..9usize), 1..4)), 1..12),
+        ) {
+            let mut state = State::new(1, Lsn::ZERO, Roots::default());
+            let (mut model, mut next) = (BTreeMap::new(), 1);
+            let mut versions = Vec::new();
+            for (settles, changes) in commits {
+                let (mut draft, before) = (state.draft(), model.clone());
+                for (what, name) in changes {
+                    let known = model.get(&name).copied();
+                    match (what, known) {
+                        (0, Some(number)) => {
+                            draft.remove_region(number).unwrap();
+                            model.remove(&name);
+                        }
+                        (_, Some(number)) => draft.put_region(RegionRoot::named(number, name)).unwrap(),
+                        (_, None) => {
+                            draft.put_region(RegionRoot::named(RegionNo(next), name)).unwrap();
+                            model.insert(name, RegionNo(next));
+                            next += 1;
+                        }
+                    }
+                }
+                let new = draft.freeze();
+                if settles {
+                    draft.settle();
+                    state = new;
+                } else {
+                    drop(new);
+                    drop(draft);
+                    model = before;
+                }
+                versions.push((state.clone(), model.clone()));
+            }
+            for (state, model) in versions {
+                let booted = State::new(1, Lsn::ZERO, state.regions.clone());
+                prop_assert_eq!(state.names.is_some(), state.regions.are_many());
+                for name in 0..9 {
+                    let (number, name) = (model.get(&name).copied(), name.to_string());
+                    prop_assert_eq!(state.number_of(&name).unwrap(), number);
+                    prop_assert_eq!(booted.number_of(&name).unwrap(), number);
+                }
+            }
         }
     }
 }

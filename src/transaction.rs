@@ -22,6 +22,7 @@ use crate::region::sealed::Token;
 use crate::region::{Generation, Region};
 use crate::state::{RegionMeta, State};
 use crate::submitted::Submitted;
+use crate::tree::Graveyard;
 use crate::view::{Readable, sealed};
 
 /// Room for the longest label, a region's name and schema, and what frames an operation.
@@ -137,7 +138,7 @@ impl Work {
         let at = self.settled.iter().position(|settled| Arc::ptr_eq(&settled.core, core))?;
         let mut settled = self.settled.swap_remove(at);
         let root = state.region(settled.number)?;
-        settled.tree.resume(root, state.graveyard()).then_some(settled)
+        settled.tree.resume(root).then_some(settled)
     }
 
     /// The same room, empty but for what was settled.
@@ -397,7 +398,7 @@ impl Transaction {
     pub(crate) fn change<T>(
         &mut self,
         core: &Arc<RegionCore>,
-        begin: impl FnOnce(&State) -> Result<Box<dyn WorkingTree>>,
+        begin: impl FnOnce(&State, &Graveyard) -> Result<Box<dyn WorkingTree>>,
         f: impl FnOnce(&mut dyn WorkingTree, &mut Operations) -> Result<T>,
     ) -> Result<T> {
         let at = self.touch(core, begin)?;
@@ -414,7 +415,7 @@ impl Transaction {
     fn touch(
         &mut self,
         core: &Arc<RegionCore>,
-        begin: impl FnOnce(&State) -> Result<Box<dyn WorkingTree>>,
+        begin: impl FnOnce(&State, &Graveyard) -> Result<Box<dyn WorkingTree>>,
     ) -> Result<usize> {
         if core.instance != self.state().instance || self.removes(core.number()) {
             return Err(core.stale());
@@ -434,10 +435,10 @@ impl Transaction {
     fn touch_anew(
         &mut self,
         core: &Arc<RegionCore>,
-        begin: impl FnOnce(&State) -> Result<Box<dyn WorkingTree>>,
+        begin: impl FnOnce(&State, &Graveyard) -> Result<Box<dyn WorkingTree>>,
     ) -> Result<Touched> {
         let number = core.number();
-        let tree = begin(self.state())?;
+        let tree = begin(self.state(), &self.engine().graveyard)?;
         if self.state().region(number).is_none() {
             if core.is_created() {
                 return Err(core.stale());

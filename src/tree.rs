@@ -109,10 +109,6 @@ impl<K, V> Tree<K, V> {
         self.0.len
     }
 
-    pub(crate) fn graveyard(&self) -> &Graveyard {
-        &self.0.line.graveyard
-    }
-
     /// Frees what nobody can see, without waiting for a better time.
     #[cfg(test)]
     fn sweep(&self) {

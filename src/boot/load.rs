@@ -13,7 +13,7 @@ use crate::format::{Lsn, RegionNo};
 use crate::log::run::Run;
 use crate::log::tail::{RegionTail, Tail};
 use crate::state::{RegionMeta, RegionRoot, Roots, State};
-use crate::tree::{Graveyard, Tree};
+use crate::tree::Graveyard;
 
 /// What the regions of one boot share to be healed by.
 #[derive(Debug, Default)]
@@ -23,7 +23,13 @@ pub(super) struct Healing {
 }
 
 impl Healing {
-    fn root(&self, meta: RegionMeta, len: u64, layers: Layers) -> Arc<RegionRoot> {
+    fn root(
+        &self,
+        meta: RegionMeta,
+        len: u64,
+        layers: Layers,
+        graveyard: Graveyard,
+    ) -> Arc<RegionRoot> {
         let warmth = Arc::new(Warmth::new(crate::format::memory_len(len)));
         let cold = ColdRegion::new(
             meta.number,
@@ -33,7 +39,7 @@ impl Healing {
             Arc::clone(&self.healed),
             Arc::clone(&warmth),
         );
-        RegionRoot::cold(meta, cold, warmth)
+        RegionRoot::cold(meta, cold, warmth, graveyard)
     }
 }
 
@@ -97,21 +103,14 @@ pub(super) fn load(
     files: &Files,
     lsn: Lsn,
     instance: u64,
-    graveyard: Graveyard,
+    graveyard: &Graveyard,
     healing: &Healing,
 ) -> Result<State> {
     let mut roots = Roots::default();
-    let mut names: BTreeMap<String, RegionNo> = BTreeMap::new();
     for (number, made) in regions(base, tail, files.path(), lsn)? {
         let meta = RegionMeta { number, name: made.name.into(), schema: made.schema.into() };
         let layers = Layers::new(files, made.below, Arc::clone(made.run))?;
-        roots.insert(healing.root(meta, made.entries, layers));
-        names.insert(made.name.to_owned(), number);
+        roots.insert(healing.root(meta, made.entries, layers, graveyard.clone()));
     }
-    Ok(State {
-        lsn,
-        regions: roots,
-        names: Tree::from_sorted(names.into_iter().collect(), graveyard),
-        instance,
-    })
+    Ok(State::new(instance, lsn, roots))
 }

@@ -132,7 +132,7 @@ mod tests {
     /// A `Process` commit that is about to be written.
     fn begun() -> (tempfile::TempDir, Commits, Group) {
         let dir = tempfile::tempdir().unwrap();
-        let booted = boot(dir.path(), &Options::default(), 1, Graveyard::none(), Duration::ZERO);
+        let booted = boot(dir.path(), &Options::default(), 1, &Graveyard::none(), Duration::ZERO);
         let booted = booted.unwrap();
         let mut state = State::clone(&booted.state);
         let commits = Commits::new(

@@ -137,7 +137,7 @@ impl Subject {
     fn new(fails_in: u64, panics: bool) -> Arc<Subject> {
         let told = Arc::new(Told { panics, ..Told::default() });
         let options = Options::default().storage(Yielding(SimDisk::new(1), Arc::clone(&told)));
-        let booted = boot(Path::new("/s"), &options, 1, Graveyard::none(), Duration::ZERO);
+        let booted = boot(Path::new("/s"), &options, 1, &Graveyard::none(), Duration::ZERO);
         let booted = booted.expect("a simulated disk does not fail");
         let (log, _) = booted.log.expect("it writes");
         let head = Arc::new(booted.state);

@@ -16,7 +16,7 @@ use crate::format::KEY_BYTES_MAX;
 use crate::format::operation::Operation;
 use crate::state::State;
 use crate::transaction::{Operations, Transaction};
-use crate::tree::{self, Old, Tree};
+use crate::tree::{self, Graveyard, Old, Tree};
 use crate::view::Readable;
 
 /// An ordered map whose entries survive every death of the process.
@@ -370,8 +370,8 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         tx: &mut Transaction,
         f: impl FnOnce(&mut RegionDraft<K, V>, &mut Operations) -> Result<T>,
     ) -> Result<T> {
-        let begin = |state: &State| {
-            let empty = || Tree::new(state.graveyard().clone());
+        let begin = |state: &State, graveyard: &Graveyard| {
+            let empty = || Tree::new(graveyard.clone());
             let tree = self.core.tree_of_state::<K, V>(state)?;
             let draft: RegionDraft<K, V> = tree.map_or_else(|| empty().draft(), Tree::draft);
             Ok(Box::new(draft) as Box<dyn WorkingTree>)

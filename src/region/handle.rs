@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 use crate::state::{Found, RegionMeta, RegionRoot, State};
-use crate::tree::{self, Draft, Graveyard, Tree, TreeSavepoint};
+use crate::tree::{self, Draft, Tree, TreeSavepoint};
 use crate::view::sealed::{Readable, Snapshot};
 
 pub(crate) use super::cold::ColdRange;
@@ -157,7 +157,7 @@ impl RegionCore {
             return Err(self.stale());
         }
         match state.region(self.number()) {
-            Some(root) => root.tree(state.graveyard()).map(Some),
+            Some(root) => root.tree().map(Some),
             None if self.is_removed() => Err(self.stale()),
             None => Ok(None),
         }
@@ -209,7 +209,7 @@ pub(crate) trait WorkingTree: Send + Sync {
     /// It is not changed any more unless it is resumed.
     fn settle(&mut self);
     /// Begins to change the tree that it was settled with, if a region still has that.
-    fn resume(&mut self, at: &RegionRoot, graveyard: &Graveyard) -> bool;
+    fn resume(&mut self, at: &RegionRoot) -> bool;
     fn len(&self) -> usize;
     /// Whether ranges of it may be cold.
     fn was_cold(&self) -> bool;
@@ -241,8 +241,8 @@ impl<K: Key, V: Value> WorkingTree for RegionDraft<K, V> {
         Draft::settle(self);
     }
 
-    fn resume(&mut self, at: &RegionRoot, graveyard: &Graveyard) -> bool {
-        at.tree(graveyard).is_ok_and(|tree| Draft::resume(self, tree))
+    fn resume(&mut self, at: &RegionRoot) -> bool {
+        at.tree().is_ok_and(|tree| Draft::resume(self, tree))
     }
 
     fn len(&self) -> usize {

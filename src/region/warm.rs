@@ -82,7 +82,7 @@ impl<K: Key, V: Value> Warmer for TypedWarmer<K, V> {
         let mut progress = self.progress.lock();
         let state = state.newest();
         let root = state.region(region);
-        let tree = root.and_then(|root| root.tree::<K, V>(state.graveyard()).ok());
+        let tree = root.and_then(|root| root.tree::<K, V>().ok());
         let mut failures = Vec::new();
         let claim = tree
             .and_then(|tree| tree.claim(&mut progress.position, &mut |error| failures.push(error)));

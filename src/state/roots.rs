@@ -110,6 +110,11 @@ impl Roots {
         }
     }
 
+    /// Whether they were ever more than few.
+    pub(crate) fn are_many(&self) -> bool {
+        matches!(self, Roots::Many(_))
+    }
+
     pub(crate) fn get(&self, number: RegionNo) -> Option<&RegionRoot> {
         match self {
             Roots::Few(roots) => {
