@@ -7,10 +7,12 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::fence;
 
 use super::edit::Edit;
 use super::graveyard::Remains;
-use super::line::{Line, Pen, Version, WORTH_BURYING};
+use super::line::{Line, Pen, Stamped, Version, WORTH_BURYING};
 use super::node::{NodePtr, Stamp};
 use super::undo::Mark;
 use super::{Graveyard, Iter, Tree, find};
@@ -18,8 +20,9 @@ use crate::error::Result;
 
 /// A tree that is being changed. It reads like one.
 pub(crate) struct Draft<K, V> {
-    /// The version it began at, or the last one that was kept.
-    base: Tree<K, V>,
+    line: Arc<Line<K, V>>,
+    /// The version it began at, or the last one that was kept. Whoever reads it holds it.
+    base: Stamped<K, V>,
     /// Absent once it is settled.
     pen: Option<Box<Pen<K, V>>>,
     content: Content<K, V>,
@@ -34,9 +37,9 @@ pub(crate) struct Draft<K, V> {
     /// What was born at or after it that version alone sees.
     alone_since: Stamp,
     /// The version that was made of it last and is not kept yet.
-    frozen: Option<Arc<Version<K, V>>>,
+    frozen: Option<Stamped<K, V>>,
     /// Versions that were made of it before that, oldest first, as far as anybody held them then.
-    frozen_before: Vec<Arc<Version<K, V>>>,
+    frozen_before: Vec<Stamped<K, V>>,
 }
 
 /// What a draft holds.
@@ -93,10 +96,10 @@ pub(crate) struct TreeSavepoint<K, V> {
 
 impl<K, V> Draft<K, V> {
     pub(super) fn begin(base: &Tree<K, V>) -> Self {
-        let version = &base.0;
-        let Version { root, len, was_cold, stamp, .. } = **version;
+        let Version { root, len, was_cold, stamp, ref line } = *base.0;
         let mut draft = Draft {
-            base: base.clone(),
+            line: Arc::clone(line),
+            base: Stamped::of(&base.0),
             pen: None,
             content: Content { root, len, was_cold, changed: false },
             began: stamp,
@@ -113,7 +116,8 @@ impl<K, V> Draft<K, V> {
 
     /// Begins to change the version that it was settled with, if that is this one.
     pub(crate) fn resume(&mut self, at: &Tree<K, V>) -> bool {
-        let is_settled = self.pen.is_none() && Arc::ptr_eq(&self.base.0, &at.0);
+        let is_at = self.base.stamp == at.0.stamp && Arc::ptr_eq(&self.line, &at.0.line);
+        let is_settled = self.pen.is_none() && is_at;
         if is_settled {
             self.take_pen();
         }
@@ -123,18 +127,14 @@ impl<K, V> Draft<K, V> {
     /// # Panics
     /// If another draft has the pen, or has made newer versions.
     fn take_pen(&mut self) {
-        let base = &self.base.0;
-        let mut pen = base.line.take_pen();
+        let base = &self.base;
+        let mut pen = self.line.take_pen();
         self.alone_since = pen.alone_since();
         self.stamp = pen.clock + 1;
         (self.began, self.floor, self.newest) = (self.stamp, self.stamp, base.stamp);
         let is_newest = pen.newest_stamp == base.stamp;
         self.pen = Some(pen);
         assert!(is_newest, "only the newest version of a tree is changed");
-    }
-
-    fn line(&self) -> &Arc<Line<K, V>> {
-        &self.base.0.line
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -147,7 +147,7 @@ impl<K, V> Draft<K, V> {
     }
 
     pub(crate) fn graveyard(&self) -> &Graveyard {
-        &self.line().graveyard
+        &self.line.graveyard
     }
 
     /// # Panics
@@ -175,11 +175,8 @@ impl<K, V> Draft<K, V> {
     /// What it is now, for others to read; it can be changed further. The version counts for
     /// nothing before it is kept, and must be gone if the draft is dropped instead.
     pub(crate) fn freeze(&mut self) -> Tree<K, V> {
-        if !self.content.changed {
-            return self
-                .frozen
-                .as_ref()
-                .map_or_else(|| self.base.clone(), |last| Tree(last.clone()));
+        if let Some(unchanged) = self.unchanged() {
+            return unchanged;
         }
         self.content.changed = false;
         self.alone_since = self.newest + 1;
@@ -189,13 +186,19 @@ impl<K, V> Draft<K, V> {
             len: self.content.len,
             was_cold: self.content.was_cold,
             stamp: self.stamp,
-            line: Arc::clone(self.line()),
+            line: Arc::clone(&self.line),
         });
         self.stamp += 1;
         self.floor = self.stamp;
-        let before = self.frozen.replace(Arc::clone(&version));
-        self.frozen_before.extend(before.filter(|before| Arc::strong_count(before) > 1));
+        let before = self.frozen.replace(Stamped::of(&version));
+        self.frozen_before.extend(before.filter(Stamped::is_held));
         Tree(version)
+    }
+
+    /// The version that was made last, if nothing has changed since and somebody still holds it.
+    fn unchanged(&self) -> Option<Tree<K, V>> {
+        let last = self.frozen.as_ref().unwrap_or(&self.base);
+        (!self.content.changed).then(|| last.version.upgrade().map(Tree)).flatten()
     }
 
     /// Makes what was frozen the newest version of the line, and lets go of what died for it, if that is
@@ -207,13 +210,13 @@ impl<K, V> Draft<K, V> {
         if let Some(version) = self.frozen.take() {
             pen.newest_stamp = version.stamp;
             // Oldest first.
-            pen.outdate(&std::mem::replace(&mut self.base, Tree(version)).0);
-            self.frozen_before.drain(..).for_each(|before| pen.outdate(&before));
+            pen.outdate(std::mem::replace(&mut self.base, version));
+            self.frozen_before.drain(..).for_each(|before| pen.outdate(before));
         }
         pen.changes.clear();
         self.began = self.stamp;
         let is_enough = pen.leave() || now;
-        is_enough && self.base.0.line.hand_over(pen, &self.base.0)
+        is_enough && self.line.hand_over(pen, &self.base)
     }
 
     /// Ends what it changes; what it made stays. It is not changed any more unless it is
@@ -224,10 +227,10 @@ impl<K, V> Draft<K, V> {
             pen.newest = self.content.root;
             pen.newest_len = self.content.len;
             pen.clock = self.stamp;
-            self.line().return_pen(pen);
+            self.line.return_pen(pen);
         }
         if sweeps {
-            self.line().sweep();
+            self.line.sweep();
         }
     }
 }
@@ -317,15 +320,15 @@ impl<K, V> Drop for Draft<K, V> {
     fn drop(&mut self) {
         let Some(mut pen) = self.pen.take() else { return };
         let mut frozen = self.frozen_before.iter().chain(&self.frozen);
-        if frozen.any(|frozen| Arc::strong_count(frozen) > 1) {
+        if frozen.any(Stamped::is_held) {
             // Somebody reads what was to be undone: it is kept instead.
             self.pen = Some(pen);
             return self.settle();
         }
-        self.frozen = None;
-        self.frozen_before.clear();
+        // Whoever held one of them has read from it for the last time before this.
+        fence(Acquire);
         pen.clock = self.stamp;
-        let mut pen = Returned { pen: Some(pen), line: self.line() };
+        let mut pen = Returned { pen: Some(pen), line: &self.line };
         if let Some(pen) = &mut pen.pen {
             pen.undo(self.content.root, Mark { since: self.began, dead: 0, changes: 0 });
         }
@@ -376,7 +379,7 @@ impl<K, V> Live<K, V> {
 
     /// What it is now, if it has not changed since that was asked last.
     pub(crate) fn unchanged(&self) -> Option<Tree<K, V>> {
-        (!self.0.content.changed).then(|| self.0.base.clone())
+        self.0.unchanged()
     }
 
     /// What it is now, for others to read.
@@ -399,7 +402,7 @@ impl<K, V> Live<K, V> {
 
     fn keep(&mut self) -> Unswept<K, V> {
         let sweeps = self.0.keep(true);
-        Unswept(sweeps.then(|| Arc::clone(self.0.line())))
+        Unswept(sweeps.then(|| Arc::clone(&self.0.line)))
     }
 }
 

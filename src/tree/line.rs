@@ -55,6 +55,30 @@ pub(super) struct Version<K, V> {
     pub(super) line: Arc<Line<K, V>>,
 }
 
+/// A version with its stamp, which does not hold it.
+pub(super) struct Stamped<K, V> {
+    pub(super) stamp: Stamp,
+    pub(super) version: Weak<Version<K, V>>,
+}
+
+impl<K, V> Clone for Stamped<K, V> {
+    fn clone(&self) -> Self {
+        Stamped { stamp: self.stamp, version: Weak::clone(&self.version) }
+    }
+}
+
+impl<K, V> Stamped<K, V> {
+    pub(super) fn of(version: &Arc<Version<K, V>>) -> Self {
+        Stamped { stamp: version.stamp, version: Arc::downgrade(version) }
+    }
+
+    /// Whether somebody holds it. Who is told that nobody does comes after whatever they read if a fence
+    /// that acquires follows.
+    pub(super) fn is_held(&self) -> bool {
+        self.version.strong_count() > 0
+    }
+}
+
 /// What the versions of one tree share.
 pub(super) struct Line<K, V> {
     /// Absent while a draft has it.
@@ -89,7 +113,7 @@ pub(super) struct Pen<K, V> {
     /// Places that were changed since under the eyes of others, oldest first.
     pub(super) changes: Vec<Change<K, V>>,
     /// Versions before the newest that may be held, oldest first.
-    older: Vec<(Stamp, Weak<Version<K, V>>)>,
+    older: Vec<Stamped<K, V>>,
     /// So many of them are worth a look at who is held.
     enough_older: usize,
     /// Versions before this stamp are registered, if they are held.
@@ -110,11 +134,11 @@ pub(super) enum Thing<K, V> {
 
 impl<K, V> Pen<K, V> {
     /// Notes that a version is not the newest any more; they come oldest first.
-    pub(super) fn outdate(&mut self, version: &Arc<Version<K, V>>) {
-        debug_assert!(self.older.last().is_none_or(|(last, _)| *last < version.stamp));
-        self.older.push((version.stamp, Arc::downgrade(version)));
+    pub(super) fn outdate(&mut self, version: Stamped<K, V>) {
+        debug_assert!(self.older.last().is_none_or(|last| last.stamp < version.stamp));
+        self.older.push(version);
         if self.older.len() >= self.enough_older {
-            self.older.retain(|(_, version)| version.strong_count() > 0);
+            self.older.retain(Stamped::is_held);
             // As in `alone_since`.
             fence(Ordering::Acquire);
             self.enough_older = OLDER_MIN.max(2 * self.older.len());
@@ -123,10 +147,10 @@ impl<K, V> Pen<K, V> {
 
     /// Since when the newest version alone sees what is born.
     pub(super) fn alone_since(&mut self) -> Stamp {
-        while self.older.pop_if(|(_, version)| version.strong_count() == 0).is_some() {}
+        while self.older.pop_if(|last| !last.is_held()).is_some() {}
         // Whoever held a version that is gone has read from it for the last time before this.
         fence(Ordering::Acquire);
-        self.older.last().map_or(0, |(stamp, _)| stamp + 1)
+        self.older.last().map_or(0, |last| last.stamp + 1)
     }
 
     /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be.
@@ -138,14 +162,14 @@ impl<K, V> Pen<K, V> {
 
     /// Puts what was left where it is looked at, after registering who may see it: `newest` as well, if that
     /// is given.
-    fn hand_over_to(&mut self, to: &mut HandedOver<K, V>, newest: Option<&Arc<Version<K, V>>>) {
-        let new = self.older.partition_point(|(stamp, _)| *stamp < self.registered);
+    fn hand_over_to(&mut self, to: &mut HandedOver<K, V>, newest: Option<&Stamped<K, V>>) {
+        let new = self.older.partition_point(|older| older.stamp < self.registered);
         let new = self.older.get(new..).unwrap_or_default().iter();
-        to.versions.extend(new.filter(|(_, version)| version.strong_count() > 0).cloned());
+        to.versions.extend(new.filter(|older| older.is_held()).cloned());
         // As in `alone_since`.
         fence(Ordering::Acquire);
         if let Some(newest) = newest.filter(|newest| newest.stamp >= self.registered) {
-            to.versions.push((newest.stamp, Arc::downgrade(newest)));
+            to.versions.push(newest.clone());
             self.registered = newest.stamp + 1;
         }
         self.registered = self.registered.max(self.newest_stamp);
@@ -156,7 +180,7 @@ impl<K, V> Pen<K, V> {
 
 /// What drafts left to be looked at.
 struct HandedOver<K, V> {
-    versions: Vec<(Stamp, Weak<Version<K, V>>)>,
+    versions: Vec<Stamped<K, V>>,
     dead: Vec<Dead<K, V>>,
     /// So many dead are worth a look.
     enough: usize,
@@ -165,7 +189,7 @@ struct HandedOver<K, V> {
 /// What may still be seen by somebody.
 struct Limbo<K, V> {
     /// Versions that were held when they were last looked at, oldest first.
-    versions: Vec<(Stamp, Weak<Version<K, V>>)>,
+    versions: Vec<Stamped<K, V>>,
     /// The dead, by the newest held version that sees them.
     parked: BTreeMap<Stamp, Vec<Dead<K, V>>>,
     /// What nobody can see.
@@ -316,11 +340,7 @@ impl<K, V> Line<K, V> {
     }
 
     /// Lets go of what was left with the pen; whether it is worth a [sweep](Self::sweep).
-    pub(super) fn hand_over(
-        self: &Arc<Self>,
-        pen: &mut Pen<K, V>,
-        newest: &Arc<Version<K, V>>,
-    ) -> bool {
+    pub(super) fn hand_over(self: &Arc<Self>, pen: &mut Pen<K, V>, newest: &Stamped<K, V>) -> bool {
         let mut handed_over = self.handed_over.lock();
         pen.hand_over_to(&mut handed_over, Some(newest));
         let (count, enough) = (handed_over.dead.len(), handed_over.enough);
@@ -381,12 +401,12 @@ impl<K, V> Limbo<K, V> {
     /// Finds what nobody can see.
     fn sort_out(&mut self) {
         self.versions.append(&mut self.new.versions);
-        self.versions.retain(|(_, version)| version.strong_count() > 0);
+        self.versions.retain(Stamped::is_held);
         // Whoever held a version that is gone has read from it for the last time before this.
         fence(Ordering::Acquire);
         let mut held = std::mem::take(&mut self.held);
         held.clear();
-        held.extend(self.versions.iter().map(|(stamp, _)| *stamp));
+        held.extend(self.versions.iter().map(|version| version.stamp));
         let is_held = |stamp: &Stamp| held.binary_search(stamp).is_ok();
         let unheld: Vec<Stamp> =
             self.parked.keys().filter(|stamp| !is_held(stamp)).copied().collect();
