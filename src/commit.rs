@@ -47,7 +47,6 @@ pub(crate) struct Commits {
     log: Mutex<LogWriter>,
     visible: Visible,
     durable: AtomicU64,
-    sync_interval: Duration,
     /// The background thread waits here.
     background: Condvar,
     /// Closing waits here for the leader to finish.
@@ -86,11 +85,10 @@ impl Commits {
         let lsn = state.lsn;
         let (visible, publisher) = Visible::new(state);
         Commits {
-            queue: Mutex::new(Queue::new(lsn, publisher)),
+            queue: Mutex::new(Queue::new(lsn, publisher, sync_interval)),
             durable: AtomicU64::new(log.synced().lsn.get()),
             log: Mutex::new(log),
             visible,
-            sync_interval,
             background: Condvar::new(),
             led: Condvar::new(),
             pressure,
@@ -262,7 +260,7 @@ impl Commits {
             Ok(_) => queue.end_lead(),
             Err(cause) => queue.poison(&cause),
         };
-        queue.hand_over(&self.background, self.sync_interval);
+        queue.hand_over(&self.background);
         drop(queue);
         // Acknowledge.
         self.led.notify_all();

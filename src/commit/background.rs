@@ -24,7 +24,7 @@ impl Commits {
     pub(crate) fn run_background(&self) {
         let mut queue = self.queue.lock();
         loop {
-            match self.chore(&mut queue) {
+            match Self::chore(&mut queue) {
                 Chore::End => return,
                 Chore::Lead => {
                     self.lead(queue);
@@ -70,7 +70,7 @@ impl Commits {
         queue.background = Background::Awake;
     }
 
-    fn chore(&self, queue: &mut Queue) -> Chore {
+    fn chore(queue: &mut Queue) -> Chore {
         if queue.closed || queue.poison.is_some() {
             return Chore::End;
         }
@@ -81,7 +81,7 @@ impl Commits {
                 Turn::Wait => {}
             }
         }
-        match queue.due(self.sync_interval) {
+        match queue.due() {
             Some(due) if due > Instant::now() => Chore::Wait(Some(due)),
             Some(_) if queue.unsynced_since.is_some() => Chore::Sync,
             Some(_) if !queue.is_led() => Chore::Witness,
@@ -112,11 +112,14 @@ mod tests {
 
     use super::*;
     use crate::boot::boot;
-    use crate::commit::{Group, Pressure, Staged};
+    use crate::commit::queue::{Group, WITNESS_AFTER};
+    use crate::commit::{Pressure, Staged};
     use crate::log::writer::LogWriter;
     use crate::options::{Durability, Options};
     use crate::state::State;
     use crate::tree::Graveyard;
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     #[derive(Debug)]
     struct NoPressure;
@@ -130,7 +133,7 @@ mod tests {
     }
 
     /// A `Process` commit that is about to be written.
-    fn begun() -> (tempfile::TempDir, Commits, Group) {
+    fn begun(sync_interval: Duration) -> (tempfile::TempDir, Commits, Group) {
         let dir = tempfile::tempdir().unwrap();
         let booted = boot(dir.path(), &Options::default(), 1, &Graveyard::none(), Duration::ZERO);
         let booted = booted.unwrap();
@@ -138,7 +141,7 @@ mod tests {
         let commits = Commits::new(
             booted.log.unwrap().0,
             Arc::new(booted.state),
-            Duration::from_secs(1),
+            sync_interval,
             Arc::new(NoPressure),
         );
         state.lsn = state.lsn.next();
@@ -155,8 +158,24 @@ mod tests {
     }
 
     #[test]
+    fn the_witness_of_an_idle_log_is_due_in_time() {
+        // Whether writes are timed, or what syncs them comes soon.
+        for sync_interval in [SECOND, Duration::from_millis(10)] {
+            let before = Instant::now();
+            let (_dir, commits, group) = begun(sync_interval);
+            let written = commits.write(group);
+            commits.finish(written);
+            let after = Instant::now();
+            std::thread::sleep(Duration::from_millis(10));
+            commits.sync_appended().unwrap();
+            let due = commits.queue.lock().due().unwrap();
+            assert!((before + WITNESS_AFTER..=after + WITNESS_AFTER).contains(&due));
+        }
+    }
+
+    #[test]
     fn what_another_sync_has_covered_is_asked_for_once() {
-        let (_dir, commits, group) = begun();
+        let (_dir, commits, group) = begun(SECOND);
         let written = commits.write(group);
         commits.sync_appended().unwrap();
         commits.finish(written);
@@ -167,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_was_written_beside_a_sync_waits_for_another_one() {
-        let (_dir, commits, group) = begun();
+        let (_dir, commits, group) = begun(SECOND);
         let (began, sync) = (Instant::now(), commits.log.lock().begin_sync());
         let written = commits.write(group);
         commits.finish(written);

@@ -48,7 +48,10 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Since when something is appended that nobody has synced.
     pub(super) unsynced_since: Option<Instant>,
+    /// When a write began last; or, of writes that are not timed, the first that the last sync covered.
     pub(super) last_write: Instant,
+    /// How long something may be unsynced.
+    sync_interval: Duration,
     /// How many commits the next group may be about to have.
     expected: u32,
     /// From the beginning of the last write to its end, with the sync.
@@ -146,7 +149,7 @@ impl Done {
 }
 
 impl Queue {
-    pub(super) fn new(visible: Lsn, publisher: Publisher) -> Queue {
+    pub(super) fn new(visible: Lsn, publisher: Publisher, sync_interval: Duration) -> Queue {
         Queue {
             group_bytes_max: GROUP_BYTES_MAX,
             groups: VecDeque::new(),
@@ -157,6 +160,7 @@ impl Queue {
             closed: false,
             unsynced_since: None,
             last_write: Instant::now(),
+            sync_interval,
             expected: 0,
             last_write_took: Duration::ZERO,
             gathering: None,
@@ -321,8 +325,11 @@ impl Queue {
         let (mut group, waiters) = self.groups.pop_front()?;
         self.gathering = None;
         self.led = Some(waiters);
-        // Of no interest where nobody else is expected; and asking for it takes a part of such a commit.
-        group.began = (group.sync || self.expected > 1).then(Instant::now);
+        // Looking at the clock takes a part of a commit that is not synced. Where nobody else is expected it
+        // only tells when the log fell idle, which the syncs that are due tell as well if they come often.
+        let is_often = self.sync_interval < WITNESS_AFTER / 2;
+        let is_timed = group.sync || self.expected > 1 || !is_often;
+        group.began = is_timed.then(Instant::now);
         Some(group)
     }
 
@@ -352,14 +359,14 @@ impl Queue {
 
     /// Wakes one of those who wait for the next group, or the background thread where none does,
     /// or where it sleeps beyond what is due.
-    pub(super) fn hand_over(&mut self, background: &Condvar, sync_interval: Duration) {
+    pub(super) fn hand_over(&mut self, background: &Condvar) {
         if let Some((_, next)) = self.groups.front() {
             match &next.bell {
                 Some(bell) => bell.ask_for_a_look(),
                 None => self.wake_background(background),
             }
         }
-        if let Some(due) = self.due(sync_interval) {
+        if let Some(due) = self.due() {
             let late = match self.background {
                 Background::Awake => false,
                 Background::SleepsUntil(until) => until > due,
@@ -372,8 +379,8 @@ impl Queue {
     }
 
     /// When the background has something to do.
-    pub(super) fn due(&self, sync_interval: Duration) -> Option<Instant> {
-        let sync = self.unsynced_since.map(|since| since + sync_interval);
+    pub(super) fn due(&self) -> Option<Instant> {
+        let sync = self.unsynced_since.map(|since| since + self.sync_interval);
         let witness = self.unwitnessed.then(|| self.last_write + WITNESS_AFTER);
         sync.into_iter().chain(witness).min()
     }
@@ -393,14 +400,14 @@ impl Queue {
             self.unsynced_since = None;
             self.unwitnessed = true;
         } else {
-            self.unsynced_since.get_or_insert_with(Instant::now);
+            self.unsynced_since.get_or_insert_with(|| began.unwrap_or_else(Instant::now));
         }
     }
 
     /// A sync that began then has ended: what was written by then is durable.
     pub(super) fn note_sync(&mut self, began: Instant, durable: Lsn) {
         self.unwitnessed = true;
-        self.last_write = began;
+        self.last_write = self.unsynced_since.map_or(self.last_write, |at| at.max(self.last_write));
         let written_since = self.visible > durable;
         self.unsynced_since = self.unsynced_since.filter(|_| written_since).map(|_| began);
     }
