@@ -350,7 +350,11 @@ impl<K, V> Drop for Returned<'_, K, V> {
 }
 
 /// A tree that is changed where it stands, with no way back: what it is when it goes is its end.
-pub(crate) struct Live<K, V>(Draft<K, V>);
+pub(crate) struct Live<K, V> {
+    draft: Draft<K, V>,
+    /// The version that was made last: whoever reads what has not changed since shares it.
+    newest: Tree<K, V>,
+}
 
 /// A line of which something may be freed, which runs destructors: they may use what led to it, so that no
 /// lock should be held for that any more.
@@ -370,53 +374,53 @@ const LIVE_DEAD_MAX: usize = 1024;
 
 impl<K, V> Live<K, V> {
     pub(crate) fn new(tree: &Tree<K, V>) -> Self {
-        Live(Draft::begin(tree))
+        Live { draft: Draft::begin(tree), newest: tree.clone() }
     }
 
     pub(crate) fn get(&self) -> &Draft<K, V> {
-        &self.0
+        &self.draft
     }
 
     /// What it is now, if it has not changed since that was asked last.
     pub(crate) fn unchanged(&self) -> Option<Tree<K, V>> {
-        self.0.unchanged()
+        (!self.draft.content.changed).then(|| self.newest.clone())
     }
 
     /// What it is now, for others to read.
     pub(crate) fn version(&mut self) -> (Tree<K, V>, Unswept<K, V>) {
-        let tree = self.0.freeze();
+        self.newest = self.draft.freeze();
         let unswept = self.keep();
         // Others ask when they begin.
-        self.0.alone_since = self.0.pen().alone_since();
-        (tree, unswept)
+        self.draft.alone_since = self.draft.pen().alone_since();
+        (self.newest.clone(), unswept)
     }
 
     pub(crate) fn change<T>(
         &mut self,
         f: impl FnOnce(&mut Draft<K, V>) -> T,
     ) -> (T, Unswept<K, V>) {
-        let done = f(&mut self.0);
-        let is_enough = self.0.pen.as_ref().is_some_and(|pen| pen.dead.len() >= LIVE_DEAD_MAX);
+        let done = f(&mut self.draft);
+        let is_enough = self.draft.pen.as_ref().is_some_and(|pen| pen.dead.len() >= LIVE_DEAD_MAX);
         (done, if is_enough { self.keep() } else { Unswept(None) })
     }
 
     fn keep(&mut self) -> Unswept<K, V> {
-        let sweeps = self.0.keep(true);
-        Unswept(sweeps.then(|| Arc::clone(&self.0.line)))
+        let sweeps = self.draft.keep(true);
+        Unswept(sweeps.then(|| Arc::clone(&self.draft.line)))
     }
 }
 
 impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Live<K, V> {
     /// An empty one that frees where this one does.
     pub(crate) fn emptied(&self) -> Self {
-        Live::new(&Tree::new(self.0.graveyard().clone()))
+        Live::new(&Tree::new(self.draft.graveyard().clone()))
     }
 
     /// Ends it. One that is large is taken apart elsewhere: not even its line is in the cache of whoever
     /// lets go of it.
     pub(crate) fn end(self) {
-        if self.0.len() >= WORTH_BURYING {
-            let graveyard = self.0.graveyard().clone();
+        if self.draft.len() >= WORTH_BURYING {
+            let graveyard = self.draft.graveyard().clone();
             graveyard.bury(Box::new(self));
         }
     }
@@ -429,6 +433,6 @@ impl<K: Send + Sync, V: Send + Sync> Remains for Live<K, V> {
 
 impl<K, V> Drop for Live<K, V> {
     fn drop(&mut self) {
-        self.0.settle();
+        self.draft.settle();
     }
 }

@@ -369,6 +369,9 @@ fn versions_of_a_live_tree_are_what_they_were() {
     held.drain(..19);
     held.first().unwrap().0.sweep();
     assert_eq!(alive.load(Atomic::SeqCst), 1);
+    let last = held.pop().unwrap().0.0.stamp;
+    let again = live.unchanged().expect("nothing has changed, also if nobody reads it");
+    assert_eq!(again.0.stamp, last);
 }
 
 #[test]
