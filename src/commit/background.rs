@@ -113,24 +113,12 @@ mod tests {
     use super::*;
     use crate::boot::boot;
     use crate::commit::queue::{Group, WITNESS_AFTER};
-    use crate::commit::{Pressure, Staged};
-    use crate::log::writer::LogWriter;
+    use crate::commit::{NoPressure, Staged};
     use crate::options::{Durability, Options};
     use crate::state::State;
     use crate::tree::Graveyard;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[derive(Debug)]
-    struct NoPressure;
-
-    impl Pressure for NoPressure {
-        fn log_grew(&self, _: &LogWriter) {}
-        fn is_behind(&self) -> bool {
-            false
-        }
-        fn hold(&self) {}
-    }
 
     /// A `Process` commit that is about to be written.
     fn begun(sync_interval: Duration) -> (tempfile::TempDir, Commits, Group) {

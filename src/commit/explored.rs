@@ -115,17 +115,6 @@ impl StorageFile for YieldingFile {
     }
 }
 
-#[derive(Debug)]
-struct NoPressure;
-
-impl Pressure for NoPressure {
-    fn log_grew(&self, _: &LogWriter) {}
-    fn is_behind(&self) -> bool {
-        false
-    }
-    fn hold(&self) {}
-}
-
 /// Commits over a disk, with the writer lock that gives out LSNs.
 struct Subject {
     commits: Commits,
