@@ -1,7 +1,7 @@
 //! Places: where a node points to a value or to another node, and what it pointed to before.
 //!
 //! A node that older versions see need not be copied for each change. What a place of it pointed to is
-//! noted beside the node, up to [`FORMERS_MAX`] times; only then a copy is made. This is the node copying
+//! noted with the node, up to [`FORMERS_MAX`] times; only then a copy is made. This is the node copying
 //! of Driscoll, Sarnak, Sleator and Tarjan (*Making Data Structures Persistent*, 1989): with a bounded
 //! number of notes for each node, a change costs a constant number of copies, amortized.
 //!
