@@ -363,12 +363,15 @@ impl Engine {
                 self.options.storage.ticks(),
             )?;
             let state = Arc::new(booted.state);
+            // In the order of locks: a transaction asks the registry as well.
+            let mut head = open.lock();
             let mut registry = self.registry.lock();
             registry.follow(&state);
-            open.lock().state = Arc::clone(&state);
+            head.state = Arc::clone(&state);
             let replaced = publisher.lock().publish(state);
             let declared: Vec<_> = registry.declared().cloned().collect();
             drop(registry);
+            drop(head);
             drop(replaced);
             self.warm_again(&declared);
         }

@@ -302,6 +302,31 @@ fn views_outlive_the_checkpoints_and_files_that_they_need() {
 }
 
 #[test]
+fn a_read_only_store_moves_on_beside_its_own_transactions() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, u32> = store.durable_map("map").unwrap();
+    store.transact(|tx| map.insert(tx, 1, 1)).unwrap();
+    let reader = Store::options().read_only(true).open(dir.path()).unwrap();
+    let (done, all_done) = std::sync::mpsc::channel();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (other, stopped) = (reader.clone(), Arc::clone(&stop));
+    // A transaction asks which regions there are, and so does whoever moves on.
+    std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            let mut tx = other.begin();
+            (0..100).for_each(|_| assert!(!tx.remove_region("none").unwrap()));
+        }
+    });
+    std::thread::spawn(move || {
+        (0..200).for_each(|_| assert_eq!(reader.refresh().unwrap(), reader.visible_lsn()));
+        done.send(()).unwrap();
+    });
+    all_done.recv_timeout(Duration::from_secs(30)).expect("they wait for each other");
+    stop.store(true, Ordering::Relaxed);
+}
+
+#[test]
 fn a_read_only_store_follows_a_writer_without_a_lock() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
