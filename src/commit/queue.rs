@@ -327,8 +327,8 @@ impl Queue {
         self.led = Some(waiters);
         // Looking at the clock takes a part of a commit that is not synced. Where nobody else is expected it
         // only tells when the log fell idle, which the syncs that are due tell as well if they come often.
-        let is_often = self.sync_interval < WITNESS_AFTER / 2;
-        let is_timed = group.sync || self.expected > 1 || !is_often;
+        let syncs_seldom = self.sync_interval >= WITNESS_AFTER / 2;
+        let is_timed = group.sync || self.expected > 1 || syncs_seldom;
         group.began = is_timed.then(Instant::now);
         Some(group)
     }
