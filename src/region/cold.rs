@@ -17,6 +17,13 @@ pub(crate) struct ColdRange {
     width: Width,
 }
 
+/// What is kept for the load of the range that follows.
+struct Way {
+    walk: LayerWalk,
+    /// How many entries the last range had: the next one has about as many.
+    entries: usize,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Width {
     /// All of it: the catalog tells its pieces.
@@ -66,18 +73,19 @@ impl ColdRange {
         ahead: &mut Ahead,
     ) -> Result<Vec<(K, Stored<V>)>> {
         let upper = self.range.upper.as_deref();
-        let walk = ahead.0.take().and_then(|walk| walk.downcast::<LayerWalk>().ok());
-        let mut walk = match walk.filter(|walk| walk.stands_at(layers, &self.range.lower)) {
-            Some(walk) => walk,
-            None => Box::new(LayerWalk::from(layers, &self.range.lower)?),
+        let way = ahead.0.take().and_then(|way| way.downcast::<Way>().ok());
+        let mut way = match way.filter(|way| way.walk.stands_at(layers, &self.range.lower)) {
+            Some(way) => way,
+            None => Box::new(Way { walk: LayerWalk::from(layers, &self.range.lower)?, entries: 0 }),
         };
-        let mut entries = Vec::new();
-        walk.walk_to(upper, |key, value| {
+        let mut entries = Vec::with_capacity(way.entries);
+        way.walk.walk_to(upper, |key, value| {
             let key = decode_whole(key)?;
             entries.push((key, Stored::decode(value)));
             Ok(())
         })?;
-        ahead.0 = Some(walk);
+        way.entries = entries.len();
+        ahead.0 = Some(way);
         Ok(entries)
     }
 }

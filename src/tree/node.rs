@@ -496,6 +496,7 @@ pub(super) fn build<K: Clone, V>(
     spare: &mut Spare<K, V>,
 ) -> NodePtr<K, V> {
     let sizes = shares(entries.len().max(1));
+    spare.expect(sizes.len(), entries.len());
     let mut entries = entries.into_iter();
     let leaves = sizes.map(|len| {
         let mut place = Leaf::place(born, spare);

@@ -147,11 +147,17 @@ impl<T> Rooms<T> {
 
     #[cold]
     fn take_more(&mut self) -> NonNull<T> {
-        Self::ROOM.take(self.next, |room| self.free.push(room.cast()));
-        // Ascending addresses are handed out in this order.
-        self.free.reverse();
+        self.fill(self.next);
         self.next = (self.next * 2).min(TAKEN_AT_ONCE);
         self.free.pop().expect("as many as were asked for are handed out")
+    }
+
+    /// Takes so many.
+    fn fill(&mut self, count: usize) {
+        self.free.reserve(count);
+        Self::ROOM.take(count, |room| self.free.push(room.cast()));
+        // Ascending addresses are handed out in this order.
+        self.free.reverse();
     }
 
     /// # Safety
@@ -184,6 +190,16 @@ impl<K, V> Default for Spare<K, V> {
 }
 
 impl<K, V> Spare<K, V> {
+    /// Takes at once what so many nodes and values need, for somebody who begins with nothing.
+    pub(super) fn expect(&mut self, nodes: usize, values: usize) {
+        if self.nodes.free.is_empty() {
+            self.nodes.fill(nodes.min(SPARE_MAX));
+        }
+        if self.values.free.is_empty() {
+            self.values.fill(values.min(SPARE_MAX));
+        }
+    }
+
     /// Whether there is little room for the next change.
     pub(super) fn is_low(&self) -> bool {
         self.nodes.free.len() < SPARE_LOW || self.values.free.len() < SPARE_LOW
