@@ -11,6 +11,7 @@ pub(crate) mod cold;
 pub(crate) mod heal;
 pub(crate) mod layers;
 pub(crate) mod merge;
+pub(crate) mod parts;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod reader;

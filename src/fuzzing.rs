@@ -7,7 +7,8 @@ use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checkpoint::layers::{Files, KeyRange, LayerWalk, Layers};
+use crate::checkpoint::layers::{Files, LayerWalk, Layers};
+use crate::checkpoint::parts::KeyRange;
 use crate::control::{CHECKSUMS, without};
 use crate::format::block::{self, Entry, Holds};
 use crate::format::bytes::Reader;
@@ -92,7 +93,7 @@ pub fn checkpoint(bytes: &[u8]) {
             else {
                 continue;
             };
-            drop(layers.divide(&KeyRange::everything()));
+            drop(layers.divide(KeyRange::EVERYTHING));
             let layers = std::sync::Arc::new(layers);
             let Ok(mut walk) = LayerWalk::from(&layers, &[]) else { continue };
             let mut last: Option<Vec<u8>> = None;

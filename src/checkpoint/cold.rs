@@ -11,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::heal::{Healed, Redundancy};
-use super::layers::{KeyRange, Layers};
+use super::layers::Layers;
+use super::parts::KeyRange;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 
@@ -97,7 +98,7 @@ impl ColdRegion {
     /// Reads something of a range; where that is damaged, by way of an older checkpoint and the log.
     pub(crate) fn read<T>(
         &self,
-        range: &KeyRange,
+        range: KeyRange<'_>,
         mut read: impl FnMut(&Arc<Layers>) -> Result<T>,
     ) -> Result<T> {
         let basis = Arc::clone(&self.basis.lock());
@@ -114,7 +115,7 @@ impl ColdRegion {
         Err(self.blame(damage, range))
     }
 
-    fn blame(&self, error: Error, range: &KeyRange) -> Error {
-        error.in_region(&self.name).with_keys(&range.lower, range.upper.as_deref())
+    fn blame(&self, error: Error, range: KeyRange<'_>) -> Error {
+        error.in_region(&self.name).with_keys(range.lower, range.upper)
     }
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::cache::BlockCache;
 use super::merge::{Cursor, Merge};
+use super::parts::{KeyRange, Parts};
 use super::reader::CheckpointFile;
 use super::section::Section;
 use crate::control::{Step, left_out};
@@ -213,9 +214,9 @@ impl Layers {
         Ok(Merge::new(cursors, upper))
     }
 
-    /// Where to divide a range so that each part is about a block of the largest layer: the first
-    /// keys of the parts, of which the first is the range's own. Reads indexes and no entries.
-    pub(crate) fn divide(&self, range: &KeyRange) -> Result<Vec<Vec<u8>>> {
+    /// Divides a range so that each part is about a block of the largest layer. Reads indexes and no
+    /// entries.
+    pub(crate) fn divide(&self, range: KeyRange<'_>) -> Result<Parts> {
         let marks = self.marks(range)?;
         let weight =
             |layer: &usize| total(marks.get(*layer).into_iter().flatten().map(|mark| mark.bytes));
@@ -226,29 +227,29 @@ impl Layers {
         }
         all.sort_by(|a, b| a.0.key.cmp(&b.0.key));
         let bytes = total(all.iter().map(|(mark, _)| mark.bytes));
-        let mut parts = vec![range.lower.clone()];
+        let mut at: Vec<&[u8]> = Vec::new();
         let mut gathered = 0;
         for (mark, is_guide) in all.into_iter().filter(|_| bytes > RANGE_BYTES_MIN) {
             // The blocks of the largest layer are read whole and once; where others are fat, or all
             // keys are beyond it, their own blocks divide.
             let enough = if is_guide { RANGE_BYTES_MIN / 4 } else { RANGE_BYTES_MIN * 2 };
-            let last = parts.last().map_or(&[][..], Vec::as_slice);
+            let last = at.last().copied().unwrap_or(range.lower);
             if gathered >= enough && mark.key.as_slice() > last {
-                parts.push(mark.key.clone());
+                at.push(&mark.key);
                 gathered = 0;
             }
             gathered = gathered.saturating_add(mark.bytes);
         }
-        Ok(parts)
+        Ok(Parts::new(range, at))
     }
 
     /// Where the blocks of each layer begin in a range, layer by layer.
-    fn marks(&self, range: &KeyRange) -> Result<Vec<Vec<Mark>>> {
-        let upper = range.upper.as_deref();
+    fn marks(&self, range: KeyRange<'_>) -> Result<Vec<Vec<Mark>>> {
+        let KeyRange { lower: from, upper } = range;
         let of = |section: &Section, lower: &[u8], upper: Option<&[u8]>| -> Result<Vec<Mark>> {
             let mut marks = Vec::new();
             section.blocks_between(lower, upper, |block| {
-                let key = block.first_key.max(range.lower.as_slice()).to_vec();
+                let key = block.first_key.max(from).to_vec();
                 marks.push(Mark { key, bytes: block.bytes });
             })?;
             Ok(marks)
@@ -256,24 +257,24 @@ impl Layers {
         let mut layers = Vec::new();
         let mut base = Vec::new();
         let mut oldest = None;
-        for number in self.piece_of(&range.lower)..self.pieces.len() {
+        for number in self.piece_of(from)..self.pieces.len() {
             let Some(piece) = self.pieces.get(number) else { break };
             if upper.is_some_and(|upper| piece.lower.as_slice() >= upper) {
                 break;
             }
             oldest = oldest.into_iter().chain([piece.merged]).min();
             if let Some(section) = &piece.section {
-                let lower = range.lower.as_slice().max(&piece.lower);
+                let lower = from.max(&piece.lower);
                 let end = self.upper(number).into_iter().chain(upper).min();
                 base.extend(of(section, lower, end)?);
             }
         }
         layers.push(base);
         for delta in self.deltas.iter().filter(|delta| Some(delta.at.number) > oldest) {
-            layers.push(of(delta, &range.lower, upper)?);
+            layers.push(of(delta, from, upper)?);
         }
         let to = upper.map_or(self.run.len(), |upper| self.run.seek(upper));
-        let steps = (self.run.seek(&range.lower)..to).step_by(RUN_STEP);
+        let steps = (self.run.seek(from)..to).step_by(RUN_STEP);
         layers.push(
             steps
                 .filter_map(|at| {
@@ -294,20 +295,6 @@ impl Layers {
 struct Mark {
     key: Vec<u8>,
     bytes: u64,
-}
-
-/// A range of encoded keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KeyRange {
-    pub(crate) lower: Vec<u8>,
-    /// The first key beyond it.
-    pub(crate) upper: Option<Vec<u8>>,
-}
-
-impl KeyRange {
-    pub(crate) fn everything() -> KeyRange {
-        KeyRange { lower: Vec::new(), upper: None }
-    }
 }
 
 /// A walk through what is present in layers, over as many pieces as there are.

@@ -6,14 +6,17 @@ use super::Value;
 use super::key::{Key, decode_whole};
 use super::stored::Stored;
 use crate::checkpoint::cold::ColdRegion;
-use crate::checkpoint::layers::{KeyRange, LayerWalk, Layers};
+use crate::checkpoint::layers::{LayerWalk, Layers};
+use crate::checkpoint::parts::{KeyRange, Parts};
 use crate::error::Result;
 use crate::tree::{Ahead, Loaded, Ranges, Source};
 
 /// A range of a region, as wide as what it is found by.
 pub(crate) struct ColdRange {
     cold: Arc<ColdRegion>,
-    range: KeyRange,
+    /// It is one of these.
+    parts: Arc<Parts>,
+    at: usize,
     width: Width,
 }
 
@@ -23,6 +26,10 @@ struct Way {
     /// How many entries the last range had: the next one has about as many.
     entries: usize,
 }
+
+/// A range has at least about so many entries. Small pieces of memory come from wherever others freed
+/// them, and to make one longer the allocator locks what it came from.
+const ENTRIES_MIN: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Width {
@@ -37,34 +44,36 @@ enum Width {
 impl ColdRange {
     /// All of a region.
     pub(crate) fn region(cold: Arc<ColdRegion>) -> ColdRange {
-        ColdRange { cold, range: KeyRange::everything(), width: Width::Region }
+        let parts = Arc::new(Parts::whole(KeyRange::EVERYTHING));
+        ColdRange { cold, parts, at: 0, width: Width::Region }
     }
 
-    /// The narrower ranges that it consists of, in key order; itself if it is one block.
-    fn parts(&self, layers: &Layers) -> Result<(Width, Vec<Vec<u8>>)> {
+    fn range(&self) -> KeyRange<'_> {
+        self.parts.get(self.at)
+    }
+
+    /// The narrower ranges that it consists of; only itself if it is one block.
+    fn divide(&self, layers: &Layers) -> Result<(Width, Parts)> {
         if self.width == Width::Region && layers.pieces.len() > 1 {
-            let lowers = layers.pieces.iter().map(|piece| piece.lower.clone());
-            return Ok((Width::Piece, lowers.collect()));
+            let lowers = layers.pieces.iter().skip(1).map(|piece| piece.lower.as_slice());
+            return Ok((Width::Piece, Parts::new(self.range(), lowers)));
         }
-        Ok((Width::Block, layers.divide(&self.range)?))
+        Ok((Width::Block, layers.divide(self.range())?))
     }
 
-    /// Ranges with these first keys; the first of them begins before every key.
+    /// The first of the ranges begins before every key.
     fn divided<K: Key, V: Value>(
         &self,
         width: Width,
-        lowers: Vec<Vec<u8>>,
+        parts: Parts,
     ) -> Result<Ranges<K, Stored<V>>> {
-        let mut uppers = lowers.iter().skip(1).cloned().collect::<Vec<_>>().into_iter();
-        let mut parts: Ranges<K, Stored<V>> = Vec::with_capacity(lowers.len());
-        for lower in lowers {
-            let bound = if parts.is_empty() { None } else { Some(decode_whole(&lower)?) };
-            let upper = uppers.next().or_else(|| self.range.upper.clone());
-            let range = KeyRange { lower, upper };
-            let cold = Arc::clone(&self.cold);
-            parts.push((bound, Box::new(ColdRange { cold, range, width })));
-        }
-        Ok(parts)
+        let parts = Arc::new(parts);
+        let ranges = (0..parts.len()).map(|at| {
+            let first = if at == 0 { None } else { Some(decode_whole(parts.get(at).lower)?) };
+            let (cold, parts) = (Arc::clone(&self.cold), Arc::clone(&parts));
+            Ok((first, Box::new(ColdRange { cold, parts, at, width }) as Box<_>))
+        });
+        ranges.collect()
     }
 
     fn entries<K: Key, V: Value>(
@@ -72,13 +81,13 @@ impl ColdRange {
         layers: &Arc<Layers>,
         ahead: &mut Ahead,
     ) -> Result<Vec<(K, Stored<V>)>> {
-        let upper = self.range.upper.as_deref();
+        let KeyRange { lower, upper } = self.range();
         let way = ahead.0.take().and_then(|way| way.downcast::<Way>().ok());
-        let mut way = match way.filter(|way| way.walk.stands_at(layers, &self.range.lower)) {
+        let mut way = match way.filter(|way| way.walk.stands_at(layers, lower)) {
             Some(way) => way,
-            None => Box::new(Way { walk: LayerWalk::from(layers, &self.range.lower)?, entries: 0 }),
+            None => Box::new(Way { walk: LayerWalk::from(layers, lower)?, entries: 0 }),
         };
-        let mut entries = Vec::with_capacity(way.entries);
+        let mut entries = Vec::with_capacity((way.entries + way.entries / 4).max(ENTRIES_MIN));
         way.walk.walk_to(upper, |key, value| {
             let key = decode_whole(key)?;
             entries.push((key, Stored::decode(value)));
@@ -92,11 +101,11 @@ impl ColdRange {
 
 impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
     fn load(&self, ahead: &mut Ahead) -> Result<Loaded<K, Stored<V>>> {
-        self.cold.read(&self.range, |layers| {
+        self.cold.read(self.range(), |layers| {
             if self.width != Width::Block {
-                let (width, lowers) = self.parts(layers)?;
-                if lowers.len() > 1 {
-                    return Ok(Loaded::Ranges(self.divided(width, lowers)?));
+                let (width, parts) = self.divide(layers)?;
+                if parts.len() > 1 {
+                    return Ok(Loaded::Ranges(self.divided(width, parts)?));
                 }
             }
             let entries = self.entries(layers, ahead)?;
