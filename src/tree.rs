@@ -51,8 +51,8 @@ pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use iter::Iter;
 use line::{Line, Version};
-pub(crate) use node::{Ahead, Loaded, Ranges, Source};
-use node::{Hot, NodePtr, Stamp, build};
+use node::{Ahead, Hot, NodePtr, Stamp, build};
+pub(crate) use node::{Loaded, Ranges, Source, Standing};
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;
@@ -99,7 +99,7 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     /// A tree of entries that come in ascending order.
     pub(crate) fn from_sorted(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
         let (len, mut spare) = (entries.len(), Spare::default());
-        let root = build(FIRST, entries, &mut spare);
+        let root = build(FIRST, entries.into_iter(), &mut spare);
         Tree(Line::begin(root, len, false, spare, graveyard))
     }
 }

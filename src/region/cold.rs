@@ -9,7 +9,7 @@ use crate::checkpoint::cold::ColdRegion;
 use crate::checkpoint::layers::{LayerWalk, Layers};
 use crate::checkpoint::parts::{KeyRange, Parts};
 use crate::error::Result;
-use crate::tree::{Ahead, Loaded, Ranges, Source};
+use crate::tree::{Loaded, Ranges, Source, Standing};
 
 /// A range of a region, as wide as what it is found by.
 pub(crate) struct ColdRange {
@@ -18,13 +18,6 @@ pub(crate) struct ColdRange {
     parts: Arc<Parts>,
     at: usize,
     width: Width,
-}
-
-/// What is kept for the load of the range that follows.
-struct Way {
-    walk: LayerWalk,
-    /// How many entries the last range had: the next one has about as many.
-    entries: usize,
 }
 
 /// A range has at least about so many entries. Small pieces of memory come from wherever others freed
@@ -79,28 +72,34 @@ impl ColdRange {
     fn entries<K: Key, V: Value>(
         &self,
         layers: &Arc<Layers>,
-        ahead: &mut Ahead,
-    ) -> Result<Vec<(K, Stored<V>)>> {
+        place: &mut Standing,
+        to: &mut Vec<(K, Stored<V>)>,
+    ) -> Result<()> {
         let KeyRange { lower, upper } = self.range();
-        let way = ahead.0.take().and_then(|way| way.downcast::<Way>().ok());
-        let mut way = match way.filter(|way| way.walk.stands_at(layers, lower)) {
-            Some(way) => way,
-            None => Box::new(Way { walk: LayerWalk::from(layers, lower)?, entries: 0 }),
+        let walk = place.take().and_then(|walk| walk.downcast::<LayerWalk>().ok());
+        let mut walk = match walk.filter(|walk| walk.stands_at(layers, lower)) {
+            Some(walk) => walk,
+            None => Box::new(LayerWalk::from(layers, lower)?),
         };
-        let mut entries = Vec::with_capacity((way.entries + way.entries / 4).max(ENTRIES_MIN));
-        way.walk.walk_to(upper, |key, value| {
+        // Another attempt may have left some.
+        to.clear();
+        to.reserve(ENTRIES_MIN);
+        walk.walk_to(upper, |key, value| {
             let key = decode_whole(key)?;
-            entries.push((key, Stored::decode(value)));
+            to.push((key, Stored::decode(value)));
             Ok(())
         })?;
-        way.entries = entries.len();
-        ahead.0 = Some(way);
-        Ok(entries)
+        *place = Some(walk);
+        Ok(())
     }
 }
 
 impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
-    fn load(&self, ahead: &mut Ahead) -> Result<Loaded<K, Stored<V>>> {
+    fn load(
+        &self,
+        place: &mut Standing,
+        to: &mut Vec<(K, Stored<V>)>,
+    ) -> Result<Loaded<K, Stored<V>>> {
         self.cold.read(self.range(), |layers| {
             if self.width != Width::Block {
                 let (width, parts) = self.divide(layers)?;
@@ -108,9 +107,9 @@ impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
                     return Ok(Loaded::Ranges(self.divided(width, parts)?));
                 }
             }
-            let entries = self.entries(layers, ahead)?;
-            self.cold.warmth().add(entries.len());
-            Ok(Loaded::Entries(entries))
+            self.entries(layers, place, to)?;
+            self.cold.warmth().add(to.len());
+            Ok(Loaded::Entries)
         })
     }
 

@@ -18,7 +18,7 @@ const FETCHED_AT_ONCE: usize = 8;
 pub(crate) struct Iter<'a, K, V> {
     state: State<'a, K, V>,
     /// What the loads of cold ranges on the way leave for each other.
-    ahead: Ahead,
+    ahead: Ahead<K, V>,
 }
 
 enum State<'a, K, V> {
@@ -53,7 +53,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         root: NodePtr<K, V>,
         version: Stamp,
         before: &dyn Fn(&K) -> bool,
-        ahead: &mut Ahead,
+        ahead: &mut Ahead<K, V>,
     ) -> Result<Option<Self>> {
         let mut path = Vec::new();
         let mut node = root;
@@ -79,7 +79,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 
     /// Goes to the beginning of the next leaf, or to the end of the one before; `false` where
     /// there is none.
-    fn turn(&mut self, forward: bool, ahead: &mut Ahead) -> Result<bool> {
+    fn turn(&mut self, forward: bool, ahead: &mut Ahead<K, V>) -> Result<bool> {
         while let Some((inner, at)) = self.path.pop() {
             let next = if forward { Some(at + 1) } else { at.checked_sub(1) };
             let Some((next, child)) =
@@ -93,7 +93,12 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         Ok(false)
     }
 
-    fn descend(&mut self, child: NodePtr<K, V>, forward: bool, ahead: &mut Ahead) -> Result<bool> {
+    fn descend(
+        &mut self,
+        child: NodePtr<K, V>,
+        forward: bool,
+        ahead: &mut Ahead<K, V>,
+    ) -> Result<bool> {
         let mut node = child;
         loop {
             // SAFETY: whoever made this position promised that what it is in lives for `'a`.
@@ -289,7 +294,7 @@ impl<K: Clone, V> State<'_, K, V> {
         version: Stamp,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
-        ahead: &mut Ahead,
+        ahead: &mut Ahead<K, V>,
     ) -> Result<Self> {
         // SAFETY: the caller's promise.
         let Some(mut front) = (unsafe { Position::seek(root, version, before_first, ahead) })?

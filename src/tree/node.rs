@@ -35,8 +35,9 @@ pub(super) type Stamp = u64;
 
 /// Where the entries of a cold range come from.
 pub(crate) trait Source<K, V>: Send + Sync {
-    /// What the range holds; `ahead` makes it cheaper to go on where the last load ended.
-    fn load(&self, ahead: &mut Ahead) -> Result<Loaded<K, V>>;
+    /// What the range holds; entries are put into `to`, which is empty. What is left in `place` makes it
+    /// cheaper to go on where this load ends.
+    fn load(&self, place: &mut Standing, to: &mut Vec<(K, V)>) -> Result<Loaded<K, V>>;
 
     /// Whether it is loaded as narrower ranges, which reads no entries.
     fn divides(&self) -> bool;
@@ -44,7 +45,7 @@ pub(crate) trait Source<K, V>: Send + Sync {
 
 /// What loading a cold range gives, in ascending order.
 pub(crate) enum Loaded<K, V> {
-    Entries(Vec<(K, V)>),
+    Entries,
     /// Narrower ranges, at least two.
     Ranges(Ranges<K, V>),
 }
@@ -52,9 +53,34 @@ pub(crate) enum Loaded<K, V> {
 /// Ranges in ascending order, each but the first with the first key that belongs to it.
 pub(crate) type Ranges<K, V> = Vec<(Option<K>, Box<dyn Source<K, V>>)>;
 
-/// What a source keeps from one load for the load of the range that follows it.
-#[derive(Default)]
-pub(crate) struct Ahead(pub(crate) Option<Box<dyn Any + Send + Sync>>);
+/// Where a source stands after a load.
+pub(crate) type Standing = Option<Box<dyn Any + Send + Sync>>;
+
+/// What is kept from one load for the load of the range that follows it.
+pub(crate) struct Ahead<K, V>(Option<Box<Kept<K, V>>>);
+
+struct Kept<K, V> {
+    place: Standing,
+    /// Room for the entries of a range; empty between two loads.
+    entries: Vec<(K, V)>,
+}
+
+impl<K, V> Default for Ahead<K, V> {
+    fn default() -> Self {
+        Ahead(None)
+    }
+}
+
+impl<K, V> Ahead<K, V> {
+    /// What was kept, and no entries.
+    fn kept(&mut self) -> &mut Kept<K, V> {
+        let nothing = || Box::new(Kept { place: None, entries: Vec::new() });
+        let kept = self.0.get_or_insert_with(nothing);
+        // A load that failed may have left some.
+        kept.entries.clear();
+        kept
+    }
+}
 
 const LEAF: u8 = 0;
 const INNER: u8 = 1;
@@ -324,7 +350,7 @@ impl<K, V> NodePtr<K, V> {
     /// # Safety
     /// As for [`in_memory`](Self::in_memory).
     #[inline]
-    pub(super) unsafe fn hot<'a>(self, ahead: &mut Ahead) -> Result<Hot<'a, K, V>>
+    pub(super) unsafe fn hot<'a>(self, ahead: &mut Ahead<K, V>) -> Result<Hot<'a, K, V>>
     where
         K: Clone,
     {
@@ -432,7 +458,7 @@ impl<K, V> NodePtr<K, V> {
     /// # Safety
     /// The node lives and was seen to be cold.
     #[cold]
-    unsafe fn load(self, ahead: &mut Ahead) -> Result<()>
+    unsafe fn load(self, ahead: &mut Ahead<K, V>) -> Result<()>
     where
         K: Clone,
     {
@@ -441,12 +467,13 @@ impl<K, V> NodePtr<K, V> {
         let lock = unsafe { &(*cold).source };
         let mut source = lock.lock();
         let Some(from) = source.as_ref() else { return Ok(()) };
-        let loaded = from.load(ahead)?;
+        let Kept { place, entries } = ahead.kept();
+        let loaded = from.load(place, entries)?;
         // SAFETY: the node lives.
         let born = unsafe { self.born() };
         let mut spare = Spare::default();
         let content = match loaded {
-            Loaded::Entries(entries) => build(born, entries, &mut spare),
+            Loaded::Entries => build(born, entries.drain(..), &mut spare),
             Loaded::Ranges(ranges) => {
                 let cold = |(first, source)| (first, NodePtr::cold(born, source));
                 join(born, ranges.into_iter().map(cold).collect(), &mut spare)
@@ -492,12 +519,11 @@ type Lowest<K, V> = (Option<K>, NodePtr<K, V>);
 /// Builds a tree bottom-up from ascending entries.
 pub(super) fn build<K: Clone, V>(
     born: Stamp,
-    entries: Vec<(K, V)>,
+    mut entries: impl ExactSizeIterator<Item = (K, V)>,
     spare: &mut Spare<K, V>,
 ) -> NodePtr<K, V> {
     let sizes = shares(entries.len().max(1));
     spare.expect(sizes.len(), entries.len());
-    let mut entries = entries.into_iter();
     let leaves = sizes.map(|len| {
         let mut place = Leaf::place(born, spare);
         // SAFETY: it was just made.

@@ -93,7 +93,7 @@ struct Thousand {
 struct Part(Arc<Thousand>, std::ops::Range<u16>);
 
 impl Source<u16, u32> for Part {
-    fn load(&self, _: &mut Ahead) -> Result<Loaded<u16, u32>> {
+    fn load(&self, _: &mut Standing, to: &mut Vec<(u16, u32)>) -> Result<Loaded<u16, u32>> {
         let Part(all, range) = self;
         if all.fails.fetch_sub(1, Atomic::SeqCst) == 1 {
             return Err(Error::new(crate::ErrorKind::Io, "the first touch fails"));
@@ -106,7 +106,8 @@ impl Source<u16, u32> for Part {
             return Ok(Loaded::Ranges(parts.collect()));
         }
         all.loads.fetch_add(1, Atomic::SeqCst);
-        Ok(Loaded::Entries(range.clone().map(|key| (key, u32::from(key))).collect()))
+        to.extend(range.clone().map(|key| (key, u32::from(key))));
+        Ok(Loaded::Entries)
     }
 
     fn divides(&self) -> bool {

@@ -67,7 +67,7 @@ impl<K: Clone, V> Claim<K, V> {
 fn load<'a, K: Clone, V>(
     _: &'a Tree<K, V>,
     node: NodePtr<K, V>,
-    ahead: &mut Ahead,
+    ahead: &mut Ahead<K, V>,
 ) -> Result<Hot<'a, K, V>> {
     // SAFETY: the node is one of the version's, which is borrowed.
     contain(|| unsafe { node.hot(ahead) }).unwrap_or_else(|| {
