@@ -71,6 +71,7 @@ mod options;
 #[cfg(feature = "inspect")]
 #[doc(hidden)]
 pub mod parts;
+mod prefetch;
 mod region;
 mod report;
 mod state;

@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::format::block::Entry;
 use crate::log::run::Run;
 
+/// So many entries of a run are fetched ahead.
+const RUN_AHEAD: usize = 4;
+
 /// One sorted run.
 #[derive(Debug)]
 pub(crate) enum Cursor {
@@ -16,7 +19,9 @@ pub(crate) enum Cursor {
 
 impl Cursor {
     pub(crate) fn over_run(run: &Arc<Run>, lower: &[u8]) -> Cursor {
-        Cursor::Run { run: Arc::clone(run), at: run.seek(lower) }
+        let at = run.seek(lower);
+        (at..at + RUN_AHEAD).for_each(|at| run.prefetch(at));
+        Cursor::Run { run: Arc::clone(run), at }
     }
 
     /// The entries of a delta, whose blocks span the ranges of many others.
@@ -38,8 +43,9 @@ impl Cursor {
 
     fn advance(&mut self) -> Result<()> {
         match self {
-            Cursor::Run { at, .. } => {
+            Cursor::Run { run, at } => {
                 *at += 1;
+                run.prefetch(*at + RUN_AHEAD - 1);
                 Ok(())
             }
             Cursor::Section(section) => section.advance(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::format::bytes::Reader;
 use crate::format::operation::Operation;
 use crate::format::{Malformed, memory_len};
+use crate::prefetch::prefetch;
 
 /// What a part of the log was read into.
 pub(crate) type Window = Arc<Vec<u8>>;
@@ -18,6 +19,9 @@ const WORTH_SHARING: usize = 2048;
 
 /// The size that copies are gathered in.
 const COPIES_BYTES: usize = 256 << 10;
+
+/// Of an operation that is needed soon.
+const PREFETCHED_BYTES: usize = 128;
 
 /// Where an operation lies; later ones of the log have greater positions.
 pub(crate) type Position = u64;
@@ -105,6 +109,15 @@ impl Memory {
         let chunk = self.chunks.get(memory_len(at >> 32)).ok_or(Malformed::Short)?;
         let from = memory_len(at & u64::from(u32::MAX));
         Operation::decode(&mut Reader::new(chunk.bytes().get(from..).unwrap_or_default()))
+    }
+
+    /// Has the processor fetch the operation at a position.
+    pub(crate) fn prefetch(&self, at: Position) {
+        let chunk = self.chunks.get(memory_len(at >> 32));
+        let from = memory_len(at & u64::from(u32::MAX));
+        if let Some(bytes) = chunk.and_then(|chunk| chunk.bytes().get(from..)) {
+            prefetch(bytes.as_ptr(), bytes.len().min(PREFETCHED_BYTES));
+        }
     }
 }
 

@@ -19,8 +19,9 @@ use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
 use super::place::{Past, Place, Pointer};
-use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr, prefetch};
+use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr};
 use crate::error::Result;
+use crate::prefetch::prefetch;
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
 /// node of small keys takes less than a kilobyte.

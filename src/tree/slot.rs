@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use super::node::{Leaf, Stamp};
 use super::place::{Former, Pointer};
 use super::room::Room;
+use crate::prefetch::prefetch;
 
 /// A value, where it stays for as long as anybody can see it.
 pub(super) struct Slot<V> {
@@ -253,19 +254,3 @@ impl<K, V> Spare<K, V> {
 
 /// Of what is larger the beginning is fetched, and the rest by whoever needs it.
 pub(super) const PREFETCHED_BYTES_MAX: usize = 640;
-
-/// Has the processor fetch bytes into its cache, all at once: the steps of a search would wait for one
-/// line after the other.
-#[inline]
-pub(super) fn prefetch(from: *const u8, bytes: usize) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        for line in (0..bytes).step_by(64) {
-            // SAFETY: a prefetch reads nothing, whatever the address.
-            unsafe { _mm_prefetch(from.wrapping_add(line).cast(), _MM_HINT_T0) };
-        }
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _: (*const u8, usize) = (from, bytes);
-}
