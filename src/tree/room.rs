@@ -15,7 +15,7 @@
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Where a chunk begins is found from a slot's address.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -90,7 +90,17 @@ impl Room {
                 let Some(lock) = CLASSES.get(class) else { return };
                 let mut chunks = lock.lock();
                 for _ in 0..count {
-                    to(chunks.take(class * SIZE_STEP));
+                    let slot = loop {
+                        if let Some(slot) = chunks.take() {
+                            break slot;
+                        }
+                        // The system takes its time, and others may only want to give something back.
+                        let fresh = || Chunk::fresh(class * SIZE_STEP);
+                        let chunk = MutexGuard::unlocked(&mut chunks, fresh);
+                        // SAFETY: the chunk is one of this class since just now.
+                        unsafe { chunks.link(chunk) };
+                    };
+                    to(slot);
                 }
             }
             Room::Allocator(layout) => {
@@ -123,24 +133,22 @@ impl Room {
     }
 }
 
+impl Chunk {
+    /// One that holds nothing.
+    fn fresh(size: usize) -> *mut Chunk {
+        let chunk = take_chunk().cast::<Chunk>();
+        let (before, after) = (ptr::null_mut(), ptr::null_mut());
+        let (used, fresh, free) = (0, CHUNK_HEAD_BYTES, ptr::null_mut());
+        // SAFETY: the chunk is nobody else's, and aligned to its length.
+        unsafe { chunk.write(Chunk { size, used, fresh, free, before, after }) };
+        chunk.as_ptr()
+    }
+}
+
 impl Class {
-    fn take(&mut self, size: usize) -> NonNull<u8> {
-        if self.first.is_null() {
-            let chunk = take_chunk().cast::<Chunk>();
-            let (before, after) = (ptr::null_mut(), ptr::null_mut());
-            let head = Chunk {
-                size,
-                used: 0,
-                fresh: CHUNK_HEAD_BYTES,
-                free: ptr::null_mut(),
-                before,
-                after,
-            };
-            // SAFETY: the chunk is nobody else's, and aligned to its length.
-            unsafe { chunk.write(head) };
-            self.first = chunk.as_ptr();
-        }
-        let chunk = self.first;
+    /// A slot, if there is a chunk that has one.
+    fn take(&mut self) -> Option<NonNull<u8>> {
+        let chunk = NonNull::new(self.first)?.as_ptr();
         // SAFETY: chunks that are linked live, and their heads are reached under this lock alone. A free
         // slot is nobody's; the one after the last that was handed out lies within the chunk, since it
         // would not be linked otherwise.
@@ -148,7 +156,7 @@ impl Class {
             let slot = (*chunk).free;
             let slot = if slot.is_null() {
                 let slot = chunk.cast::<u8>().add((*chunk).fresh);
-                (*chunk).fresh += size;
+                (*chunk).fresh += (*chunk).size;
                 slot
             } else {
                 (*chunk).free = (*slot).next;
@@ -158,7 +166,7 @@ impl Class {
             if is_full(chunk) {
                 self.unlink(chunk);
             }
-            NonNull::new_unchecked(slot)
+            Some(NonNull::new_unchecked(slot))
         }
     }
 
@@ -241,21 +249,39 @@ unsafe impl Send for Span {}
 
 const ALL_FREE: u32 = u32::MAX >> (u32::BITS - CHUNKS_PER_SPAN);
 
+impl Span {
+    fn fresh(large_pages: bool) -> Span {
+        let memory = memory::Memory::new(large_pages);
+        let first = memory.first();
+        if large_pages {
+            // SAFETY: nobody else has it.
+            unsafe { first.write(0) };
+        }
+        Span { first, free: ALL_FREE, memory }
+    }
+
+    /// A chunk that nobody has.
+    fn take(&mut self) -> Option<NonNull<u8>> {
+        let nth = self.free.trailing_zeros();
+        self.free &= self.free.checked_sub(1)?;
+        // SAFETY: the chunk lies within the span.
+        Some(unsafe { self.first.add(nth as usize * CHUNK_BYTES) })
+    }
+}
+
 /// A chunk of which nothing is written yet.
 fn take_chunk() -> NonNull<u8> {
     let mut spans = SPANS.lock();
-    let at = spans.iter().position(|span| span.free != 0).unwrap_or_else(|| {
+    loop {
+        if let Some(chunk) = spans.iter_mut().find_map(Span::take) {
+            return chunk;
+        }
         // A program with a small store is not to have a large page for it.
         let large_pages = !spans.is_empty();
-        let memory = memory::Memory::new(large_pages);
-        spans.push(Span { first: memory.first(), free: ALL_FREE, memory });
-        spans.len() - 1
-    });
-    let Some(span) = spans.get_mut(at) else { unreachable!("it was just found, or pushed") };
-    let nth = span.free.trailing_zeros();
-    span.free &= !(1 << nth);
-    // SAFETY: the chunk lies within the span.
-    unsafe { span.first.add(nth as usize * CHUNK_BYTES) }
+        // To clear a large page takes longer than to fill it: two threads are to do that at the same time.
+        let span = MutexGuard::unlocked(&mut spans, || Span::fresh(large_pages));
+        spans.push(span);
+    }
 }
 
 /// # Safety
