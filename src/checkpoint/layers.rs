@@ -166,6 +166,13 @@ impl Layers {
         self.pieces.partition_point(|piece| piece.lower.as_slice() <= key).saturating_sub(1)
     }
 
+    /// The pieces that begin in a range, and not with it.
+    pub(crate) fn beginning_in(&self, range: KeyRange<'_>) -> &[LayerPiece] {
+        let begins = |piece: &LayerPiece| range.upper.is_none_or(|upper| *piece.lower < *upper);
+        let end = self.pieces.partition_point(begins);
+        self.pieces.get(self.piece_of(range.lower) + 1..end).unwrap_or_default()
+    }
+
     /// The deltas that apply to a piece, newest first.
     pub(crate) fn deltas_over(&self, piece: &LayerPiece) -> impl Iterator<Item = &Arc<Section>> {
         let merged = piece.merged;

@@ -24,34 +24,42 @@ pub(crate) struct ColdRange {
 /// them, and to make one longer the allocator locks what it came from.
 const ENTRIES_MIN: usize = 64;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whoever reads first divides a large region into no more pieces than this, and one of those again.
+const PARTS_MAX: usize = 54;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
-    /// All of it: the catalog tells its pieces.
-    Region,
+    /// Pieces of the base, as the catalog tells.
+    Pieces,
     /// A piece of the base: the indexes tell its blocks.
     Piece,
     /// About a block: it is read.
     Block,
 }
 
+impl Width {
+    /// The narrower ranges that one of this width consists of; only itself if it is one block.
+    fn divide(self, range: KeyRange<'_>, layers: &Layers) -> Result<(Width, Parts)> {
+        let pieces = if self == Width::Pieces { layers.beginning_in(range) } else { &[] };
+        let (width, step) = match pieces.len() + 1 {
+            1 => return Ok((Width::Block, layers.divide(range)?)),
+            2..=PARTS_MAX => (Width::Piece, 1),
+            more => (Width::Pieces, more.div_ceil(PARTS_MAX).max(PARTS_MAX)),
+        };
+        let lowers = pieces.iter().skip(step - 1).step_by(step);
+        Ok((width, Parts::new(range, lowers.map(|piece| piece.lower.as_slice()))))
+    }
+}
+
 impl ColdRange {
     /// All of a region.
     pub(crate) fn region(cold: Arc<ColdRegion>) -> ColdRange {
         let parts = Arc::new(Parts::whole(KeyRange::EVERYTHING));
-        ColdRange { cold, parts, at: 0, width: Width::Region }
+        ColdRange { cold, parts, at: 0, width: Width::Pieces }
     }
 
     fn range(&self) -> KeyRange<'_> {
         self.parts.get(self.at)
-    }
-
-    /// The narrower ranges that it consists of; only itself if it is one block.
-    fn divide(&self, layers: &Layers) -> Result<(Width, Parts)> {
-        if self.width == Width::Region && layers.pieces.len() > 1 {
-            let lowers = layers.pieces.iter().skip(1).map(|piece| piece.lower.as_slice());
-            return Ok((Width::Piece, Parts::new(self.range(), lowers)));
-        }
-        Ok((Width::Block, layers.divide(self.range())?))
     }
 
     /// The first of the ranges begins before every key.
@@ -102,7 +110,7 @@ impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
     ) -> Result<Loaded<K, Stored<V>>> {
         self.cold.read(self.range(), |layers| {
             if self.width != Width::Block {
-                let (width, parts) = self.divide(layers)?;
+                let (width, parts) = self.width.divide(self.range(), layers)?;
                 if parts.len() > 1 {
                     return Ok(Loaded::Ranges(self.divided(width, parts)?));
                 }
@@ -115,5 +123,44 @@ impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
 
     fn divides(&self) -> bool {
         self.width != Width::Block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::layers::LayerPiece;
+    use crate::format::CheckpointNo;
+
+    /// Where pieces begin that are found by dividing again and again.
+    fn pieces(range: KeyRange<'_>, layers: &Layers, found: &mut Vec<Vec<u8>>) {
+        let (width, parts) = Width::Pieces.divide(range, layers).unwrap();
+        assert!((1..=PARTS_MAX).contains(&parts.len()), "{} parts", parts.len());
+        for part in (0..parts.len()).map(|at| parts.get(at)) {
+            if width == Width::Pieces {
+                pieces(part, layers, found);
+            } else {
+                found.push(part.lower.to_vec());
+            }
+        }
+    }
+
+    #[test]
+    fn every_piece_is_found_by_dividing() {
+        for count in [1, 2, 54, 55, 108, 109, 2916, 2917, 3000, 160_000] {
+            let lowers = (0..count)
+                .map(|at: u32| if at == 0 { Vec::new() } else { at.to_be_bytes().to_vec() });
+            let lowers: Vec<Vec<u8>> = lowers.collect();
+            let piece = |lower: &Vec<u8>| LayerPiece {
+                lower: lower.clone(),
+                merged: CheckpointNo(1),
+                section: None,
+            };
+            let pieces_of = lowers.iter().map(piece).collect();
+            let layers = Layers { run: Arc::default(), deltas: Vec::new(), pieces: pieces_of };
+            let mut found = Vec::new();
+            pieces(KeyRange::EVERYTHING, &layers, &mut found);
+            assert_eq!(found, lowers);
+        }
     }
 }
