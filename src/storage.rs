@@ -107,6 +107,9 @@ pub trait StorageFile: Debug + Send + Sync + 'static {
     /// its length were written and synced before, it keeps this length, and nobody else writes to it.
     /// What [`write_at`](Self::write_at) promises stays the same.
     fn expect_small_writes(&self) {}
+    /// Told that these bytes will be read soon, so that they may be on their way meanwhile; it waits for
+    /// nothing, and may be told of bytes beyond the end.
+    fn expect_reads(&self, _offset: u64, _len: u64) {}
     /// Makes its bytes and its length stable.
     fn sync(&self) -> io::Result<()>;
     /// For the implementation's own use.

@@ -100,6 +100,34 @@ fn opening_and_a_first_read_read_as_much_of_a_large_store_as_of_a_small_one() {
 }
 
 #[test]
+fn the_disk_is_told_of_what_will_all_be_read_and_of_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 100_000);
+    let bytes: u64 =
+        files(dir.path(), "checkpoint").iter().map(|file| file.metadata().unwrap().len()).sum();
+    let told = |read: &dyn Fn(&Store, &Map)| {
+        let disk = FaultyDisk::default();
+        let options = Store::options().warming(Warming::OnDemand).storage(disk.clone());
+        let store = options.open(dir.path()).unwrap();
+        let map: Map = store.durable_map("map").unwrap();
+        let before = disk.0.expected_bytes.load(Ordering::SeqCst);
+        read(&store, &map);
+        disk.0.expected_bytes.load(Ordering::SeqCst) - before
+    };
+    let touched = told(&|store, map| {
+        let view = store.view();
+        assert!((0..100_000).step_by(1000).all(|key| map.get(&view, &key).unwrap().is_some()));
+    });
+    assert_eq!(touched, 0, "single reads say nothing of what else will be read");
+    let warmed = told(&|_, map| map.warm().unwrap());
+    let scanned = told(&|store, map| assert_eq!(map.iter(&store.view()).count(), 100_000));
+    // Of all parts but the first.
+    for told in [warmed, scanned] {
+        assert!((bytes / 2..bytes).contains(&told), "{told} of {bytes} bytes");
+    }
+}
+
+#[test]
 fn readers_that_touch_the_same_range_at_once_read_it_once() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path(), 20_000);

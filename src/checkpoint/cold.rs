@@ -95,6 +95,12 @@ impl ColdRegion {
         drop(before);
     }
 
+    /// See [`Layers::expect_reads`].
+    pub(crate) fn expect_reads(&self, range: KeyRange<'_>) {
+        let basis = Arc::clone(&self.basis.lock());
+        basis.layers.expect_reads(range);
+    }
+
     /// Reads something of a range; where that is damaged, by way of an older checkpoint and the log.
     pub(crate) fn read<T>(
         &self,

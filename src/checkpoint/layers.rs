@@ -1,7 +1,7 @@
 //! A region's entries as they lie on disk and in the tail: immutable layers, newest first.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -21,6 +21,9 @@ use crate::storage::directory::Directory;
 
 /// A range of keys whose layers hold less is read at once.
 const RANGE_BYTES_MIN: u64 = 2 * disk_len(BLOCK_TARGET_BYTES);
+
+/// Less than this the system reads ahead by itself, and more would keep others from the disk for long.
+const EXPECTED_BYTES: RangeInclusive<u64> = 256 << 10..=8 << 20;
 
 /// How many entries of the log's tail count as one place to divide at.
 const RUN_STEP: usize = 64;
@@ -171,6 +174,26 @@ impl Layers {
         let begins = |piece: &LayerPiece| range.upper.is_none_or(|upper| *piece.lower < *upper);
         let end = self.pieces.partition_point(begins);
         self.pieces.get(self.piece_of(range.lower) + 1..end).unwrap_or_default()
+    }
+
+    /// Has the system begin to read the base of a range, if that is worth it and not too much at once.
+    pub(crate) fn expect_reads(&self, range: KeyRange<'_>) {
+        let pieces = self.piece_of(range.lower)..;
+        let pieces = self.pieces.get(pieces).unwrap_or_default();
+        let pieces = pieces.get(..=self.beginning_in(range).len()).unwrap_or_default();
+        if !EXPECTED_BYTES.contains(&total(pieces.iter().map(LayerPiece::bytes))) {
+            return;
+        }
+        let sections: Vec<&Section> =
+            pieces.iter().filter_map(|piece| piece.section.as_deref()).collect();
+        // Those that were written one after the other lie so, and are asked for together.
+        let adjoin =
+            |a: &&Section, b: &&Section| a.at.file == b.at.file && a.place().end == b.place().start;
+        for run in sections.chunk_by(adjoin) {
+            if let [first, .., last] | [first @ last] = run {
+                first.file.expect_reads(first.place().start..last.place().end);
+            }
+        }
     }
 
     /// The deltas that apply to a piece, newest first.

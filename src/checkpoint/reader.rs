@@ -1,5 +1,6 @@
 //! Opening checkpoint files and reading their blocks.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,6 +96,12 @@ impl CheckpointFile {
             return Ok(content);
         }
         read()?.map_err(|why| malformed(self.path(), at.offset, why))
+    }
+
+    /// See [`StorageFile::expect_reads`](crate::storage::StorageFile::expect_reads).
+    pub(crate) fn expect_reads(&self, range: Range<u64>) {
+        let end = range.end.min(self.header.len);
+        self.file.expect_reads(range.start, end.saturating_sub(range.start));
     }
 
     /// The length that the envelope at an offset states; it is not verified.

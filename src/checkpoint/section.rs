@@ -24,6 +24,12 @@ impl Section {
         Section { at, file, top: OnceLock::new() }
     }
 
+    /// Where it lies in its file: its top is written last.
+    pub(crate) fn place(&self) -> Range<u64> {
+        let end = self.at.top.offset.saturating_add(self.at.top.len);
+        end.saturating_sub(self.at.bytes)..end
+    }
+
     /// The top of the index, read once.
     fn top(&self) -> Result<&[IndexEntry]> {
         if let Some(top) = self.top.get() {

@@ -121,6 +121,10 @@ impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
         })
     }
 
+    fn announce(&self) {
+        self.cold.expect_reads(self.range());
+    }
+
     fn divides(&self) -> bool {
         self.width != Width::Block
     }

@@ -201,6 +201,11 @@ impl StoreFile {
         self.file.set_len(len).map_err(|cause| Error::io("size the file", &self.path, cause))
     }
 
+    /// See [`StorageFile::expect_reads`].
+    pub(crate) fn expect_reads(&self, offset: u64, len: u64) {
+        self.file.expect_reads(offset, len);
+    }
+
     /// See [`StorageFile::expect_small_writes`].
     pub(crate) fn expect_small_writes(&self) {
         self.file.expect_small_writes();

@@ -40,6 +40,9 @@ pub(crate) trait Source<K, V>: Send + Sync {
     /// cheaper to go on where this load ends.
     fn load(&self, place: &mut Standing, to: &mut Vec<(K, V)>) -> Result<Loaded<K, V>>;
 
+    /// Told before somebody loads all that it holds, so that it may begin.
+    fn announce(&self) {}
+
     /// Whether it is loaded as narrower ranges, which reads no entries.
     fn divides(&self) -> bool;
 }
@@ -429,6 +432,31 @@ impl<K, V> NodePtr<K, V> {
         unsafe { self.kind() == COLD && !(*self.as_cold()).divides }
     }
 
+    /// Tells a range that nobody has divided yet that all of it is about to be loaded.
+    ///
+    /// # Safety
+    /// The node lives.
+    pub(super) unsafe fn announce(self) {
+        // SAFETY: the caller's promise; a node whose kind is cold is a `Cold`, of which only the lock is
+        // borrowed. Whoever holds it reads already.
+        unsafe {
+            if self.is_undivided()
+                && let Some(source) = (*self.as_cold()).source.try_lock()
+            {
+                source.iter().for_each(|source| source.announce());
+            }
+        }
+    }
+
+    /// Whether it is a range that nobody has loaded and that would be loaded as narrower ones.
+    ///
+    /// # Safety
+    /// The node lives.
+    pub(super) unsafe fn is_undivided(self) -> bool {
+        // SAFETY: the caller's promise; a node whose kind is cold is a `Cold`.
+        unsafe { self.kind() == COLD && (*self.as_cold()).divides }
+    }
+
     fn as_cold(self) -> *mut Cold<K, V> {
         self.0.as_ptr().cast()
     }
@@ -469,6 +497,10 @@ impl<K, V> NodePtr<K, V> {
         let mut source = lock.lock();
         let Some(from) = source.as_ref() else { return Ok(()) };
         let Kept { place, entries } = ahead.kept();
+        if from.divides() && place.is_some() {
+            // Who comes from the range before goes through all of this one, mostly.
+            from.announce();
+        }
         let loaded = from.load(place, entries)?;
         // SAFETY: the node lives.
         let born = unsafe { self.born() };

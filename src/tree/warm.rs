@@ -107,9 +107,14 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
             if claimed {
                 continue;
             }
-            // SAFETY: as above.
-            if let Some(child) = unsafe { inner.child(at, tree.0.stamp) } {
-                self.visit(tree, child, bound);
+            // SAFETY: as above; so are its children.
+            unsafe {
+                let child = |at| inner.child(at, tree.0.stamp);
+                let Some(this) = child(at) else { continue };
+                // While one is loaded, the next one is read; no more, since others may want to read as well.
+                let next = at.checked_sub(1).filter(|_| this.is_undivided()).and_then(child);
+                next.into_iter().for_each(|next| next.announce());
+                self.visit(tree, this, bound);
             }
             if self.claimed.len() == RANGES_PER_CLAIM {
                 return;

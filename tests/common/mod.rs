@@ -37,6 +37,8 @@ pub struct Faults {
     pub writes: AtomicU64,
     pub written_bytes: AtomicU64,
     pub reads: AtomicU64,
+    /// Bytes that the disk was told of before they were read.
+    pub expected_bytes: AtomicU64,
     /// Syncs wait while this is set.
     closed_gate: Mutex<bool>,
     gate: Condvar,
@@ -114,6 +116,14 @@ impl StorageFile for FaultyFile {
     }
     fn expect_small_writes(&self) {
         self.0.expect_small_writes();
+    }
+    fn expect_reads(&self, offset: u64, len: u64) {
+        assert!(
+            offset + len <= self.0.len().unwrap(),
+            "{len} bytes at {offset} are beyond the end"
+        );
+        self.1.expected_bytes.fetch_add(len, Ordering::SeqCst);
+        self.0.expect_reads(offset, len);
     }
     fn sync(&self) -> io::Result<()> {
         self.1.syncs.fetch_add(1, Ordering::SeqCst);
