@@ -23,6 +23,7 @@ struct Counting;
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static FREES: Cell<u64> = const { Cell::new(0) };
+    static GROWN: Cell<u64> = const { Cell::new(0) };
 }
 
 #[allow(unsafe_code, reason = "an allocator is one")]
@@ -39,6 +40,14 @@ unsafe impl GlobalAlloc for Counting {
         FREES.try_with(|count| count.set(count.get() + 1)).ok();
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        for count in [&ALLOCATIONS, &FREES, &GROWN] {
+            count.try_with(|count| count.set(count.get() + 1)).ok();
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(at, layout, size) }
     }
 }
 
@@ -114,6 +123,37 @@ fn reads_allocate_nothing_and_scans_do_once() {
     let of_a_scan = allocations(|| assert_eq!(map.iter(&store.view()).count(), 1000));
     assert!(of_a_scan <= 2, "{of_a_scan}: the way down to either end");
 }
+
+/// An allocator may make a block longer with all locked that it came from, for others that load as well.
+#[test]
+fn what_is_loaded_is_put_where_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let store = Store::options().threads(false).open(dir.path()).unwrap();
+        let map: DurableMap<u64, [u64; 8]> = store.durable_map("map").unwrap();
+        (store, map)
+    };
+    let (store, map) = open();
+    let keys = 0..100_000;
+    store
+        .transact(|tx| keys.clone().try_for_each(|key| map.put(tx, key, [key; 8]).map(drop)))
+        .unwrap();
+    store.checkpoint().unwrap();
+    drop((store, map));
+    let (_store, map) = open();
+    let grown = GROWN.get();
+    let allocations = allocations(|| map.warm().unwrap());
+    let grown = GROWN.get() - grown;
+    println!("{allocations} allocations to load 100 000 entries, {grown} blocks made longer");
+    assert!(
+        allocations <= ALLOCATIONS_TO_LOAD,
+        "{allocations} allocations to load 100 000 entries"
+    );
+    assert!(grown <= GROWN_TO_LOAD, "{grown} blocks made longer to load 100 000 entries");
+}
+
+const ALLOCATIONS_TO_LOAD: u64 = 3600;
+const GROWN_TO_LOAD: u64 = 60;
 
 #[test]
 fn a_commit_allocates_what_its_version_needs() {

@@ -25,6 +25,9 @@ const RANGE_BYTES_MIN: u64 = 2 * disk_len(BLOCK_TARGET_BYTES);
 /// Less than this the system reads ahead by itself, and more would keep others from the disk for long.
 const EXPECTED_BYTES: RangeInclusive<u64> = 256 << 10..=8 << 20;
 
+/// What an entry of the log's tail has, about.
+const RUN_ENTRY_BYTES: usize = 64;
+
 /// How many entries of the log's tail count as one place to divide at.
 const RUN_STEP: usize = 64;
 
@@ -176,16 +179,34 @@ impl Layers {
         self.pieces.get(self.piece_of(range.lower) + 1..end).unwrap_or_default()
     }
 
+    /// The pieces that have to do with a range.
+    fn pieces_of(&self, range: KeyRange<'_>) -> &[LayerPiece] {
+        let first = self.piece_of(range.lower);
+        let last = first + self.beginning_in(range).len();
+        self.pieces.get(first..=last).unwrap_or_default()
+    }
+
+    /// The bytes of the base's pieces that have to do with a range.
+    fn base_bytes(&self, range: KeyRange<'_>) -> u64 {
+        total(self.pieces_of(range).iter().map(LayerPiece::bytes))
+    }
+
+    /// About how many bytes have to do with a range, as far as can be told without reading: of what lies over
+    /// the base its share, and at the end all of it, since that is where keys go that ascend.
+    pub(crate) fn bytes_about(&self, range: KeyRange<'_>) -> u64 {
+        let deltas = total(self.deltas.iter().map(|delta| delta.at.bytes));
+        let over = deltas.saturating_add(disk_len(self.run.len() * RUN_ENTRY_BYTES));
+        let share = range.upper.map_or(1, |_| self.pieces.len());
+        self.base_bytes(range).saturating_add(over / disk_len(share.max(1)))
+    }
+
     /// Has the system begin to read the base of a range, if that is worth it and not too much at once.
     pub(crate) fn expect_reads(&self, range: KeyRange<'_>) {
-        let pieces = self.piece_of(range.lower)..;
-        let pieces = self.pieces.get(pieces).unwrap_or_default();
-        let pieces = pieces.get(..=self.beginning_in(range).len()).unwrap_or_default();
-        if !EXPECTED_BYTES.contains(&total(pieces.iter().map(LayerPiece::bytes))) {
+        if !EXPECTED_BYTES.contains(&self.base_bytes(range)) {
             return;
         }
-        let sections: Vec<&Section> =
-            pieces.iter().filter_map(|piece| piece.section.as_deref()).collect();
+        let pieces = self.pieces_of(range).iter();
+        let sections: Vec<&Section> = pieces.filter_map(|piece| piece.section.as_deref()).collect();
         // Those that were written one after the other lie so, and are asked for together.
         let adjoin =
             |a: &&Section, b: &&Section| a.at.file == b.at.file && a.place().end == b.place().start;
@@ -216,7 +237,8 @@ impl Layers {
             return Ok(Merge::new(Vec::new(), upper));
         };
         let lower = from.max(&piece.lower);
-        let mut cursors = vec![Cursor::over_run(&self.run, lower)];
+        let mut cursors = Vec::with_capacity(2 + self.deltas.len());
+        cursors.push(Cursor::over_run(&self.run, lower));
         for delta in self.deltas_over(piece) {
             cursors.push(Cursor::over_delta(delta, lower)?);
         }
@@ -270,7 +292,7 @@ impl Layers {
             }
             gathered = gathered.saturating_add(mark.bytes);
         }
-        Ok(Parts::new(range, at))
+        Ok(Parts::new(range, &at))
     }
 
     /// Where the blocks of each layer begin in a range, layer by layer.

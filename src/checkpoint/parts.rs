@@ -26,21 +26,23 @@ pub(crate) struct Parts {
 
 impl Parts {
     /// Of a range that is divided at keys within it, which ascend.
-    pub(crate) fn new<'a>(range: KeyRange<'a>, at: impl IntoIterator<Item = &'a [u8]>) -> Parts {
-        let mut parts =
-            Parts { keys: Vec::new(), ends: Vec::new(), bounded: range.upper.is_some() };
-        [range.lower].into_iter().chain(at).chain(range.upper).for_each(|key| {
+    pub(crate) fn new(range: KeyRange<'_>, at: &[&[u8]]) -> Parts {
+        let keys = || [range.lower].into_iter().chain(at.iter().copied()).chain(range.upper);
+        let mut parts = Parts {
+            keys: Vec::with_capacity(keys().map(<[u8]>::len).sum()),
+            ends: Vec::with_capacity(keys().count()),
+            bounded: range.upper.is_some(),
+        };
+        for key in keys() {
             parts.keys.extend_from_slice(key);
             parts.ends.push(parts.keys.len());
-        });
-        parts.keys.shrink_to_fit();
-        parts.ends.shrink_to_fit();
+        }
         parts
     }
 
     /// Of a range that is not divided.
     pub(crate) fn whole(range: KeyRange<'_>) -> Parts {
-        Parts::new(range, [])
+        Parts::new(range, &[])
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -68,12 +70,12 @@ mod tests {
     #[test]
     fn parts_cover_their_range() {
         let range = KeyRange { lower: b"a", upper: Some(b"zz") };
-        let parts = Parts::new(range, [&b"bcd"[..], b"e"]);
+        let parts = Parts::new(range, &[b"bcd", b"e"]);
         let expected = [(&b"a"[..], Some(&b"bcd"[..])), (b"bcd", Some(b"e")), (b"e", Some(b"zz"))];
         assert_eq!(read(&parts), expected);
         assert_eq!(read(&Parts::whole(range)), [(&b"a"[..], Some(&b"zz"[..]))]);
         assert_eq!(read(&Parts::whole(KeyRange::EVERYTHING)), [(&b""[..], None)]);
-        let parts = Parts::new(KeyRange::EVERYTHING, [&b"m"[..]]);
+        let parts = Parts::new(KeyRange::EVERYTHING, &[b"m"]);
         assert_eq!(read(&parts), [(&b""[..], Some(&b"m"[..])), (b"m", None)]);
     }
 }

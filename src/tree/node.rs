@@ -43,7 +43,8 @@ pub(crate) trait Source<K, V>: Send + Sync {
     /// Told before somebody loads all that it holds, so that it may begin.
     fn announce(&self) {}
 
-    /// Whether it is loaded as narrower ranges, which reads no entries.
+    /// Whether it is loaded as narrower ranges, which reads no entries: for certain, and so many of them
+    /// that several threads may share them.
     fn divides(&self) -> bool;
 }
 
@@ -423,11 +424,11 @@ impl<K, V> NodePtr<K, V> {
         }
     }
 
-    /// Whether it is a range that nobody has loaded and that would be loaded as entries.
+    /// Whether it is a range that nobody has loaded and that one thread loads.
     ///
     /// # Safety
     /// The node lives.
-    pub(super) unsafe fn lacks_entries(self) -> bool {
+    pub(super) unsafe fn is_narrow(self) -> bool {
         // SAFETY: the caller's promise; a node whose kind is cold is a `Cold`.
         unsafe { self.kind() == COLD && !(*self.as_cold()).divides }
     }
@@ -448,7 +449,7 @@ impl<K, V> NodePtr<K, V> {
         }
     }
 
-    /// Whether it is a range that nobody has loaded and that would be loaded as narrower ones.
+    /// Whether it is a range that nobody has divided and that several threads may share.
     ///
     /// # Safety
     /// The node lives.
@@ -497,7 +498,8 @@ impl<K, V> NodePtr<K, V> {
         let mut source = lock.lock();
         let Some(from) = source.as_ref() else { return Ok(()) };
         let Kept { place, entries } = ahead.kept();
-        if from.divides() && place.is_some() {
+        // SAFETY: it is a `Cold`, and this never changes.
+        if unsafe { (*cold).divides } && place.is_some() {
             // Who comes from the range before goes through all of this one, mostly.
             from.announce();
         }

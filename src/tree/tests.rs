@@ -84,10 +84,13 @@ proptest! {
     }
 }
 
-/// A thousand entries, cold, divided into ranges of about a hundred; the first load fails.
+/// A thousand entries, cold, divided by three hundred and then by a hundred.
 struct Thousand {
     loads: AtomicUsize,
+    /// This load fails, of ranges and of entries.
     fails: AtomicUsize,
+    /// The entries of a range that one thread loads.
+    narrow: usize,
 }
 
 struct Part(Arc<Thousand>, std::ops::Range<u16>);
@@ -98,9 +101,10 @@ impl Source<u16, u32> for Part {
         if all.fails.fetch_sub(1, Atomic::SeqCst) == 1 {
             return Err(Error::new(crate::ErrorKind::Io, "the first touch fails"));
         }
-        if self.divides() {
-            let parts = range.clone().step_by(100).map(|first| {
-                let part = Part(Arc::clone(all), first..(first + 100).min(range.end));
+        if range.len() > 100 {
+            let step = if range.len() > 300 { 300 } else { 100 };
+            let parts = range.clone().step_by(step.into()).map(|first| {
+                let part = Part(Arc::clone(all), first..(first + step).min(range.end));
                 (Some(first), Box::new(part) as Box<dyn Source<u16, u32>>)
             });
             return Ok(Loaded::Ranges(parts.collect()));
@@ -111,22 +115,23 @@ impl Source<u16, u32> for Part {
     }
 
     fn divides(&self) -> bool {
-        self.1.len() > 100
+        self.1.len() > self.0.narrow
     }
 }
 
 use crate::error::Error;
 
-fn thousand(fails: usize) -> (Arc<Thousand>, Tree<u16, u32>) {
-    let all = Arc::new(Thousand { loads: AtomicUsize::new(0), fails: AtomicUsize::new(fails) });
+fn thousand(fails: usize, narrow: usize) -> (Arc<Thousand>, Tree<u16, u32>) {
+    let (loads, fails) = (AtomicUsize::new(0), AtomicUsize::new(fails));
+    let all = Arc::new(Thousand { loads, fails, narrow });
     let tree = Tree::cold(Box::new(Part(Arc::clone(&all), 0..1000)), 1000, Graveyard::none());
     (all, tree)
 }
 
 #[test]
 fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
-    for fails in [1, 2] {
-        let (all, mut tree) = thousand(fails);
+    for fails in [1, 2, 3] {
+        let (all, mut tree) = thousand(fails, 100);
         let view = tree.clone();
         assert!(insert(&mut tree, 505, 1).is_err());
         assert_eq!(tree.len(), 1000);
@@ -146,30 +151,56 @@ fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
 
 #[test]
 fn warming_loads_every_range_once_from_the_end_on() {
-    let (all, mut tree) = thousand(0);
-    insert(&mut tree, 250, 1).unwrap();
-    remove(&mut tree, 999);
-    let mut warming = WarmPosition::default();
-    let mut fails = |error: Error| panic!("{error}");
-    let mut steps = 0;
-    while let Some(claim) = tree.claim(&mut warming, &mut fails) {
-        claim.load(|done| {
-            done.unwrap();
-            steps += 1;
-            true
-        });
+    // Two hundred of a narrow range of three hundred are loaded by themselves.
+    for (narrow, expected) in [(100, 8), (300, 4)] {
+        let (all, mut tree) = thousand(0, narrow);
+        insert(&mut tree, 250, 1).unwrap();
+        remove(&mut tree, 999);
+        let mut warming = WarmPosition::default();
+        let mut fails = |error: Error| panic!("{error}");
+        let mut steps = 0;
+        while let Some(claim) = tree.claim(&mut warming, &mut fails) {
+            assert_eq!(all.loads.load(Atomic::SeqCst), 2, "who claims loads no entries");
+            claim.load(|done| {
+                done.unwrap();
+                steps += 1;
+                true
+            });
+        }
+        assert_eq!((steps, all.loads.load(Atomic::SeqCst)), (expected, 10));
+        assert_eq!(tree.iter().count(), 999);
+        assert_eq!(all.loads.load(Atomic::SeqCst), 10);
     }
-    assert_eq!((steps, all.loads.load(Atomic::SeqCst)), (8, 10));
-    assert_eq!(tree.iter().count(), 999);
-    assert_eq!(all.loads.load(Atomic::SeqCst), 10);
+}
+
+#[test]
+fn what_cannot_be_loaded_is_told_and_the_rest_is_loaded() {
+    // Of the root and four parts of it, which are divided, and ten that have entries.
+    for (narrow, divisions) in [(100, 4), (300, 1)] {
+        for fails in divisions + 1..=14 {
+            let (all, tree) = thousand(fails, narrow);
+            let (mut warming, mut failures) = (WarmPosition::default(), 0);
+            let mut unexpected = |error: Error| panic!("{error}");
+            while let Some(claim) = tree.claim(&mut warming, &mut unexpected) {
+                claim.load(|done| {
+                    failures += usize::from(done.is_err());
+                    true
+                });
+            }
+            assert_eq!(failures, 1);
+            assert!((7..=9).contains(&all.loads.load(Atomic::SeqCst)), "what failed is cold");
+            assert_eq!(tree.iter().count(), 1000, "and is loaded when it is touched");
+        }
+    }
 }
 
 proptest! {
     #[test]
     fn a_cold_tree_is_a_hot_one(
         operations in prop::collection::vec((0u8..6, 0u16..1100, any::<u32>()), 0..up_to(300)),
+        narrow in prop::sample::select(vec![100usize, 300]),
     ) {
-        let (_, mut tree) = thousand(0);
+        let (_, mut tree) = thousand(0, narrow);
         let mut model: BTreeMap<u16, u32> = (0..1000).map(|key| (key, u32::from(key))).collect();
         let mut older = Vec::new();
         let mut warming = WarmPosition::default();
@@ -487,7 +518,7 @@ fn notes_stay_for_each_version_of_one_draft_that_is_held() {
 fn readers_keep_what_they_see_while_a_writer_frees() {
     let alive = Arc::new(AtomicUsize::new(0));
     let newest = parking_lot::Mutex::new(Tree::<u16, Counted>::new(Graveyard::none()));
-    let (_, cold) = thousand(0);
+    let (_, cold) = thousand(0, 100);
     let rounds: u16 = if cfg!(miri) { 40 } else { 5000 };
     std::thread::scope(|scope| {
         for _ in 0..2 {

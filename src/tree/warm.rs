@@ -54,13 +54,28 @@ impl<K: Clone, V> Claim<K, V> {
     /// Loads what was claimed, and asks between two ranges whether to go on.
     pub(crate) fn load(&self, mut go_on: impl FnMut(Result<()>) -> bool) {
         let mut ahead = Ahead::default();
-        for range in &self.ranges {
-            let done = load(&self.tree, *range, &mut ahead).map(|_| ());
-            if !go_on(done) {
-                return;
-            }
-        }
+        let mut load = |range| load_all(&self.tree, range, &mut ahead, &mut go_on) && go_on(Ok(()));
+        self.ranges.iter().all(|range| load(*range));
     }
+}
+
+/// Loads a range of a tree, and what it is divided into; whether to go on.
+fn load_all<K: Clone, V>(
+    tree: &Tree<K, V>,
+    node: NodePtr<K, V>,
+    ahead: &mut Ahead<K, V>,
+    go_on: &mut impl FnMut(Result<()>) -> bool,
+) -> bool {
+    let inner = match load(tree, node, ahead) {
+        Ok(Hot::Inner(inner)) => inner,
+        Ok(Hot::Leaf(_)) => return true,
+        Err(error) => return go_on(Err(error)),
+    };
+    (0..inner.children.len()).all(|at| {
+        // SAFETY: the node is one of the version's, which is borrowed, and so are its children.
+        let child = unsafe { inner.child(at, tree.0.stamp) };
+        child.is_none_or(|child| load_all(tree, child, ahead, go_on))
+    })
 }
 
 /// Loads a range of a tree; a value's own code that panics is as bad as bytes that are wrong.
@@ -90,7 +105,7 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
     /// Visits what is below a node of a tree.
     fn visit(&mut self, tree: &Tree<K, V>, node: NodePtr<K, V>, lower: Option<&K>) {
         // SAFETY: the node is one of the version's, which is borrowed.
-        if unsafe { node.lacks_entries() } {
+        if unsafe { node.is_narrow() } {
             self.claimed.push(node);
             self.lowest = lower.cloned();
             return;
@@ -113,7 +128,9 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
                 let Some(this) = child(at) else { continue };
                 // While one is loaded, the next one is read; no more, since others may want to read as well.
                 let next = at.checked_sub(1).filter(|_| this.is_undivided()).and_then(child);
-                next.into_iter().for_each(|next| next.announce());
+                if let Some(next) = next {
+                    next.announce();
+                }
                 self.visit(tree, this, bound);
             }
             if self.claimed.len() == RANGES_PER_CLAIM {
