@@ -106,18 +106,20 @@ impl Memory {
 
     /// The operation at a position.
     pub(crate) fn operation(&self, at: Position) -> Result<Operation<'_>, Malformed> {
-        let chunk = self.chunks.get(memory_len(at >> 32)).ok_or(Malformed::Short)?;
-        let from = memory_len(at & u64::from(u32::MAX));
-        Operation::decode(&mut Reader::new(chunk.bytes().get(from..).unwrap_or_default()))
+        Operation::decode(&mut Reader::new(self.from(at)))
     }
 
     /// Has the processor fetch the operation at a position.
     pub(crate) fn prefetch(&self, at: Position) {
+        let bytes = self.from(at);
+        prefetch(bytes.as_ptr(), bytes.len().min(PREFETCHED_BYTES));
+    }
+
+    /// What lies from a position on.
+    fn from(&self, at: Position) -> &[u8] {
         let chunk = self.chunks.get(memory_len(at >> 32));
         let from = memory_len(at & u64::from(u32::MAX));
-        if let Some(bytes) = chunk.and_then(|chunk| chunk.bytes().get(from..)) {
-            prefetch(bytes.as_ptr(), bytes.len().min(PREFETCHED_BYTES));
-        }
+        chunk.and_then(|chunk| chunk.bytes().get(from..)).unwrap_or_default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sorted entries in memory, each key once: the last write of each key of a piece of the log.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::held::{Memory, Position};
@@ -144,10 +145,10 @@ impl Run {
         }
         // Looking at a key costs a cache miss, and its beginning decides nearly always.
         let first = prefix(lower, self.skipped.len());
-        let begin = self.sorted.partition_point(|write| begins(*write) < first);
-        let alike = self.sorted.get(begin..).unwrap_or_default();
-        let alike = &alike[..alike.partition_point(|write| begins(*write) == first)];
-        begin + alike.partition_point(|write| key(&self.memory, *write) < lower)
+        self.sorted.partition_point(|write| match begins(*write).cmp(&first) {
+            Ordering::Equal => key(&self.memory, *write) < lower,
+            order => order == Ordering::Less,
+        })
     }
 
     /// The bytes that its entries use in a section.
