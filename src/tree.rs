@@ -52,7 +52,7 @@ pub(crate) use graveyard::Graveyard;
 pub(crate) use iter::Iter;
 use line::{Line, Version};
 use node::{Ahead, Hot, NodePtr, Stamp, build};
-pub(crate) use node::{Loaded, Ranges, Source, Standing};
+pub(crate) use node::{BULK_FILL, Loaded, Ranges, Source, Standing};
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;

@@ -95,12 +95,6 @@ impl ColdRegion {
         drop(before);
     }
 
-    /// See [`Layers::bytes_about`].
-    pub(crate) fn bytes_about(&self, range: KeyRange<'_>) -> u64 {
-        let basis = Arc::clone(&self.basis.lock());
-        basis.layers.bytes_about(range)
-    }
-
     /// See [`Layers::expect_reads`].
     pub(crate) fn expect_reads(&self, range: KeyRange<'_>) {
         let basis = Arc::clone(&self.basis.lock());

@@ -9,7 +9,7 @@ use crate::checkpoint::cold::ColdRegion;
 use crate::checkpoint::layers::{LayerWalk, Layers};
 use crate::checkpoint::parts::{KeyRange, Parts};
 use crate::error::Result;
-use crate::tree::{Loaded, Ranges, Source, Standing};
+use crate::tree::{BULK_FILL, Loaded, Ranges, Source, Standing};
 
 /// A range of a region, as wide as what it is found by.
 pub(crate) struct ColdRange {
@@ -24,11 +24,11 @@ pub(crate) struct ColdRange {
 /// them, and to make one longer the allocator locks what it came from.
 const ENTRIES_MIN: usize = 64;
 
-/// A smaller piece is a block or a few, and left to one thread whole: so it need not be divided to be shared.
+/// A larger piece is shared by several threads.
 const NARROW_BYTES_MAX: u64 = 64 << 10;
 
-/// Whoever reads first divides a large region into no more pieces than this, and one of those again.
-const PARTS_MAX: usize = 54;
+/// Whoever reads first divides a large region into no more parts than one node leads to, and one of those again.
+const PARTS_MAX: usize = BULK_FILL;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Width {
@@ -36,6 +36,8 @@ enum Width {
     Pieces,
     /// A piece of the base: the indexes tell its blocks.
     Piece,
+    /// A piece of a block or a few, left to one thread whole: so it need not be divided to be shared.
+    NarrowPiece,
     /// About a block: it is read.
     Block,
 }
@@ -69,12 +71,16 @@ impl ColdRange {
     /// The first of the ranges begins before every key.
     fn divided<K: Key, V: Value>(
         &self,
+        layers: &Layers,
         width: Width,
         parts: Parts,
     ) -> Result<Ranges<K, Stored<V>>> {
         let parts = Arc::new(parts);
         let ranges = (0..parts.len()).map(|at| {
-            let first = if at == 0 { None } else { Some(decode_whole(parts.get(at).lower)?) };
+            let part = parts.get(at);
+            let first = if at == 0 { None } else { Some(decode_whole(part.lower)?) };
+            let is_narrow = width == Width::Piece && layers.bytes_about(part) <= NARROW_BYTES_MAX;
+            let width = if is_narrow { Width::NarrowPiece } else { width };
             let (cold, parts) = (Arc::clone(&self.cold), Arc::clone(&parts));
             Ok((first, Box::new(ColdRange { cold, parts, at, width }) as Box<_>))
         });
@@ -116,7 +122,7 @@ impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
             if self.width != Width::Block {
                 let (width, parts) = self.width.divide(self.range(), layers)?;
                 if parts.len() > 1 {
-                    return Ok(Loaded::Ranges(self.divided(width, parts)?));
+                    return Ok(Loaded::Ranges(self.divided(layers, width, parts)?));
                 }
             }
             self.entries(layers, place, to)?;
@@ -130,11 +136,7 @@ impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
     }
 
     fn divides(&self) -> bool {
-        match self.width {
-            Width::Pieces => true,
-            Width::Piece => self.cold.bytes_about(self.range()) > NARROW_BYTES_MAX,
-            Width::Block => false,
-        }
+        matches!(self.width, Width::Pieces | Width::Piece)
     }
 }
 

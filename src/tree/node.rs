@@ -29,7 +29,7 @@ pub(super) const FAN_OUT: usize = 58;
 /// A node with fewer is merged with a neighbour that is in memory.
 pub(super) const FAN_IN: usize = FAN_OUT / 4;
 /// How full bulk loading makes a node, so that it takes some inserts before it splits.
-const BULK_FILL: usize = FAN_OUT - 4;
+pub(crate) const BULK_FILL: usize = FAN_OUT - 4;
 
 /// When something was made or retired, in the order of one line of versions.
 pub(super) type Stamp = u64;
