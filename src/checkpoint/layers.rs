@@ -309,11 +309,7 @@ impl Layers {
         let mut layers = Vec::new();
         let mut base = Vec::new();
         let mut oldest = None;
-        for number in self.piece_of(from)..self.pieces.len() {
-            let Some(piece) = self.pieces.get(number) else { break };
-            if upper.is_some_and(|upper| piece.lower.as_slice() >= upper) {
-                break;
-            }
+        for (number, piece) in (self.piece_of(from)..).zip(self.pieces_of(range)) {
             oldest = oldest.into_iter().chain([piece.merged]).min();
             if let Some(section) = &piece.section {
                 let lower = from.max(&piece.lower);

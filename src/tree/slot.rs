@@ -153,6 +153,13 @@ impl<T> Rooms<T> {
         self.free.pop().expect("as many as were asked for are handed out")
     }
 
+    /// Takes so many, where there are none.
+    fn expect(&mut self, count: usize) {
+        if self.free.is_empty() {
+            self.fill(count.min(SPARE_MAX));
+        }
+    }
+
     /// Takes so many.
     fn fill(&mut self, count: usize) {
         self.free.reserve(count);
@@ -193,12 +200,8 @@ impl<K, V> Default for Spare<K, V> {
 impl<K, V> Spare<K, V> {
     /// Takes at once what so many nodes and values need, for somebody who begins with nothing.
     pub(super) fn expect(&mut self, nodes: usize, values: usize) {
-        if self.nodes.free.is_empty() {
-            self.nodes.fill(nodes.min(SPARE_MAX));
-        }
-        if self.values.free.is_empty() {
-            self.values.fill(values.min(SPARE_MAX));
-        }
+        self.nodes.expect(nodes);
+        self.values.expect(values);
     }
 
     /// Whether there is little room for the next change.

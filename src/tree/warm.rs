@@ -4,7 +4,7 @@
 //! work once, together. And where keys ascend with time, the newest ones are warm first.
 
 use super::Tree;
-use super::node::{Ahead, Hot, NodePtr};
+use super::node::{Ahead, Hot, Inner, NodePtr};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -54,8 +54,9 @@ impl<K: Clone, V> Claim<K, V> {
     /// Loads what was claimed, and asks between two ranges whether to go on.
     pub(crate) fn load(&self, mut go_on: impl FnMut(Result<()>) -> bool) {
         let mut ahead = Ahead::default();
-        let mut load = |range| load_all(&self.tree, range, &mut ahead, &mut go_on) && go_on(Ok(()));
-        self.ranges.iter().all(|range| load(*range));
+        self.ranges
+            .iter()
+            .all(|range| load_all(&self.tree, *range, &mut ahead, &mut go_on) && go_on(Ok(())));
     }
 }
 
@@ -71,11 +72,14 @@ fn load_all<K: Clone, V>(
         Ok(Hot::Leaf(_)) => return true,
         Err(error) => return go_on(Err(error)),
     };
-    (0..inner.children.len()).all(|at| {
-        // SAFETY: the node is one of the version's, which is borrowed, and so are its children.
-        let child = unsafe { inner.child(at, tree.0.stamp) };
-        child.is_none_or(|child| load_all(tree, child, ahead, go_on))
-    })
+    (0..inner.children.len())
+        .all(|at| child(tree, inner, at).is_none_or(|child| load_all(tree, child, ahead, go_on)))
+}
+
+/// A child of a node of a tree.
+fn child<K, V>(tree: &Tree<K, V>, inner: &Inner<K, V>, at: usize) -> Option<NodePtr<K, V>> {
+    // SAFETY: the version is borrowed, and sees the node.
+    unsafe { inner.child(at, tree.0.stamp) }
 }
 
 /// Loads a range of a tree; a value's own code that panics is as bad as bytes that are wrong.
@@ -122,17 +126,17 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
             if claimed {
                 continue;
             }
+            let Some(this) = child(tree, inner, at) else { continue };
             // SAFETY: as above; so are its children.
             unsafe {
-                let child = |at| inner.child(at, tree.0.stamp);
-                let Some(this) = child(at) else { continue };
                 // While one is loaded, the next one is read; no more, since others may want to read as well.
-                let next = at.checked_sub(1).filter(|_| this.is_undivided()).and_then(child);
-                if let Some(next) = next {
+                if this.is_undivided()
+                    && let Some(next) = at.checked_sub(1).and_then(|at| child(tree, inner, at))
+                {
                     next.announce();
                 }
-                self.visit(tree, this, bound);
             }
+            self.visit(tree, this, bound);
             if self.claimed.len() == RANGES_PER_CLAIM {
                 return;
             }
