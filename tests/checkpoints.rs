@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::files;
+use rocstate::inspect::Inspector;
 use rocstate::{Compression, Durability, DurableMap, Store, View};
 
 type Map = DurableMap<u64, Vec<u8>>;
@@ -130,6 +131,24 @@ fn compressed_sections_come_back() {
 #[test]
 fn a_base_of_several_pieces_is_merged_piece_by_piece() {
     churn(45_000, 1_000, 30, 8, Compression::None);
+}
+
+/// A region that comes to be in one checkpoint is divided by what it holds then, not by the nothing that it
+/// held before.
+#[test]
+fn a_first_base_has_as_many_pieces_as_a_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path(), Compression::None);
+    let fill = |tx: &mut rocstate::Transaction| {
+        (0..30_000).try_for_each(|key| map.put(tx, key, value(key, 1_000)).map(drop))
+    };
+    store.transact(fill).unwrap();
+    store.checkpoint().unwrap();
+    let inspector = Inspector::open(dir.path()).unwrap();
+    let number = *inspector.checkpoints().last().unwrap();
+    let catalog = inspector.checkpoint(number).unwrap().catalog().unwrap();
+    let pieces = catalog.regions.values().next().unwrap().pieces.len();
+    assert!((200..=320).contains(&pieces), "{pieces} pieces of thirty megabytes");
 }
 
 /// What a hundred checkpoints write for each byte that changed, and what they leave on disk, each

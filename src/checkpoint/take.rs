@@ -154,7 +154,11 @@ fn write_region(
 ) -> Result<()> {
     let old = std::mem::take(&mut region.pieces);
     let mut pieces: Vec<Piece> = Vec::new();
-    let aim = piece_bytes(total(layers.pieces.iter().map(LayerPiece::bytes)));
+    let bytes =
+        layers.pieces.iter().enumerate().map(|(number, piece)| {
+            plan.pieces.get(&number).copied().unwrap_or_else(|| piece.bytes())
+        });
+    let aim = piece_bytes(total(bytes));
     let mut at = 0;
     while at < layers.pieces.len() {
         if plan.pieces.contains_key(&at) {
