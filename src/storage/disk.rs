@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use memmap2::{MmapRaw, UncheckedAdvice};
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
+use crate::prefetch::prefetch;
 
 /// Files of the operating system: `pread`, `pwrite`, `fdatasync`, `flock`.
 ///
@@ -113,6 +114,9 @@ struct Window {
 /// Whole blocks are cheaper by a system call than by a page fault for each of them.
 const SMALL_WRITE_BYTES: usize = 4095;
 
+/// A commit of a small value.
+const PREFETCHED_BYTES: usize = 256;
+
 /// Of one call Linux cuts off what is more than a device takes at once, or than its read-ahead, of which this is
 /// the least that is usual (`force_page_cache_ra` in mm/readahead.c).
 #[cfg(target_os = "linux")]
@@ -133,6 +137,9 @@ impl Window {
             let place = self.map.as_mut_ptr().add(end - bytes.len());
             ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len());
         }
+        // Another processor wrote the zeros that the next write goes over.
+        let next = self.map.as_ptr().wrapping_add(end);
+        prefetch(next, PREFETCHED_BYTES);
         self.end.store(end, Ordering::Relaxed);
         true
     }
