@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rocstate::{Durability, DurableMap, Store};
+use rocstate::{Durability, DurableMap, Options, Store};
 
 type Failure = Box<dyn Error>;
 type Map = DurableMap<u64, Vec<u8>>;
@@ -38,7 +38,10 @@ fn main() -> Result<(), Failure> {
         println!("{name:<10} {:>28.2} {:>22.2} {:>14.1}", cost.written, cost.disk, cost.ms);
     }
     println!("\ncommit latency of {WRITERS} writers on {entries} entries, us; rounds alternate");
-    println!("{:>5} {:>36} {:>36}", "", "without checkpoints", "checkpoints without a pause");
+    println!(
+        "{:>5} {:>32} {:>32} {:>32}",
+        "", "without checkpoints", "as they are due", "without a pause"
+    );
     latency(entries, rounds, Duration::from_secs(seconds))
 }
 
@@ -66,9 +69,12 @@ fn value(key: u64, version: u64) -> Vec<u8> {
         .collect()
 }
 
+/// A store whose checkpoints come when they are asked for.
 fn open(dir: &Path) -> Result<(Store, Map), Failure> {
-    // Checkpoints come when they are asked for.
-    let options = Store::options().boot_budget(Duration::from_secs(3600));
+    open_with(Store::options().boot_budget(Duration::from_secs(3600)), dir)
+}
+
+fn open_with(options: Options, dir: &Path) -> Result<(Store, Map), Failure> {
     let store = options.durability(Durability::Process).open(dir)?;
     let map = store.durable_map("map")?;
     Ok((store, map))
@@ -164,23 +170,36 @@ fn quantiles(mut times: Vec<u64>) -> [u64; 3] {
     [at(0.5), at(0.999), at(1.0)]
 }
 
+/// Whose commits are timed.
+#[derive(Clone, Copy)]
+enum Checkpoints {
+    None,
+    /// By the default budget.
+    AsDue,
+    WithoutPause,
+}
+
 fn latency(entries: u64, rounds: u64, time: Duration) -> Result<(), Failure> {
-    let dir = tempfile::tempdir_in(".")?;
-    let (store, map) = open(dir.path())?;
+    let (dir, usual_dir) = (tempfile::tempdir_in(".")?, tempfile::tempdir_in(".")?);
+    let (quiet, usual) = (open(dir.path())?, open_with(Store::options(), usual_dir.path())?);
     let all: Vec<u64> = (0..entries).collect();
-    put(&store, &map, &all, 0)?;
-    store.checkpoint()?;
-    let mut sums: [Vec<[u64; 3]>; 2] = [Vec::new(), Vec::new()];
-    let mut taken = 0;
+    for (store, map) in [&quiet, &usual] {
+        put(store, map, &all, 0)?;
+        store.checkpoint()?;
+    }
+    let mut sums: [Vec<[u64; 3]>; 3] = Default::default();
+    let mut taken = [0; 3];
     for round in 0..rounds {
         let mut row = String::new();
-        for (at, checkpointing) in [false, true].into_iter().enumerate() {
-            let (times, count) = load(&store, &map, entries, round, time, checkpointing)?;
-            taken += count;
+        let kinds = [Checkpoints::None, Checkpoints::AsDue, Checkpoints::WithoutPause];
+        for ((kind, sums), taken) in kinds.into_iter().zip(&mut sums).zip(&mut taken) {
+            let (store, map) = if let Checkpoints::AsDue = kind { &usual } else { &quiet };
+            let (times, count) = load(store, map, entries, round, time, kind)?;
+            *taken += count;
             let found = quantiles(times);
             let text = format!("{} p99.9 {} max {}", found[0], found[1], found[2]);
-            write!(row, " {text:>36}")?;
-            sums[at].push(found);
+            write!(row, " {text:>32}")?;
+            sums.push(found);
         }
         println!("{round:>5}{row}");
     }
@@ -189,36 +208,40 @@ fn latency(entries: u64, rounds: u64, time: Duration) -> Result<(), Failure> {
         values.sort_unstable();
         values.get(values.len() / 2).copied().unwrap_or_default().max(1)
     };
-    let ratio = |which| median(&sums[1], which) as f64 / median(&sums[0], which) as f64;
-    println!(
-        "with : without, by medians over the rounds: median {:.2}, p99.9 {:.2}, maximum {:.2}; {taken} checkpoints",
-        ratio(0),
-        ratio(1),
-        ratio(2)
-    );
+    for (name, with, taken) in
+        [("as they are due", &sums[1], taken[1]), ("without a pause", &sums[2], taken[2])]
+    {
+        let ratio = |which| median(with, which) as f64 / median(&sums[0], which) as f64;
+        println!(
+            "{name} : without, by medians over the rounds: median {:.2}, p99.9 {:.2}, maximum {:.2}; {taken} checkpoints",
+            ratio(0),
+            ratio(1),
+            ratio(2)
+        );
+    }
     Ok(())
 }
 
-/// Synced commits of one replaced entry; what each took, in nanoseconds, and the checkpoints taken.
+/// Synced commits of one replaced entry; what each took, in nanoseconds, and the checkpoints taken meanwhile.
 fn load(
     store: &Store,
     map: &Map,
     entries: u64,
     round: u64,
     time: Duration,
-    checkpointing: bool,
+    checkpoints: Checkpoints,
 ) -> Result<(Vec<u64>, u64), Failure> {
     let ended = AtomicBool::new(false);
     let began = Instant::now();
     std::thread::scope(|scope| {
         let ended = &ended;
-        let checkpoints = scope.spawn(move || -> rocstate::Result<u64> {
-            let before = store.stats().checkpoints_taken;
-            while checkpointing && !ended.load(Ordering::Relaxed) {
+        let before = store.stats().checkpoints_taken;
+        let asking = scope.spawn(move || -> rocstate::Result<()> {
+            let asks = matches!(checkpoints, Checkpoints::WithoutPause);
+            while asks && !ended.load(Ordering::Relaxed) {
                 store.checkpoint()?;
             }
-            // One that finds nothing new is none.
-            Ok(store.stats().checkpoints_taken - before)
+            Ok(())
         });
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -244,7 +267,8 @@ fn load(
             times.extend(writer.join().map_err(|_| "a writer panicked")??);
         }
         ended.store(true, Ordering::Relaxed);
-        let count = checkpoints.join().map_err(|_| "the checkpoints panicked")??;
-        Ok((times, count))
+        asking.join().map_err(|_| "the checkpoints panicked")??;
+        // One that finds nothing new is none.
+        Ok((times, store.stats().checkpoints_taken - before))
     })
 }
