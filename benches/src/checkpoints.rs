@@ -219,6 +219,11 @@ fn latency(entries: u64, rounds: u64, time: Duration) -> Result<(), Failure> {
             ratio(2)
         );
     }
+    let held = usual.0.stats().writers_held;
+    println!(
+        "as they are due, writers were held for {held:.1?} of {:?}",
+        time * u32::try_from(rounds)?
+    );
     Ok(())
 }
 
