@@ -38,10 +38,7 @@ fn main() -> Result<(), Failure> {
         println!("{name:<10} {:>28.2} {:>22.2} {:>14.1}", cost.written, cost.disk, cost.ms);
     }
     println!("\ncommit latency of {WRITERS} writers on {entries} entries, us; rounds alternate");
-    println!(
-        "{:>5} {:>32} {:>32} {:>32}",
-        "", "without checkpoints", "as they are due", "without a pause"
-    );
+    println!("     {}", Checkpoints::ALL.map(|(_, name)| format!(" {name:>32}")).concat());
     latency(entries, rounds, Duration::from_secs(seconds))
 }
 
@@ -170,13 +167,21 @@ fn quantiles(mut times: Vec<u64>) -> [u64; 3] {
     [at(0.5), at(0.999), at(1.0)]
 }
 
-/// Whose commits are timed.
-#[derive(Clone, Copy)]
+/// What checkpoints are taken beside the commits that are timed.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Checkpoints {
     None,
     /// By the default budget.
     AsDue,
     WithoutPause,
+}
+
+impl Checkpoints {
+    const ALL: [(Checkpoints, &str); 3] = [
+        (Checkpoints::None, "without checkpoints"),
+        (Checkpoints::AsDue, "as they are due"),
+        (Checkpoints::WithoutPause, "without a pause"),
+    ];
 }
 
 fn latency(entries: u64, rounds: u64, time: Duration) -> Result<(), Failure> {
@@ -191,9 +196,10 @@ fn latency(entries: u64, rounds: u64, time: Duration) -> Result<(), Failure> {
     let mut taken = [0; 3];
     for round in 0..rounds {
         let mut row = String::new();
-        let kinds = [Checkpoints::None, Checkpoints::AsDue, Checkpoints::WithoutPause];
-        for ((kind, sums), taken) in kinds.into_iter().zip(&mut sums).zip(&mut taken) {
-            let (store, map) = if let Checkpoints::AsDue = kind { &usual } else { &quiet };
+        for (((kind, _), sums), taken) in
+            Checkpoints::ALL.into_iter().zip(&mut sums).zip(&mut taken)
+        {
+            let (store, map) = if kind == Checkpoints::AsDue { &usual } else { &quiet };
             let (times, count) = load(store, map, entries, round, time, kind)?;
             *taken += count;
             let found = quantiles(times);
@@ -208,9 +214,7 @@ fn latency(entries: u64, rounds: u64, time: Duration) -> Result<(), Failure> {
         values.sort_unstable();
         values.get(values.len() / 2).copied().unwrap_or_default().max(1)
     };
-    for (name, with, taken) in
-        [("as they are due", &sums[1], taken[1]), ("without a pause", &sums[2], taken[2])]
-    {
+    for (((_, name), with), taken) in Checkpoints::ALL.into_iter().zip(&sums).zip(taken).skip(1) {
         let ratio = |which| median(with, which) as f64 / median(&sums[0], which) as f64;
         println!(
             "{name} : without, by medians over the rounds: median {:.2}, p99.9 {:.2}, maximum {:.2}; {taken} checkpoints",
@@ -242,8 +246,7 @@ fn load(
         let ended = &ended;
         let before = store.stats().checkpoints_taken;
         let asking = scope.spawn(move || -> rocstate::Result<()> {
-            let asks = matches!(checkpoints, Checkpoints::WithoutPause);
-            while asks && !ended.load(Ordering::Relaxed) {
+            while checkpoints == Checkpoints::WithoutPause && !ended.load(Ordering::Relaxed) {
                 store.checkpoint()?;
             }
             Ok(())
