@@ -13,6 +13,10 @@ pub(crate) fn prefetch(from: *const u8, bytes: usize) {
             // SAFETY: a prefetch reads nothing, whatever the address.
             unsafe { _mm_prefetch(from.wrapping_add(line).cast(), _MM_HINT_T0) };
         }
+        if !bytes.is_multiple_of(64) {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch(from.wrapping_add(bytes - 1).cast(), _MM_HINT_T0) };
+        }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _: (*const u8, usize) = (from, bytes);

@@ -239,11 +239,15 @@ impl<K, V> Thing<K, V> {
         }
     }
 
-    /// Has the processor fetch it, for somebody who is about to look at it.
-    fn prefetch(&self) {
+    /// Has the processor fetch it, for somebody who is about to free it.
+    ///
+    /// # Safety
+    /// It lives.
+    unsafe fn prefetch(&self) {
         match self {
             Thing::Node(node) => node.prefetch(),
-            Thing::Value(value) => value.prefetch(),
+            // SAFETY: the caller's promise.
+            Thing::Value(value) => unsafe { value.prefetch_whole() },
         }
     }
 
@@ -385,7 +389,8 @@ impl<K, V> Line<K, V> {
             let mut dead = free.drain(..);
             while let Some(Dead { what, .. }) = dead.next() {
                 if let Some(later) = dead.as_slice().get(FETCHED_AHEAD) {
-                    later.what.prefetch();
+                    // SAFETY: it is freed after this one.
+                    unsafe { later.what.prefetch() };
                 }
                 // SAFETY: nobody can see it, and this is the only way to it.
                 unsafe { what.free(&mut limbo.spare) };

@@ -4,6 +4,10 @@
 //! what is made one after the other lies side by side, with nothing between, in large pages where the
 //! system has them: so a value costs fewer bytes, and reading it fewer cache misses.
 //!
+//! A slot can have a stamp. It lies behind what is in the slot, or beside all the slots of its chunk, if slots
+//! that are shorter lie across fewer cache lines: a struct of 64 bytes with its stamp would be two of them for
+//! whoever reads it, eight times of nine, and is one.
+//!
 //! Chunks are cut from *spans* that are mapped from the system. A chunk that falls empty goes back to its
 //! span, and a span that does to the system; one of each is kept.
 //!
@@ -16,6 +20,8 @@ use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
 use parking_lot::{Mutex, MutexGuard};
+
+use super::node::Stamp;
 
 /// Where a chunk begins is found from a slot's address.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -31,19 +37,34 @@ const SIZE_STEP: usize = 8;
 /// What is larger is left to the program's allocator.
 const SIZE_MAX: usize = 2048;
 
-/// Room before the first slot, which is aligned to it.
+/// Room before the first slot, which is aligned to it; a cache line.
 const CHUNK_HEAD_BYTES: usize = 64;
 
-/// The slots of one size.
+const STAMP_BYTES: usize = size_of::<Stamp>();
+
+/// Where things of one size lie.
 #[derive(Clone, Copy)]
 pub(super) enum Room {
-    Class(usize),
+    Class(Shape),
     Allocator(Layout),
+}
+
+/// How a chunk is divided.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    /// A multiple of the step.
+    size: usize,
+    /// Where the first slot begins, and where the last one ends.
+    slots: (usize, usize),
+    /// Stamps lie between the head and the first slot.
+    stamps_aside: bool,
 }
 
 /// What a chunk begins with.
 struct Chunk {
     size: usize,
+    /// Where the last slot has ended.
+    end: usize,
     /// Slots that are handed out.
     used: usize,
     /// Where slots begin that were never handed out.
@@ -68,26 +89,69 @@ struct Class {
 // SAFETY: whoever holds its lock has all of its chunks, but for the slots that are handed out.
 unsafe impl Send for Class {}
 
-static CLASSES: [Mutex<Class>; SIZE_MAX / SIZE_STEP + 1] =
+type Classes = [Mutex<Class>; SIZE_MAX / SIZE_STEP + 1];
+
+static CLASSES: Classes =
+    [const { Mutex::new(Class { first: ptr::null_mut() }) }; SIZE_MAX / SIZE_STEP + 1];
+
+/// Those whose stamps lie aside.
+static STAMPED: Classes =
     [const { Mutex::new(Class { first: ptr::null_mut() }) }; SIZE_MAX / SIZE_STEP + 1];
 
 static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
 
 impl Room {
     pub(super) const fn of<T>() -> Room {
-        let layout = Layout::new::<T>();
-        if layout.size() <= SIZE_MAX && layout.align() <= CHUNK_HEAD_BYTES && layout.size() > 0 {
-            Room::Class(layout.size().div_ceil(SIZE_STEP))
+        Room::with(Layout::new::<T>(), false)
+    }
+
+    /// Room for things that have stamps.
+    pub(super) const fn stamped<T>() -> Room {
+        let alone = Layout::new::<T>();
+        let size = alone.size().next_multiple_of(STAMP_BYTES);
+        if size > 0 && lines(size, size) < lines(size, size + STAMP_BYTES) {
+            return Room::with(alone, true);
+        }
+        let align = if alone.align() < STAMP_BYTES { STAMP_BYTES } else { alone.align() };
+        match Layout::from_size_align(size + STAMP_BYTES, align) {
+            Ok(both) => Room::with(both.pad_to_align(), false),
+            Err(_) => panic!("as long as any address"),
+        }
+    }
+
+    const fn with(layout: Layout, stamps_aside: bool) -> Room {
+        let size = layout.size().next_multiple_of(SIZE_STEP);
+        if size <= SIZE_MAX && layout.align() <= CHUNK_HEAD_BYTES && size > 0 {
+            Room::Class(Shape::of(size, stamps_aside))
         } else {
             Room::Allocator(layout)
+        }
+    }
+
+    /// Where the stamp is of what lies in a slot.
+    ///
+    /// # Safety
+    /// This is room for such things with stamps, and the slot was handed out by it.
+    pub(super) unsafe fn stamp<T>(self, slot: NonNull<T>) -> NonNull<Stamp> {
+        // SAFETY: behind the slot or in its chunk, the caller promises.
+        unsafe {
+            match self {
+                Room::Class(shape) if shape.stamps_aside => {
+                    let chunk = chunk_of(slot.cast());
+                    let nth = (slot.addr().get() - chunk.addr() - shape.slots.0) / shape.size;
+                    let stamps = chunk.byte_add(CHUNK_HEAD_BYTES).cast::<Stamp>();
+                    NonNull::new_unchecked(stamps.add(nth))
+                }
+                _ => slot.byte_add(size_of::<T>().next_multiple_of(STAMP_BYTES)).cast(),
+            }
         }
     }
 
     /// Hands out so many slots.
     pub(super) fn take(self, count: usize, mut to: impl FnMut(NonNull<u8>)) {
         match self {
-            Room::Class(class) => {
-                let Some(lock) = CLASSES.get(class) else { return };
+            Room::Class(shape) => {
+                let Some(lock) = shape.class() else { return };
                 let mut chunks = lock.lock();
                 for _ in 0..count {
                     let slot = loop {
@@ -95,7 +159,7 @@ impl Room {
                             break slot;
                         }
                         // The system takes its time, and others may only want to give something back.
-                        let fresh = || Chunk::fresh(class * SIZE_STEP);
+                        let fresh = || Chunk::fresh(shape);
                         let chunk = MutexGuard::unlocked(&mut chunks, fresh);
                         // SAFETY: the chunk is one of this class since just now.
                         unsafe { chunks.link(chunk) };
@@ -119,8 +183,8 @@ impl Room {
     /// They were handed out by this room, and nobody uses them from now on.
     pub(super) unsafe fn give(self, rooms: impl Iterator<Item = NonNull<u8>>) {
         match self {
-            Room::Class(class) => {
-                let Some(lock) = CLASSES.get(class) else { return };
+            Room::Class(shape) => {
+                let Some(lock) = shape.class() else { return };
                 let mut chunks = lock.lock();
                 // SAFETY: the caller's promise.
                 rooms.for_each(|room| unsafe { chunks.give(room) });
@@ -133,14 +197,44 @@ impl Room {
     }
 }
 
+/// How many cache lines things of one size lie in that follow each other so many bytes apart, eight of them
+/// together. Both are multiples of the step.
+const fn lines(size: usize, apart: usize) -> usize {
+    const LINE: usize = 64;
+    let (mut lines, mut nth) = (0, 0);
+    while nth < LINE / SIZE_STEP {
+        lines += (nth * apart % LINE + size).div_ceil(LINE);
+        nth += 1;
+    }
+    lines
+}
+
+impl Shape {
+    const fn of(size: usize, stamps_aside: bool) -> Shape {
+        let stamp = if stamps_aside { STAMP_BYTES } else { 0 };
+        // Stamps end anywhere, and slots begin with a line.
+        let rounding = if stamps_aside { CHUNK_HEAD_BYTES - STAMP_BYTES } else { 0 };
+        let count = (CHUNK_BYTES - CHUNK_HEAD_BYTES - rounding) / (size + stamp);
+        let first = (CHUNK_HEAD_BYTES + count * stamp).next_multiple_of(CHUNK_HEAD_BYTES);
+        Shape { size, slots: (first, first + count * size), stamps_aside }
+    }
+
+    /// The chunks of this shape that have room.
+    fn class(self) -> Option<&'static Mutex<Class>> {
+        let classes = if self.stamps_aside { &STAMPED } else { &CLASSES };
+        classes.get(self.size / SIZE_STEP)
+    }
+}
+
 impl Chunk {
     /// One that holds nothing.
-    fn fresh(size: usize) -> *mut Chunk {
+    fn fresh(shape: Shape) -> *mut Chunk {
         let chunk = take_chunk().cast::<Chunk>();
-        let (before, after) = (ptr::null_mut(), ptr::null_mut());
-        let (used, fresh, free) = (0, CHUNK_HEAD_BYTES, ptr::null_mut());
+        let Shape { size, slots: (fresh, end), .. } = shape;
+        let used = 0;
+        let (free, before, after) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         // SAFETY: the chunk is nobody else's, and aligned to its length.
-        unsafe { chunk.write(Chunk { size, used, fresh, free, before, after }) };
+        unsafe { chunk.write(Chunk { size, end, used, fresh, free, before, after }) };
         chunk.as_ptr()
     }
 }
@@ -228,7 +322,7 @@ impl Class {
 /// The chunk lives, and its class is locked.
 unsafe fn is_full(chunk: *mut Chunk) -> bool {
     // SAFETY: the caller's promise.
-    unsafe { (*chunk).free.is_null() && (*chunk).fresh + (*chunk).size > CHUNK_BYTES }
+    unsafe { (*chunk).free.is_null() && (*chunk).fresh == (*chunk).end }
 }
 
 fn chunk_of(slot: NonNull<u8>) -> *mut Chunk {
@@ -391,25 +485,77 @@ mod tests {
 
     use super::*;
 
+    /// A room, how long what lies in it is, what that is aligned to, and where its stamp is, if it has one.
+    type Case = (Room, usize, usize, Option<fn(Room, NonNull<u8>) -> NonNull<Stamp>>);
+
+    fn plain<T>() -> Case {
+        (Room::of::<T>(), size_of::<T>(), align_of::<T>(), None)
+    }
+
+    fn stamped<T>() -> Case {
+        // SAFETY: the tests ask for what is in this room.
+        let stamp = |room: Room, slot: NonNull<u8>| unsafe { room.stamp(slot.cast::<T>()) };
+        (Room::stamped::<T>(), size_of::<T>(), align_of::<T>(), Some(stamp))
+    }
+
+    fn cases() -> [Case; 14] {
+        [
+            plain::<u64>(),
+            plain::<[u64; 9]>(),
+            plain::<[u128; 3]>(),
+            plain::<[u8; 977]>(),
+            plain::<[u8; 2048]>(),
+            plain::<[u64; 500]>(),
+            stamped::<()>(),
+            stamped::<u8>(),
+            stamped::<[u128; 1]>(),
+            stamped::<[u64; 5]>(),
+            stamped::<[u64; 8]>(),
+            stamped::<[u8; 100]>(),
+            stamped::<[u64; 256]>(),
+            stamped::<[u8; 2045]>(),
+        ]
+    }
+
+    #[test]
+    fn what_fits_into_one_cache_line_lies_in_one() {
+        let fitting = [
+            stamped::<u64>(),
+            stamped::<[u64; 2]>(),
+            stamped::<[u64; 3]>(),
+            stamped::<[u64; 4]>(),
+            stamped::<[u64; 7]>(),
+            stamped::<[u64; 8]>(),
+        ];
+        for (room, bytes, ..) in fitting {
+            let mut taken = Vec::new();
+            room.take(3000, |slot| taken.push(slot));
+            for slot in &taken {
+                assert!(slot.addr().get() % 64 + bytes <= 64, "{bytes} bytes at {slot:?}");
+            }
+            // SAFETY: they were just taken.
+            unsafe { room.give(taken.into_iter()) };
+        }
+    }
+
     proptest! {
-        /// Whatever is taken and given back, nothing is handed out twice, and everything is aligned.
+        /// Whatever is taken and given back, nothing is handed out twice, stamps are nowhere else, and everything
+        /// is aligned.
         #[test]
-        fn slots_are_disjoint(steps in prop::collection::vec((0usize..6, 1usize..400, any::<u64>()), 1..40)) {
-            let rooms = [
-                Room::of::<u64>(), Room::of::<[u64; 9]>(), Room::of::<[u128; 3]>(), Room::of::<[u8; 977]>(),
-                Room::of::<[u8; 2048]>(), Room::of::<[u64; 500]>(),
-            ];
-            let bytes = [8, 72, 48, 977, 2048, 4000];
-            let mut taken: [BTreeMap<usize, (NonNull<u8>, u8)>; 6] = Default::default();
+        fn slots_are_disjoint(steps in prop::collection::vec((0usize..14, 1usize..400, any::<u64>()), 1..40)) {
+            let cases = cases();
+            let mut taken: [BTreeMap<usize, (NonNull<u8>, u8)>; 14] = Default::default();
             for (what, count, seed) in steps {
                 // Miri runs a thousand times slower.
                 let count = if cfg!(miri) { count.div_ceil(40) } else { count };
-                let (room, bytes) = (rooms[what], bytes[what]);
+                let (room, bytes, align, stamp) = cases[what];
                 if seed % 3 == 0 {
                     let given: Vec<usize> = taken[what].keys().copied().take(count).collect();
                     let given = given.into_iter().filter_map(|at| taken[what].remove(&at));
                     let given: Vec<_> = given.collect();
                     for (slot, mark) in &given {
+                        let stamp = stamp.map(|stamp| unsafe { stamp(room, *slot).read() });
+                        prop_assert!(stamp.is_none_or(|stamp| stamp == u64::from(*mark)), "its stamp");
                         let slot = unsafe { std::slice::from_raw_parts(slot.as_ptr(), bytes) };
                         prop_assert!(slot.iter().all(|byte| byte == mark), "somebody wrote into it");
                     }
@@ -418,15 +564,16 @@ mod tests {
                     let mark = seed.to_le_bytes()[0];
                     room.take(count, |slot| {
                         unsafe { slot.write_bytes(mark, bytes) };
+                        stamp.into_iter().for_each(|stamp| unsafe { stamp(room, slot).write(mark.into()) });
                         let address = slot.addr().get();
-                        assert!(address.is_multiple_of(if what == 2 { 16 } else { 8 }));
+                        assert!(address.is_multiple_of(align));
                         let before = taken[what].range(..address).next_back();
                         assert!(before.is_none_or(|(before, _)| before + bytes <= address));
                         assert!(taken[what].insert(address, (slot, mark)).is_none());
                     });
                 }
             }
-            for (room, taken) in rooms.into_iter().zip(taken) {
+            for ((room, ..), taken) in cases.into_iter().zip(taken) {
                 unsafe { room.give(taken.into_values().map(|(slot, _)| slot)) };
             }
         }

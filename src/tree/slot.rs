@@ -11,14 +11,8 @@ use super::place::{Former, Pointer};
 use super::room::Room;
 use crate::prefetch::prefetch;
 
-/// A value, where it stays for as long as anybody can see it.
-pub(super) struct Slot<V> {
-    pub(super) born: Stamp,
-    pub(super) value: V,
-}
-
-/// Points to a value.
-pub(super) struct ValuePtr<V>(NonNull<Slot<V>>);
+/// Points to a value, which stays where it is for as long as anybody can see it, and has the stamp of its birth.
+pub(super) struct ValuePtr<V>(NonNull<V>);
 
 impl<V> Clone for ValuePtr<V> {
     fn clone(&self) -> Self {
@@ -51,8 +45,11 @@ unsafe impl<V: Send + Sync> Sync for ValuePtr<V> {}
 impl<V> ValuePtr<V> {
     pub(super) fn new<K>(born: Stamp, value: V, spare: &mut Spare<K, V>) -> Self {
         let room = spare.values.take();
-        // SAFETY: the room is one for a value, and nobody else has it.
-        unsafe { room.write(Slot { born, value }) };
+        // SAFETY: the room is one for a value with its stamp, and nobody else has it.
+        unsafe {
+            room.write(value);
+            Values::<V>::ROOM.stamp(room).write(born);
+        }
         ValuePtr(room)
     }
 
@@ -60,21 +57,21 @@ impl<V> ValuePtr<V> {
     /// The value lives for `'a`, and nobody changes it meanwhile.
     pub(super) unsafe fn get<'a>(self) -> &'a V {
         // SAFETY: the caller's promise.
-        unsafe { &self.0.as_ref().value }
+        unsafe { self.0.as_ref() }
     }
 
     /// # Safety
     /// The value lives.
     pub(super) unsafe fn born(self) -> Stamp {
         // SAFETY: the caller's promise; a stamp never changes.
-        unsafe { (*self.0.as_ptr()).born }
+        unsafe { Values::<V>::ROOM.stamp(self.0).read() }
     }
 
     /// # Safety
     /// The value lives for `'a`, and nobody else can reach it.
     pub(super) unsafe fn get_mut<'a>(mut self) -> &'a mut V {
         // SAFETY: the caller's promise.
-        unsafe { &mut self.0.as_mut().value }
+        unsafe { self.0.as_mut() }
     }
 
     /// Takes the value out, and frees where it was.
@@ -84,27 +81,40 @@ impl<V> ValuePtr<V> {
     pub(super) unsafe fn take<K>(self, spare: &mut Spare<K, V>) -> V {
         // SAFETY: it lies in room for a value since `new`, and this is its end, the caller promises.
         unsafe {
-            let slot = self.0.read();
+            let value = self.0.read();
             spare.values.give(self.0);
-            slot.value
+            value
         }
     }
 
     /// Has the processor fetch it, for somebody who is about to read it.
     #[inline]
     pub(super) fn prefetch(self) {
-        prefetch(self.0.as_ptr().cast(), size_of::<Slot<V>>().min(PREFETCHED_BYTES_MAX));
+        prefetch(self.0.as_ptr().cast(), size_of::<V>().min(PREFETCHED_BYTES_MAX));
+    }
+
+    /// The same for somebody who is about to free it, with its stamp, which whoever uses the room next writes.
+    ///
+    /// # Safety
+    /// The value lives.
+    pub(super) unsafe fn prefetch_whole(self) {
+        self.prefetch();
+        // SAFETY: the caller's promise.
+        let stamp = unsafe { Values::<V>::ROOM.stamp(self.0) };
+        prefetch(stamp.as_ptr().cast(), size_of::<Stamp>());
     }
 }
 
 /// Room at hand for new nodes and values: what was freed just now is in the processor's cache, and what
 /// is taken at once lies side by side.
 pub(super) struct Spare<K, V> {
-    nodes: Rooms<Leaf<K, V>>,
-    values: Rooms<Slot<V>>,
+    nodes: Rooms<Leaf<K, V>, false>,
+    values: Values<V>,
     #[expect(clippy::vec_box, reason = "a note stays where it is while somebody may look at it")]
     notes: Vec<Box<Former>>,
 }
+
+type Values<V> = Rooms<V, true>;
 
 /// More room of a kind than this is given back.
 const SPARE_MAX: usize = 4096;
@@ -118,26 +128,26 @@ const SPARE_LOW: usize = 16;
 /// So much is taken at once by whoever takes again and again.
 const TAKEN_AT_ONCE: usize = 32;
 
-/// Rooms of one kind, each nobody's.
-struct Rooms<T> {
+/// Rooms of one kind, each nobody's, and whether what is put there has a stamp of the room's.
+struct Rooms<T, const STAMPED: bool> {
     free: Vec<NonNull<T>>,
     /// How much to take next.
     next: usize,
 }
 
 // SAFETY: what is free holds nothing.
-unsafe impl<T> Send for Rooms<T> {}
+unsafe impl<T, const STAMPED: bool> Send for Rooms<T, STAMPED> {}
 // SAFETY: as above.
-unsafe impl<T> Sync for Rooms<T> {}
+unsafe impl<T, const STAMPED: bool> Sync for Rooms<T, STAMPED> {}
 
-impl<T> Default for Rooms<T> {
+impl<T, const STAMPED: bool> Default for Rooms<T, STAMPED> {
     fn default() -> Self {
         Rooms { free: Vec::new(), next: 1 }
     }
 }
 
-impl<T> Rooms<T> {
-    const ROOM: Room = Room::of::<T>();
+impl<T, const STAMPED: bool> Rooms<T, STAMPED> {
+    const ROOM: Room = if STAMPED { Room::stamped::<T>() } else { Room::of::<T>() };
 
     fn take(&mut self) -> NonNull<T> {
         if let Some(room) = self.free.pop() {
@@ -185,7 +195,7 @@ impl<T> Rooms<T> {
     }
 }
 
-impl<T> Drop for Rooms<T> {
+impl<T, const STAMPED: bool> Drop for Rooms<T, STAMPED> {
     fn drop(&mut self) {
         self.keep(0);
     }
