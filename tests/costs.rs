@@ -179,10 +179,10 @@ const ALLOCATIONS_PER_COMMIT: u64 = 4;
 /// Values and nodes have room of their own; notes of what places held are left.
 const ALLOCATIONS_PER_BATCH: u64 = 200;
 
-/// Whoever discards takes nothing apart, whatever the size: that is what its time depends on, since none of
-/// it is in the cache.
+/// Whoever discards a large map makes nothing and takes nothing apart, whatever the size: that is what its
+/// time depends on, since none of it is in the cache.
 #[test]
-fn a_discard_frees_nothing_itself() {
+fn a_discard_makes_and_frees_nothing_itself() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let map: VolatileMap<u64, u64> = store.volatile_map("map").unwrap();
@@ -196,7 +196,8 @@ fn a_discard_frees_nothing_itself() {
         });
         let frees = FREES.get() - frees;
         println!("{entries} entries: {allocations} allocations, {frees} frees");
-        assert!(allocations <= 6, "{allocations} allocations to discard {entries} entries");
+        // The channel to the thread that frees takes memory once in a while.
+        assert!(allocations <= 1, "{allocations} allocations to discard {entries} entries");
         assert_eq!(frees, 0, "to discard {entries} entries");
     }
 }

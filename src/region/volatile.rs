@@ -53,7 +53,30 @@ pub(crate) struct VolatileCore<K, V> {
 /// Entries and the generation that they belong to.
 struct Life<K, V> {
     generation: Generation,
-    tree: Live<K, V>,
+    tree: Box<Live<K, V>>,
+    /// What takes its place when it is emptied, made when it became large: what fills a large map leaves
+    /// nothing in the cache of what making an empty one needs.
+    successor: Option<Box<Live<K, V>>>,
+}
+
+impl<K, V> Life<K, V>
+where
+    K: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Makes ready for being emptied, if that is worth it.
+    fn provide(&mut self) {
+        if self.successor.is_none() && self.tree.is_large() {
+            self.successor = Some(Box::new(self.tree.emptied()));
+        }
+    }
+
+    /// Empties it; what it held is to be ended after the lock.
+    fn empty(&mut self) -> Box<Live<K, V>> {
+        let successor = self.successor.take();
+        let empty = successor.unwrap_or_else(|| Box::new(self.tree.emptied()));
+        std::mem::replace(&mut self.tree, empty)
+    }
 }
 
 impl<K, V> fmt::Debug for VolatileCore<K, V> {
@@ -73,7 +96,8 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(name: Arc<str>, births: Arc<Births>, graveyard: Graveyard) -> Self {
-        let life = Life { generation: births.next(), tree: Live::new(&Tree::new(graveyard)) };
+        let tree = Box::new(Live::new(&Tree::new(graveyard)));
+        let life = Life { generation: births.next(), tree, successor: None };
         VolatileCore { name, births, life: RwLock::new(life), removed: AtomicBool::new(false) }
     }
 
@@ -114,6 +138,7 @@ where
         let mut life = self.life.write();
         self.check_born(&life, born)?;
         let (done, unswept) = life.tree.change(f);
+        life.provide();
         drop(life);
         unswept.sweep();
         Ok(done)
@@ -145,10 +170,10 @@ where
         let mut life = self.life.write();
         self.check_born(&life, born)?;
         let generation = self.births.next();
-        let tree = life.tree.emptied();
-        let old = std::mem::replace(&mut *life, Life { generation, tree });
+        life.generation = generation;
+        let old = life.empty();
         drop(life);
-        old.tree.end();
+        old.end();
         Ok(generation)
     }
 
@@ -156,8 +181,7 @@ where
     pub(super) fn clear(&self, born: Option<Generation>) -> Result<()> {
         let mut life = self.life.write();
         self.check_born(&life, born)?;
-        let empty = life.tree.emptied();
-        let old = std::mem::replace(&mut life.tree, empty);
+        let old = life.empty();
         drop(life);
         old.end();
         Ok(())

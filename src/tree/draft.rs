@@ -416,12 +416,17 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Live<K, V> {
         Live::new(&Tree::new(self.draft.graveyard().clone()))
     }
 
+    /// Whether it is taken apart elsewhere when it ends.
+    pub(crate) fn is_large(&self) -> bool {
+        self.draft.len() >= WORTH_BURYING
+    }
+
     /// Ends it. One that is large is taken apart elsewhere: not even its line is in the cache of whoever
     /// lets go of it.
-    pub(crate) fn end(self) {
-        if self.draft.len() >= WORTH_BURYING {
+    pub(crate) fn end(self: Box<Self>) {
+        if self.is_large() {
             let graveyard = self.draft.graveyard().clone();
-            graveyard.bury(Box::new(self));
+            graveyard.bury(self);
         }
     }
 }

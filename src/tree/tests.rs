@@ -413,7 +413,7 @@ fn a_large_live_tree_ends_elsewhere_and_a_small_one_at_once() {
     let alive = Arc::new(AtomicUsize::new(0));
     let live = |entries: u32| {
         let entries = (0..entries).map(|key| (key, Counted::new(key, &alive))).collect();
-        Live::new(&Tree::from_sorted(entries, graveyard.clone()))
+        Box::new(Live::new(&Tree::from_sorted(entries, graveyard.clone())))
     };
     live(100).end();
     assert_eq!(alive.load(Atomic::SeqCst), 0);
