@@ -23,8 +23,14 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A buffer that grew beyond this is not kept for the next group.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
-/// A group waits for those who are expected for so large a part of what the last write took.
+/// A group waits for those who are expected for as long as the last write took, if they mostly come; else for so
+/// small a part of it.
 const GATHER_PART: u32 = 2;
+
+/// Trust in those who are expected grows by one with each group that is complete in time, up to this, and falls
+/// by half of this with each that has waited in vain. So one who waited for a processor is forgiven, and those
+/// who come when they like are not trusted.
+const TRUST_MAX: u32 = 8;
 
 /// Under explored schedules, where there is no time, it is looked at so often instead.
 const GATHER_LOOKS: u32 = 4;
@@ -58,6 +64,8 @@ pub(super) struct Queue {
     pub(super) last_write_took: Duration,
     /// The first group waits for more to join it.
     gathering: Option<Gathering>,
+    /// How reliably those who were expected came of late, up to [`TRUST_MAX`].
+    trust: u32,
     /// Somebody is about to lead, and held until checkpoints have caught up.
     pub(super) held: bool,
     /// Something was synced that has no witness yet.
@@ -164,6 +172,7 @@ impl Queue {
             expected: 0,
             last_write_took: Duration::ZERO,
             gathering: None,
+            trust: 0,
             held: false,
             unwitnessed: false,
             background: Background::Awake,
@@ -219,7 +228,8 @@ impl Queue {
         if self.is_complete() {
             return Turn::Lead;
         }
-        let (now, patience) = (Instant::now(), self.last_write_took / GATHER_PART);
+        let part = if self.trust >= TRUST_MAX / 2 { 1 } else { GATHER_PART };
+        let (now, patience) = (Instant::now(), self.last_write_took / part);
         let new = Gathering { until: now + patience, is_kept: false, looks: 0 };
         let gathering = self.gathering.get_or_insert(new);
         gathering.looks += 1;
@@ -323,7 +333,13 @@ impl Queue {
             return None;
         }
         let (mut group, waiters) = self.groups.pop_front()?;
-        self.gathering = None;
+        if self.gathering.take().is_some() {
+            self.trust = if group.commits < self.expected {
+                self.trust.saturating_sub(TRUST_MAX / 2)
+            } else {
+                (self.trust + 1).min(TRUST_MAX)
+            };
+        }
         self.led = Some(waiters);
         // Looking at the clock takes a part of a commit that is not synced. Where nobody else is expected it
         // only tells when the log fell idle, which the syncs that are due tell as well if they come often.
@@ -415,6 +431,69 @@ impl Queue {
     pub(super) fn keep_buffer(&mut self, frame: Vec<u8>) {
         if frame.capacity() <= KEPT_BUFFER_BYTES {
             self.buffer = frame;
+        }
+    }
+}
+
+#[cfg(not(feature = "schedules"))]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::boot;
+    use crate::options::Options;
+    use crate::tree::Graveyard;
+    use crate::visible::Visible;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// Adds a commit of which two are expected to be acknowledged together.
+    fn push(queue: &mut Queue, state: &State) {
+        let staged = Staged {
+            label: "",
+            operations: &[2, 1],
+            operation_count: 1,
+            durability: Durability::Machine,
+            state: Arc::new(state.clone()),
+        };
+        drop(queue.push(staged));
+    }
+
+    /// For how long the first of two waits for the other, after two were acknowledged by a write of an hour.
+    fn patience(queue: &mut Queue, state: &State) -> Duration {
+        queue.expect(2);
+        queue.note_write(Some(Instant::now()), true);
+        queue.last_write_took = HOUR;
+        push(queue, state);
+        let began = Instant::now();
+        let Turn::KeepTime(until) = queue.turn() else { panic!("another one is expected") };
+        until - began
+    }
+
+    #[test]
+    fn a_group_waits_for_a_whole_write_where_those_who_are_expected_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let booted = boot(dir.path(), &Options::default(), 1, &Graveyard::none(), Duration::ZERO);
+        let state = booted.unwrap().state;
+        let (_visible, publisher) = Visible::new(Arc::new(state.clone()));
+        let queue = &mut Queue::new(state.lsn, publisher, Duration::from_secs(1));
+        // Whether they come, so often in turn, and whether the last of these waited for a whole write.
+        let story = [(true, 4, false), (true, 20, true), (false, 1, true), (true, 1, true)];
+        let end = [(false, 2, false), (true, 3, false), (false, 1, false), (true, 5, true)];
+        for (comes, times, whole) in story.into_iter().chain(end) {
+            let mut waited = Duration::ZERO;
+            for _ in 0..times {
+                waited = patience(queue, &state);
+                if comes {
+                    push(queue, &state);
+                } else if let Some(gathering) = &mut queue.gathering {
+                    gathering.until = Instant::now();
+                }
+                assert_eq!(queue.turn(), Turn::Lead);
+                assert_eq!(queue.take_first().unwrap().commits, if comes { 2 } else { 1 });
+                drop(queue.end_lead());
+            }
+            let meant = if whole { HOUR } else { HOUR / 2 };
+            assert!(waited.abs_diff(meant) < HOUR / 10, "{times} of {comes}: {waited:?}");
         }
     }
 }
