@@ -6,7 +6,7 @@
 //!
 //! A slot can have a stamp. It lies behind what is in the slot, or beside all the slots of its chunk, if slots
 //! that are shorter lie across fewer cache lines: a struct of 64 bytes with its stamp would be two of them for
-//! whoever reads it, eight times of nine, and is one.
+//! whoever reads it, seven times of eight, and is one.
 //!
 //! Chunks are cut from *spans* that are mapped from the system. A chunk that falls empty goes back to its
 //! span, and a span that does to the system; one of each is kept.
