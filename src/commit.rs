@@ -89,6 +89,14 @@ pub(crate) struct Staged<'a> {
     pub(crate) state: Arc<State>,
 }
 
+#[cfg(test)]
+impl Staged<'static> {
+    /// One operation, whatever it is.
+    fn sample(durability: Durability, state: Arc<State>) -> Self {
+        Staged { label: "", operations: &[2, 1], operation_count: 1, durability, state }
+    }
+}
+
 impl Commits {
     pub(crate) fn new(
         log: LogWriter,

@@ -133,14 +133,7 @@ mod tests {
             Arc::new(NoPressure),
         );
         state.lsn = state.lsn.next();
-        let staged = Staged {
-            label: "",
-            operations: &[2, 1],
-            operation_count: 1,
-            durability: Durability::Process,
-            state: Arc::new(state),
-        };
-        commits.enqueue(staged).unwrap();
+        commits.enqueue(Staged::sample(Durability::Process, Arc::new(state))).unwrap();
         let group = commits.queue.lock().take_first().unwrap();
         (dir, commits, group)
     }

@@ -145,13 +145,7 @@ impl Subject {
         let mut state = State::clone(&head);
         state.lsn = state.lsn.next();
         let state = Arc::new(state);
-        self.commits.enqueue(Staged {
-            label: "",
-            operations: &[2, 1],
-            operation_count: 1,
-            durability,
-            state: Arc::clone(&state),
-        })?;
+        self.commits.enqueue(Staged::sample(durability, Arc::clone(&state)))?;
         *head = state;
         Ok(head.lsn)
     }

@@ -456,14 +456,7 @@ mod tests {
 
     /// Adds a commit of which two are expected to be acknowledged together.
     fn push(queue: &mut Queue, state: &State) {
-        let staged = Staged {
-            label: "",
-            operations: &[2, 1],
-            operation_count: 1,
-            durability: Durability::Machine,
-            state: Arc::new(state.clone()),
-        };
-        drop(queue.push(staged));
+        drop(queue.push(Staged::sample(Durability::Machine, Arc::new(state.clone()))));
     }
 
     /// For how long the first of two waits for the other, after two were acknowledged just now.
