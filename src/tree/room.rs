@@ -233,10 +233,9 @@ impl Chunk {
     fn fresh(shape: Shape) -> *mut Chunk {
         let chunk = take_chunk().cast::<Chunk>();
         let Shape { size, slots: (fresh, end), .. } = shape;
-        let used = 0;
         let (free, before, after) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
         // SAFETY: the chunk is nobody else's, and aligned to its length.
-        unsafe { chunk.write(Chunk { size, end, used, fresh, free, before, after }) };
+        unsafe { chunk.write(Chunk { size, end, used: 0, fresh, free, before, after }) };
         chunk.as_ptr()
     }
 }
@@ -528,16 +527,13 @@ mod tests {
 
     /// Whether a stamp lies in what was handed out with the slot.
     fn belongs(stamp: NonNull<Stamp>, slot: NonNull<u8>, room: Room) -> bool {
-        let (begin, stamp) = (slot.addr().get(), stamp.addr().get());
-        let slot = |size: usize| begin <= stamp && stamp + STAMP_BYTES <= begin + size;
-        match room {
-            Room::Allocator(layout) => slot(layout.size()),
-            Room::Class(shape) if !shape.stamps_aside => slot(shape.size),
-            Room::Class(shape) => {
-                let chunk = chunk_of(NonNull::without_provenance(begin.try_into().unwrap())).addr();
-                chunk + CHUNK_HEAD_BYTES <= stamp && stamp + STAMP_BYTES <= chunk + shape.slots.0
-            }
-        }
+        let (chunk, slot) = (chunk_of(slot).addr(), slot.addr().get());
+        let within = match room {
+            Room::Allocator(layout) => slot..slot + layout.size(),
+            Room::Class(shape) if !shape.stamps_aside => slot..slot + shape.size,
+            Room::Class(shape) => chunk + CHUNK_HEAD_BYTES..chunk + shape.slots.0,
+        };
+        within.contains(&stamp.addr().get()) && stamp.addr().get() + STAMP_BYTES <= within.end
     }
 
     #[test]
