@@ -67,14 +67,13 @@ where
     /// Makes ready for being emptied, if that is worth it.
     fn provide(&mut self) {
         if self.successor.is_none() && self.tree.is_large() {
-            self.successor = Some(Box::new(self.tree.emptied()));
+            self.successor = Some(self.tree.emptied());
         }
     }
 
     /// Empties it; what it held is to be ended after the lock.
     fn empty(&mut self) -> Box<Live<K, V>> {
-        let successor = self.successor.take();
-        let empty = successor.unwrap_or_else(|| Box::new(self.tree.emptied()));
+        let empty = self.successor.take().unwrap_or_else(|| self.tree.emptied());
         std::mem::replace(&mut self.tree, empty)
     }
 }

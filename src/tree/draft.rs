@@ -412,8 +412,8 @@ impl<K, V> Live<K, V> {
 
 impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Live<K, V> {
     /// An empty one that frees where this one does.
-    pub(crate) fn emptied(&self) -> Self {
-        Live::new(&Tree::new(self.draft.graveyard().clone()))
+    pub(crate) fn emptied(&self) -> Box<Self> {
+        Box::new(Live::new(&Tree::new(self.draft.graveyard().clone())))
     }
 
     /// Whether it is taken apart elsewhere when it ends.
