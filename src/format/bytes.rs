@@ -52,7 +52,16 @@ impl<'a> Reader<'a> {
 
     /// Reads a variable-length integer: seven bits a byte, lowest first, no byte more than needed,
     /// so that a number has one form only.
+    #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        if let Some((byte @ 0..0x80, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.u8()?;

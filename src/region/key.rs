@@ -156,9 +156,15 @@ impl<'a> KeyReader<'a> {
     /// # Errors
     /// `Damaged` if there are fewer bytes.
     pub fn take_fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (bytes, rest) = self.rest.split_first_chunk::<N>().ok_or_else(KeyReader::malformed)?;
+        self.fixed().ok_or_else(KeyReader::malformed)
+    }
+
+    /// The same, `None` if there are fewer bytes. In a `Result` they would lie one byte beside where they are needed,
+    /// and to read across what was just written takes a processor longer than all the rest.
+    pub(super) fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.rest.split_first_chunk::<N>()?;
         self.rest = rest;
-        Ok(if self.reversed { bytes.map(|byte| !byte) } else { *bytes })
+        Some(if self.reversed { bytes.map(|byte| !byte) } else { *bytes })
     }
 
     /// Takes what [`KeyWriter::put_escaped`] wrote.

@@ -28,7 +28,7 @@ macro_rules! unsigned {
             }
 
             fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
-                from.take_fixed().map(<$int>::from_be_bytes)
+                from.fixed().map(<$int>::from_be_bytes).ok_or_else(KeyReader::malformed)
             }
         }
     )*};
@@ -52,7 +52,7 @@ macro_rules! signed {
             }
 
             fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
-                let bits = <$bits>::from_be_bytes(from.take_fixed()?);
+                let bits = from.fixed().map(<$bits>::from_be_bytes).ok_or_else(KeyReader::malformed)?;
                 Ok((bits ^ (1 << (<$int>::BITS - 1))).cast_signed())
             }
         }
