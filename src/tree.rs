@@ -97,9 +97,9 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     }
 
     /// A tree of entries that come in ascending order.
-    pub(crate) fn from_sorted(entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
+    pub(crate) fn from_sorted(mut entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
         let (len, mut spare) = (entries.len(), Spare::default());
-        let root = build(FIRST, entries.into_iter(), &mut spare);
+        let root = build(FIRST, &mut entries, &mut spare);
         Tree(Line::begin(root, len, false, spare, graveyard))
     }
 }

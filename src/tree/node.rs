@@ -508,7 +508,7 @@ impl<K, V> NodePtr<K, V> {
         let born = unsafe { self.born() };
         let mut spare = Spare::default();
         let content = match loaded {
-            Loaded::Entries => build(born, entries.drain(..), &mut spare),
+            Loaded::Entries => build(born, entries, &mut spare),
             Loaded::Ranges(ranges) => {
                 let cold = |(first, source)| (first, NodePtr::cold(born, source));
                 join(born, ranges.into_iter().map(cold).collect(), &mut spare)
@@ -551,21 +551,31 @@ type Parts<K, V> = (ArrayVec<K, FAN_OUT>, ArrayVec<Place<NodePtr<K, V>>, FAN_OUT
 /// A node with the lowest key that belongs to it.
 type Lowest<K, V> = (Option<K>, NodePtr<K, V>);
 
-/// Builds a tree bottom-up from ascending entries.
+/// Builds a tree bottom-up from ascending entries, and leaves none.
 pub(super) fn build<K: Clone, V>(
     born: Stamp,
-    mut entries: impl ExactSizeIterator<Item = (K, V)>,
+    entries: &mut Vec<(K, V)>,
     spare: &mut Spare<K, V>,
 ) -> NodePtr<K, V> {
-    let sizes = shares(entries.len().max(1));
-    spare.expect(sizes.len(), entries.len());
+    let count = entries.len();
+    let sizes = shares(count.max(1));
+    spare.expect(sizes.len(), count);
+    // SAFETY: whatever happens, from now on they are nobody's.
+    unsafe { entries.set_len(0) };
+    let mut next = 0..count;
     let leaves = sizes.map(|len| {
         let mut place = Leaf::place(born, spare);
         // SAFETY: it was just made.
         let leaf = unsafe { place.as_mut() };
-        for (key, value) in entries.by_ref().take(len) {
+        for nth in next.by_ref().take(len) {
+            // SAFETY: so many there were, and each is moved once.
+            let (key, value) = unsafe {
+                let entry = entries.as_ptr().add(nth);
+                let value = ValuePtr::moved(born, &raw const (*entry).1, spare);
+                ((&raw const (*entry).0).read(), value)
+            };
             leaf.keys.push(key);
-            leaf.values.push(Place::new(ValuePtr::new(born, value, spare)));
+            leaf.values.push(Place::new(value));
         }
         (leaf.keys.first().cloned(), NodePtr(place))
     });

@@ -4,6 +4,7 @@
 //! - A value stays in its place for as long as anybody can see it.
 //! - Room in a [`Spare`] is nobody's: what was in it was dropped or moved out.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::node::{Leaf, Stamp};
@@ -44,10 +45,21 @@ unsafe impl<V: Send + Sync> Send for ValuePtr<V> {}
 unsafe impl<V: Send + Sync> Sync for ValuePtr<V> {}
 impl<V> ValuePtr<V> {
     pub(super) fn new<K>(born: Stamp, value: V, spare: &mut Spare<K, V>) -> Self {
+        let value = ManuallyDrop::new(value);
+        // SAFETY: nobody else uses it from now on.
+        unsafe { ValuePtr::moved(born, &raw const *value, spare) }
+    }
+
+    /// Moves a value in one copy. Through a variable it would be taken to pieces, and to read across what was just
+    /// written in pieces takes a processor longer than to copy it.
+    ///
+    /// # Safety
+    /// The value can be read, and nobody uses it from now on.
+    pub(super) unsafe fn moved<K>(born: Stamp, value: *const V, spare: &mut Spare<K, V>) -> Self {
         let room = spare.values.take();
         // SAFETY: the room is one for a value with its stamp, and nobody else has it.
         unsafe {
-            room.write(value);
+            room.copy_from_nonoverlapping(NonNull::new_unchecked(value.cast_mut()), 1);
             Values::<V>::ROOM.stamp(room).write(born);
         }
         ValuePtr(room)
