@@ -109,9 +109,9 @@ impl KeyWriter {
     /// Writes any number of bytes: each 0 becomes 0 255, and 0 0 ends them, so that a prefix sorts
     /// before what continues it.
     pub fn put_escaped(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.put_fixed(&[*byte]);
-            if *byte == ESCAPED {
+        for part in bytes.split_inclusive(|byte| *byte == ESCAPED) {
+            self.put_fixed(part);
+            if part.ends_with(&[ESCAPED]) {
                 self.put_fixed(&[ESCAPE]);
             }
         }
@@ -172,16 +172,21 @@ impl<'a> KeyReader<'a> {
     /// # Errors
     /// `Damaged` if the end is missing or an escape is wrong.
     pub fn take_escaped(&mut self) -> Result<Vec<u8>> {
+        let escaped = if self.reversed { !ESCAPED } else { ESCAPED };
         let mut bytes = Vec::new();
         loop {
-            let [byte] = self.take_fixed()?;
-            if byte != ESCAPED {
-                bytes.push(byte);
-                continue;
+            let plain = self.rest.iter().position(|byte| *byte == escaped);
+            let plain = plain.and_then(|at| self.rest.split_at_checked(at));
+            let (plain, rest) = plain.ok_or_else(KeyReader::malformed)?;
+            self.rest = rest;
+            if self.reversed {
+                bytes.extend(plain.iter().map(|byte| !byte));
+            } else {
+                bytes.extend_from_slice(plain);
             }
             match self.take_fixed()? {
-                [ESCAPE] => bytes.push(ESCAPED),
-                [END] => return Ok(bytes),
+                [_, ESCAPE] => bytes.push(ESCAPED),
+                [_, END] => return Ok(bytes),
                 _ => return Err(KeyReader::malformed()),
             }
         }
