@@ -210,3 +210,30 @@ fn shares(things: usize) -> impl ExactSizeIterator<Item = usize> {
     let nodes = things.div_ceil(BULK_FILL);
     (0..nodes).map(move |at| things * (at + 1) / nodes - things * at / nodes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::tree::{Graveyard, Tree};
+
+    /// Of sizes with which a stamp lies behind the value, and aside.
+    #[test]
+    fn what_is_built_from_has_moved_once() {
+        fn check<const N: usize>() {
+            let alive = Arc::new(());
+            let value = |at: u64| (at.to_string(), (Arc::clone(&alive), [at; N]));
+            let entries: Vec<_> = (1000..1200).map(value).collect();
+            let tree = Tree::from_sorted(entries, Graveyard::none());
+            assert_eq!(Arc::strong_count(&alive), 1 + 200);
+            for at in 1000..1200u64 {
+                let found = tree.get(|key| at.to_string().as_str().cmp(key)).unwrap();
+                assert_eq!(found.map(|(_, rest)| *rest), Some([at; N]));
+            }
+            drop(tree);
+            assert_eq!(Arc::strong_count(&alive), 1);
+        }
+        check::<2>();
+        check::<7>();
+    }
+}
