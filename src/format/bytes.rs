@@ -61,6 +61,7 @@ impl<'a> Reader<'a> {
         self.long_varint()
     }
 
+    /// The same for one of any length.
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {

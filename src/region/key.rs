@@ -173,20 +173,15 @@ impl<'a> KeyReader<'a> {
     /// `Damaged` if the end is missing or an escape is wrong.
     pub fn take_escaped(&mut self) -> Result<Vec<u8>> {
         let escaped = if self.reversed { !ESCAPED } else { ESCAPED };
-        let mut bytes = Vec::new();
+        // The complement of a complement is what it was.
+        let mut taken = KeyWriter { bytes: Vec::new(), reversed: self.reversed };
         loop {
-            let plain = self.rest.iter().position(|byte| *byte == escaped);
-            let plain = plain.and_then(|at| self.rest.split_at_checked(at));
-            let (plain, rest) = plain.ok_or_else(KeyReader::malformed)?;
-            self.rest = rest;
-            if self.reversed {
-                bytes.extend(plain.iter().map(|byte| !byte));
-            } else {
-                bytes.extend_from_slice(plain);
-            }
+            let plain = self.rest.split(|byte| *byte == escaped).next().unwrap_or_default();
+            self.rest = self.rest.get(plain.len()..).unwrap_or_default();
+            taken.put_fixed(plain);
             match self.take_fixed()? {
-                [_, ESCAPE] => bytes.push(ESCAPED),
-                [_, END] => return Ok(bytes),
+                [_, ESCAPE] => taken.bytes.push(ESCAPED),
+                [_, END] => return Ok(taken.bytes),
                 _ => return Err(KeyReader::malformed()),
             }
         }

@@ -59,7 +59,7 @@ impl<V> ValuePtr<V> {
         let room = spare.values.take();
         // SAFETY: the room is one for a value with its stamp, and nobody else has it.
         unsafe {
-            room.copy_from_nonoverlapping(NonNull::new_unchecked(value.cast_mut()), 1);
+            room.as_ptr().copy_from_nonoverlapping(value, 1);
             Values::<V>::ROOM.stamp(room).write(born);
         }
         ValuePtr(room)
