@@ -23,6 +23,7 @@ mod bell;
 #[cfg(all(test, feature = "schedules"))]
 mod explored;
 mod queue;
+mod waiters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
 use queue::{Group, Queue, Turn};
+pub(crate) use waiters::Seat;
 
 /// The queue of groups, the open end of the log, and the state that readers see.
 #[derive(Debug)]
@@ -158,7 +160,7 @@ impl Commits {
                     queue.end_keeping_time(until);
                 }
                 Turn::Wait => {
-                    let bell = queue.join(lsn);
+                    let bell = queue.waiters_of(lsn).join();
                     if MutexGuard::unlocked(&mut queue, || bell.wait()) == Call::Acknowledged {
                         return Ok(());
                     }
@@ -168,7 +170,12 @@ impl Commits {
     }
 
     /// The same for a task: leaves its waker and does no I/O; the background thread leads.
-    pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
+    pub(crate) fn poll(
+        &self,
+        lsn: Lsn,
+        seat: &mut Seat,
+        context: &Context<'_>,
+    ) -> Poll<Result<()>> {
         if let Some(outcome) = self.queue.lock().outcome(lsn) {
             return Poll::Ready(outcome);
         }
@@ -178,7 +185,7 @@ impl Commits {
             drop(queue);
             return Poll::Ready(outcome);
         }
-        let known = queue.leave_waker(lsn, waker);
+        let known = queue.waiters_of(lsn).leave(seat, waker);
         drop(queue);
         drop(known);
         Poll::Pending

@@ -19,7 +19,7 @@ use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 use crate::boot::{Booted, Checkpoints, boot};
 use crate::checkpoint::heal::Healed;
 use crate::checkpoint::layers::Files;
-use crate::commit::{Commits, Staged};
+use crate::commit::{Commits, Seat, Staged};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lineage, Lsn};
@@ -296,9 +296,14 @@ impl Engine {
         outcome
     }
 
-    pub(crate) fn poll(&self, lsn: Lsn, context: &Context<'_>) -> Poll<Result<()>> {
+    pub(crate) fn poll(
+        &self,
+        lsn: Lsn,
+        seat: &mut Seat,
+        context: &Context<'_>,
+    ) -> Poll<Result<()>> {
         match &self.access {
-            Access::Writes(commits) => commits.poll(lsn, context),
+            Access::Writes(commits) => commits.poll(lsn, seat, context),
             Access::Reads(..) => Poll::Ready(Ok(())),
         }
     }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
+use crate::commit::Seat;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::Lsn;
@@ -45,12 +46,13 @@ struct Pending {
     lsn: Lsn,
     /// Whether that is the LSN of a commit of its own.
     own: bool,
+    seat: Seat,
 }
 
 impl<T, E: From<Error>> Submitted<T, E> {
     pub(crate) fn pending(engine: Arc<Engine>, lsn: Lsn, outcome: Result<T, E>) -> Self {
         let own = outcome.is_ok();
-        let commit = Some(Pending { engine, lsn, own });
+        let commit = Some(Pending { engine, lsn, own, seat: Seat::default() });
         if let Some(commit) = &commit {
             commit.engine.lead_in_background(lsn);
         }
@@ -85,8 +87,8 @@ impl<T, E: From<Error>> Future for Submitted<T, E> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T, E>> {
         let this = self.get_mut();
-        if let Some(commit) = &this.commit {
-            match commit.engine.poll(commit.lsn, context) {
+        if let Some(commit) = &mut this.commit {
+            match commit.engine.poll(commit.lsn, &mut commit.seat, context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(E::from(error))),
                 Poll::Ready(Ok(())) => {}

@@ -177,8 +177,9 @@ impl Subject {
     fn submit(&self, durability: Durability) {
         let Ok(lsn) = self.enqueue(durability) else { return };
         self.commits.lead_in_background();
+        let mut seat = Seat::default();
         let outcome = shuttle::future::block_on(std::future::poll_fn(|context| {
-            self.commits.poll(lsn, context)
+            self.commits.poll(lsn, &mut seat, context)
         }));
         if outcome.is_ok() {
             self.acknowledged(lsn, durability);

@@ -2,12 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::Staged;
-use super::bell::{Bell, Call};
-use crate::contain::contain;
+use super::waiters::{Done, Waiters};
 use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::format::frame::FRAME_HEADER_BYTES;
@@ -121,44 +119,6 @@ pub(super) struct Group {
     pub(super) began: Option<Instant>,
 }
 
-/// Those who wait for one group.
-#[derive(Debug, Default)]
-pub(super) struct Waiters {
-    last: Lsn,
-    /// Where threads do, if any: they stay until the group has ended.
-    bell: Option<Arc<Bell>>,
-    wakers: Vec<Waker>,
-}
-
-impl Waiters {
-    fn wake(self, call: Call) {
-        if let Some(bell) = self.bell {
-            bell.end(call);
-        }
-        for waker in self.wakers {
-            // One that panics keeps nobody else asleep.
-            contain(|| waker.wake());
-        }
-    }
-}
-
-/// Who is to be woken, after the lock.
-#[must_use]
-#[derive(Debug, Default)]
-pub(super) struct Done {
-    acknowledged: Option<Waiters>,
-    refused: Vec<Waiters>,
-}
-
-impl Done {
-    pub(super) fn wake(self) {
-        if let Some(acknowledged) = self.acknowledged {
-            acknowledged.wake(Call::Acknowledged);
-        }
-        self.refused.into_iter().for_each(|refused| refused.wake(Call::Refused));
-    }
-}
-
 impl Queue {
     pub(super) fn new(visible: Lsn, publisher: Publisher, sync_interval: Duration) -> Queue {
         Queue {
@@ -212,7 +172,7 @@ impl Queue {
             sync,
             began: None,
         };
-        self.groups.push_back((group, Waiters { last: lsn, ..Waiters::default() }));
+        self.groups.push_back((group, Waiters::of(lsn)));
         None
     }
 
@@ -309,30 +269,12 @@ impl Queue {
         (self.closed && !being_written).then(|| Err(Error::closed()))
     }
 
-    fn waiters_of(&mut self, lsn: Lsn) -> Option<&mut Waiters> {
-        let led = self.led.as_mut().filter(|led| lsn <= led.last);
-        led.or_else(|| {
-            let mut groups = self.groups.iter_mut().map(|(_, waiters)| waiters);
-            groups.find(|waiters| lsn <= waiters.last)
-        })
-    }
-
-    /// Where a thread is called when there is news of a commit that has not ended.
-    pub(super) fn join(&mut self, lsn: Lsn) -> Arc<Bell> {
-        let bell = self.waiters_of(lsn).map(|waiters| waiters.bell.get_or_insert_default());
-        Arc::clone(bell.expect("a commit that has not ended is in a group"))
-    }
-
-    /// Leaves a waker where it is called when there is news of a commit; or gives it back, if it is there
-    /// already.
-    pub(super) fn leave_waker(&mut self, lsn: Lsn, waker: Waker) -> Option<Waker> {
-        match self.waiters_of(lsn) {
-            Some(waiters) if !waiters.wakers.iter().any(|known| known.will_wake(&waker)) => {
-                waiters.wakers.push(waker);
-                None
-            }
-            _ => Some(waker),
-        }
+    /// Those who wait for a commit that has not ended.
+    pub(super) fn waiters_of(&mut self, lsn: Lsn) -> &mut Waiters {
+        let led = self.led.as_mut();
+        let waiting = self.groups.iter_mut().map(|(_, waiters)| waiters);
+        let mut all = led.into_iter().chain(waiting);
+        all.find(|waiters| lsn <= waiters.last).expect("a commit that has not ended is in a group")
     }
 
     /// Takes the first group to write it; until `end_lead` nobody else does.
@@ -384,11 +326,10 @@ impl Queue {
     /// Wakes one of those who wait for the next group, or the background thread where none does,
     /// or where it sleeps beyond what is due.
     pub(super) fn hand_over(&mut self, background: &Condvar) {
-        if let Some((_, next)) = self.groups.front() {
-            match &next.bell {
-                Some(bell) => bell.ask_for_a_look(),
-                None => self.wake_background(background),
-            }
+        if let Some((_, next)) = self.groups.front()
+            && !next.ask_for_a_look()
+        {
+            self.wake_background(background);
         }
         if let Some(due) = self.due() {
             let late = match self.background {
