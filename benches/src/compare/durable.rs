@@ -1,9 +1,9 @@
 //! Synced commits: one writer to many, against the peers, a raw loop of write and fdatasync, and threads
 //! that do nothing but share such a loop.
 
+mod latencies;
 mod shared;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -18,6 +18,7 @@ use crate::floor::drawn;
 use crate::peers::ENTRANTS;
 use crate::report::Report;
 
+pub(crate) use latencies::Latencies;
 pub(crate) use shared::write as share_syncs;
 
 const RAW: &str = "raw write + fdatasync, one thread";
@@ -38,36 +39,18 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
 fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let raw = prewritten(&dir.path().join("raw"))?;
-    // The latency of a round is measured with its rate, and told afterwards.
-    let tails: parking_lot::Mutex<HashMap<&str, Vec<f64>>> = parking_lot::Mutex::default();
-    let rate = |name: &'static str, mut times: Vec<f64>| {
-        times.sort_by(f64::total_cmp);
-        let tail = times.get(times.len() * 99 / 100).copied().unwrap_or(f64::NAN);
-        tails.lock().entry(name).or_default().push(tail * 1e6);
-        times.len() as f64 / plan.time.as_secs_f64()
-    };
-    let mut question =
-        Question::of_rates(format!("synced commits, {writers} writers"), "commits/s")
-            .ask(RAW, || Ok(rate(RAW, raw_loop(&raw, plan.time)?)))
-            .ask(SHARED, || Ok(rate(SHARED, shared::write(&raw, writers, plan.time)?)));
+    let mut latencies = Latencies::new(plan.time);
+    latencies.add(RAW, || raw_loop(&raw, plan.time));
+    latencies.add(SHARED, || shared::write(&raw, writers, plan.time));
     for entrant in &ENTRANTS {
         let dir = dir.path().join(entrant.name);
         std::fs::create_dir(&dir)?;
         let peer = (entrant.open)(&dir)?;
-        let rate = &rate;
-        question = question.ask(entrant.name, move || {
-            let commit = |orders| peer.commit(orders);
-            Ok(rate(entrant.name, commit_from(writers, KEYS, plan.time, &commit)?))
+        latencies.add(entrant.name, move || {
+            commit_from(writers, KEYS, plan.time, &|orders| peer.commit(orders))
         });
     }
-    report.ask(question, plan.rounds)?;
-    let mut question = Question::of_costs(format!("synced commits, {writers} writers, p99"), "us");
-    let mut tails = tails.into_inner();
-    for name in [RAW, SHARED].into_iter().chain(ENTRANTS.iter().map(|entrant| entrant.name)) {
-        let mut rounds = tails.remove(name).unwrap_or_default().into_iter();
-        question = question.ask(name, move || Ok(rounds.next().ok_or("no such round")?));
-    }
-    report.ask(question, plan.rounds)
+    latencies.ask(plan, report, &format!("synced commits, {writers} writers"))
 }
 
 /// Commits by so many threads, each of one order with a key below `keys`; how long each took, in seconds.
