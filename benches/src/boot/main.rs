@@ -1,18 +1,20 @@
 //! From the death of a process to the first read of the next one, and to everything in memory.
 //!
-//! Each contender is filled, takes 100 000 random updates in synced commits of 100, and is killed with
-//! SIGKILL. Fresh processes then measure open to first read, memory, and open to everything decoded:
+//! Each contender is filled, takes 100 000 random updates in synced commits of 100 (or `--per-commit N`), and is
+//! killed with SIGKILL. Fresh processes then measure open to first read, memory, and open to everything decoded:
 //! with the page cache as the dead process left it, and with an empty one where that can be had.
 //!
 //! With `--under-load N` the process is killed N times at any moment of full load instead, with one
-//! writer and with sixteen.
+//! writer and with sixteen. With `--touches N` entries that are on disk are read one by one, in N rounds.
 //!
-//! `cargo run --release -p rocstate-bench --bin boot -- [--rounds N] [--updates N] [--only NAME,NAME] [ENTRIES]...`
+//! `cargo run --release -p rocstate-bench --bin boot -- [--rounds N] [--updates N] [--per-commit N]
+//! [--only NAME,NAME] [ENTRIES]...`
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
 mod contenders;
 mod load;
+mod touch;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -25,12 +27,14 @@ use rocstate_bench::data::Dice;
 pub(crate) type Failure = Box<dyn Error>;
 
 const PER_COMMIT: usize = 100;
+const UPDATES: u64 = 100_000;
 const SEED: u64 = 88_172_645_463_325_252;
 
 /// What is measured, as the command line says.
 struct Plan {
     rounds: usize,
     updates: u64,
+    per_commit: usize,
     names: Vec<String>,
     sizes: Vec<u64>,
 }
@@ -42,11 +46,11 @@ fn main() -> Result<(), Failure> {
         ["child", "fill", name, dir, entries] => {
             contender(name)?.fill(Path::new(dir), entries.parse()?)
         }
-        ["child", "update", name, dir, entries, updates] => {
+        ["child", "update", name, dir, entries, updates, per_commit] => {
             let (entries, updates): (u64, u64) = (entries.parse()?, updates.parse()?);
             let mut dice = Dice::new(SEED);
             let mut keys = (0..updates).map(|_| dice.below(entries));
-            contender(name)?.update(Path::new(dir), &mut keys, PER_COMMIT)?;
+            contender(name)?.update(Path::new(dir), &mut keys, per_commit.parse()?)?;
             println!("done");
             // The parent kills this process.
             loop {
@@ -70,19 +74,28 @@ fn main() -> Result<(), Failure> {
             load::write_until_killed(Path::new(dir), writers.parse()?)
         }
         ["child", "first-read", dir] => load::first_read(Path::new(dir)),
+        ["child", "touch", dir, seed] => touch::touch(Path::new(dir), seed.parse()?),
         ["--under-load", rounds] => load::measure(rounds.parse()?),
+        ["--touches", rounds] => touch::measure(rounds.parse()?),
         words => compare(&plan(words)?),
     }
 }
 
 fn plan(words: &[&str]) -> Result<Plan, Failure> {
-    let mut plan = Plan { rounds: 5, updates: 100_000, names: Vec::new(), sizes: Vec::new() };
+    let mut plan = Plan {
+        rounds: 5,
+        updates: UPDATES,
+        per_commit: PER_COMMIT,
+        names: Vec::new(),
+        sizes: Vec::new(),
+    };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().copied().ok_or(format!("{word} needs a value"));
         match *word {
             "--rounds" => plan.rounds = value()?.parse()?,
             "--updates" => plan.updates = value()?.parse()?,
+            "--per-commit" => plan.per_commit = value()?.parse()?,
             "--only" => plan.names = value()?.split(',').map(str::to_owned).collect(),
             entries => plan.sizes.push(entries.replace('_', "").parse()?),
         }
@@ -102,13 +115,13 @@ fn compare(plan: &Plan) -> Result<(), Failure> {
     }
     let cold = can_empty_the_cache();
     println!(
-        "{} rounds, {} updates in commits of {PER_COMMIT}; milliseconds, median (range)",
-        plan.rounds, plan.updates
+        "{} rounds, {} updates in commits of {}; milliseconds, median (range)",
+        plan.rounds, plan.updates, plan.per_commit
     );
     for entries in &plan.sizes {
         let dir = tempfile::tempdir_in(".")?;
         for name in &plan.names {
-            prepare(name, dir.path(), *entries, plan.updates)?;
+            prepare(name, dir.path(), *entries, plan.updates, plan.per_commit)?;
         }
         println!(
             "\n{entries} entries\n{:<9} {:>24} {:>24} {:>9} {:>24} {:>24}",
@@ -152,7 +165,13 @@ struct Read {
 }
 
 /// Fills a store and kills the process that updates it.
-fn prepare(name: &str, dir: &Path, entries: u64, updates: u64) -> Result<(), Failure> {
+fn prepare(
+    name: &str,
+    dir: &Path,
+    entries: u64,
+    updates: u64,
+    per_commit: usize,
+) -> Result<(), Failure> {
     let dir = dir.join(name);
     std::fs::create_dir_all(&dir)?;
     let dir = dir.to_str().ok_or("the path is not UTF-8")?;
@@ -160,7 +179,9 @@ fn prepare(name: &str, dir: &Path, entries: u64, updates: u64) -> Result<(), Fai
     if !filled.success() {
         return Err(format!("{name} could not be filled").into());
     }
-    let mut updating = child(&["update", name, dir, &entries.to_string(), &updates.to_string()])?
+    let [entries, updates, per_commit] =
+        [entries, updates, per_commit as u64].map(|number| number.to_string());
+    let mut updating = child(&["update", name, dir, &entries, &updates, &per_commit])?
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
