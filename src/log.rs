@@ -6,6 +6,7 @@
 //!   block finds every claim.
 //! - A reader never writes; what broken bytes mean is for `boot::verdict` to say.
 
+pub(crate) mod ahead;
 pub(crate) mod chain;
 pub(crate) mod cut;
 pub(crate) mod held;
@@ -13,5 +14,4 @@ pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod segment;
 pub(crate) mod tail;
-pub(crate) mod windows;
 pub(crate) mod writer;

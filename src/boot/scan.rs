@@ -13,12 +13,12 @@ use crate::error::{Error, Result};
 use crate::format::catalog::Catalog;
 use crate::format::segment::SegmentHeader;
 use crate::format::{Lsn, Place, name};
+use crate::log::ahead::Ahead;
 use crate::log::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use crate::log::cut::broken_link;
 use crate::log::held::Held;
 use crate::log::scan::{SegmentReader, Standing, Unreadable};
 use crate::log::tail::TailBuilder;
-use crate::log::windows::Windows;
 use crate::options::Options;
 use crate::report::Progress;
 use crate::storage::directory::Directory;
@@ -105,9 +105,9 @@ pub(crate) fn scan(
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     let last = chain.segments.len() - 1;
     let total: u64 = chain.segments.iter().map(|segment| segment.header.len).sum();
-    let windows = Arc::new(Windows::prepare(total));
+    let ahead = options.threads.then(|| Ahead::begin(chain.stretches())).flatten().map(Arc::new);
     for (at, mut segment) in chain.segments.into_iter().enumerate() {
-        segment.windows = Arc::clone(&windows);
+        segment.ahead.clone_from(&ahead);
         if at > 0 {
             place = segment.header.begin();
         }

@@ -1,6 +1,7 @@
 //! The segments that a piece of the log lies in, found backwards by their seals, and the walk
 //! forward through them.
 
+use super::ahead::Stretch;
 use super::held::Window;
 use super::scan::{SegmentReader, Standing, Unreadable};
 use crate::control::{Step, left_out};
@@ -83,6 +84,13 @@ impl Chain {
             }
             (number, upto) = (before.segment, before.lsn);
         }
+    }
+
+    /// What of each segment is read by whoever reads all of it.
+    pub(crate) fn stretches(&self) -> impl Iterator<Item = Stretch> {
+        let begins = self.segments.iter().map(|segment| segment.header.begin().offset);
+        let begins = std::iter::once(self.start.offset).chain(begins.skip(1));
+        self.segments.iter().zip(begins).map(|(segment, begin)| segment.stretch(begin))
     }
 }
 

@@ -8,8 +8,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ahead::{Ahead, Stretch, WINDOW_BYTES};
 use super::held::Window;
-use super::windows::{WINDOW_BYTES, Windows};
 use crate::control::{Step, left_out};
 use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Verified, next_places};
@@ -26,8 +26,8 @@ use crate::storage::directory::{Directory, StoreFile};
 pub(crate) struct SegmentReader {
     pub(crate) header: SegmentHeader,
     file: StoreFile,
-    /// Where memory for windows comes from.
-    pub(crate) windows: Arc<Windows>,
+    /// Who has read what comes next, perhaps.
+    pub(crate) ahead: Option<Arc<Ahead>>,
     window: Window,
     window_at: u64,
 }
@@ -90,12 +90,17 @@ impl SegmentReader {
         if len < header.len {
             return Err(Unreadable::CutShort(len));
         }
-        let (windows, window) = (Arc::default(), Window::default());
-        Ok(SegmentReader { header, file, windows, window, window_at: 0 })
+        Ok(SegmentReader { header, file, ahead: None, window: Window::default(), window_at: 0 })
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// What is read of it by whoever reads from there to its end.
+    pub(crate) fn stretch(&self, begin: u64) -> Stretch {
+        let (number, file) = (self.header.number, self.file.clone());
+        Stretch { number, file, begin, end: self.header.len }
     }
 
     /// Looks at the place where the log should continue.
@@ -168,8 +173,9 @@ impl SegmentReader {
         Ok(None)
     }
 
-    /// Forgets what was read, to look again.
+    /// Forgets what was read, also ahead, to look again.
     pub(crate) fn forget(&mut self) {
+        self.ahead = None;
         self.window = Arc::default();
     }
 
@@ -193,25 +199,31 @@ impl SegmentReader {
         let inside = offset >= self.window_at
             && offset + len <= self.window_at + disk_len(self.window.len());
         if !inside {
-            let want = len.max(WINDOW_BYTES).min(self.header.len - offset);
-            self.window_at = offset;
             // A window that somebody keeps is left to them.
-            let ours = Arc::get_mut(&mut self.window).map(std::mem::take);
-            let mut window =
-                ours.filter(|window| !window.is_empty()).unwrap_or_else(|| self.windows.next());
-            let read = self.file.read_into(&mut window, offset, want);
-            if read.is_err() && left_out(Step::FailedReadRefuses) {
-                window = vec![0; memory_len(want)];
-            } else {
-                read?;
-            }
-            self.window = Arc::new(window);
-            if disk_len(self.window.len()) < len {
-                let end = offset + disk_len(self.window.len());
-                return Err(Error::damaged(self.file.path(), end, "the file became shorter"));
-            }
+            let ours = Arc::into_inner(std::mem::take(&mut self.window)).unwrap_or_default();
+            let ahead = self.ahead.as_ref();
+            let read = ahead.and_then(|ahead| ahead.bytes(self.header.number, offset, len));
+            (self.window, self.window_at) = match read {
+                Some(read) => read,
+                None => (self.read(ours, offset, len)?, offset),
+            };
         }
         Ok(part(&self.window, offset - self.window_at, len))
+    }
+
+    fn read(&self, mut window: Vec<u8>, offset: u64, len: u64) -> Result<Window> {
+        let want = len.max(WINDOW_BYTES).min(self.header.len - offset);
+        let read = self.file.read_into(&mut window, offset, want);
+        if read.is_err() && left_out(Step::FailedReadRefuses) {
+            window = vec![0; memory_len(want)];
+        } else {
+            read?;
+        }
+        if disk_len(window.len()) < len {
+            let end = offset + disk_len(window.len());
+            return Err(Error::damaged(self.file.path(), end, "the file became shorter"));
+        }
+        Ok(Arc::new(window))
     }
 }
 
