@@ -1,6 +1,6 @@
-//! What a store holds in memory, to the byte: little after a boot, and no more than a `BTreeMap` when
-//! all of it is warm. Alone in its process, since it counts what is allocated: by the
-//! allocator, and by the trees for their nodes and values.
+//! What a store holds in memory, to the byte: little after a boot, no more than a `BTreeMap` when all of it is
+//! warm, and for a view that is held no more than a copy of what it sees. One test at a time, since they count
+//! what is allocated: by the allocator, and by the trees for their nodes and values.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
 
@@ -8,6 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use rocstate::{Durability, DurableMap, Store, Warming};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whoever counts is alone.
+static COUNTS: Mutex<()> = Mutex::new(());
 
 fn rounded(layout: Layout) -> usize {
     (layout.size() + 8).next_multiple_of(16).max(32)
@@ -71,6 +75,7 @@ fn allocated() -> usize {
 fn memory_is_for_the_tail_at_first_and_less_than_a_btree_map_when_all_is_warm() {
     const ENTRIES: u64 = 100_000;
     const TAIL: u32 = 2_000;
+    let _alone = COUNTS.lock();
     let dir = tempfile::tempdir().unwrap();
     let store = Store::options().durability(Durability::Process).open(dir.path()).unwrap();
     let map: DurableMap<u64, Order> = store.durable_map("orders").unwrap();
@@ -118,4 +123,39 @@ fn memory_is_for_the_tail_at_first_and_less_than_a_btree_map_when_all_is_warm() 
         "a first read {after_first_read}, warm {warm}, BTreeMap {of_btree_map} in random order, {of_collected} collected"
     );
     assert!(warm < of_btree_map, "{warm} bytes, and {of_btree_map} in a BTreeMap");
+}
+
+#[test]
+fn a_view_that_is_held_for_a_million_writes_costs_at_most_a_copy_of_what_it_sees() {
+    const ENTRIES: u64 = 20_000;
+    const WRITES: u64 = 1_000_000;
+    let _alone = COUNTS.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let options = Store::options().boot_budget(std::time::Duration::from_secs(3600));
+    let store = options.durability(Durability::Process).open(dir.path()).unwrap();
+    let before = allocated();
+    let map: DurableMap<u64, Order> = store.durable_map("orders").unwrap();
+    let put = |nth: u64| {
+        let key = nth * 7_919 % ENTRIES;
+        store.transact(|tx| map.put(tx, key, order(key)).map(drop)).unwrap();
+    };
+    (0..ENTRIES).for_each(put);
+    let seen = allocated() - before;
+    let view = store.view();
+    let mut most = 0;
+    for nth in 0..WRITES {
+        put(nth);
+        if nth % 1_000 == 0 {
+            most = most.max(ALLOCATED.load(Ordering::Relaxed) + rocstate::control::tree_bytes());
+        }
+    }
+    let held = most - before - seen;
+    assert_eq!(map.iter(&view).count(), 20_000);
+    drop(view);
+    put(0);
+    let left = allocated() - before;
+    println!("seen {seen}, held beside it at most {held}, {left} when the view is gone");
+    // The copy, what it takes to know it, and room at hand.
+    assert!(held < seen + seen / 10, "{held} bytes are held beside {seen}");
+    assert!(left < seen + seen / 4, "{left} bytes are left of {seen}");
 }

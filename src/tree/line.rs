@@ -39,6 +39,9 @@ const ENOUGH_DEAD: usize = if cfg!(test) { 4 } else { 64 };
 /// With fewer older versions than this it does not matter who is held.
 const OLDER_MIN: usize = 64;
 
+/// The least that is made room for where a version that is held begins to see what died.
+const PARKED_MIN: usize = 16;
+
 /// More than this at a time is freed by the graveyard's thread.
 const FREED_AT_ONCE: usize = 1 << 14;
 
@@ -191,9 +194,9 @@ struct Limbo<K, V> {
     /// Versions that were held when they were last looked at, oldest first.
     versions: Vec<Stamped<K, V>>,
     /// The dead, by the newest held version that sees them.
-    parked: BTreeMap<Stamp, Vec<Dead<K, V>>>,
+    parked: BTreeMap<Stamp, Vec<Thing<K, V>>>,
     /// What nobody can see.
-    free: Vec<Dead<K, V>>,
+    free: Vec<Thing<K, V>>,
     /// Empty, but for their room, unless somebody sweeps.
     new: HandedOver<K, V>,
     held: Vec<Stamp>,
@@ -387,10 +390,10 @@ impl<K, V> Line<K, V> {
                 self.has_spare.store(true, Ordering::Relaxed);
             }
             let mut dead = free.drain(..);
-            while let Some(Dead { what, .. }) = dead.next() {
+            while let Some(what) = dead.next() {
                 if let Some(later) = dead.as_slice().get(FETCHED_AHEAD) {
                     // SAFETY: it is freed after this one.
-                    unsafe { later.what.prefetch() };
+                    unsafe { later.prefetch() };
                 }
                 // SAFETY: nobody can see it, and this is the only way to it.
                 unsafe { what.free(&mut limbo.spare) };
@@ -416,9 +419,9 @@ impl<K, V> Limbo<K, V> {
         let unheld: Vec<Stamp> =
             self.parked.keys().filter(|stamp| !is_held(stamp)).copied().collect();
         for stamp in unheld {
-            let dead = self.parked.remove(&stamp).unwrap_or_default();
-            for dead in dead {
-                self.place(dead, &held);
+            for what in self.parked.remove(&stamp).unwrap_or_default() {
+                // No version after this one is held that sees it.
+                self.place(Dead { what, died: stamp }, &held);
             }
         }
         let mut new = std::mem::take(&mut self.new.dead);
@@ -429,17 +432,22 @@ impl<K, V> Limbo<K, V> {
     }
 
     /// Lets it be freed, or parks it on the newest version that sees it.
-    fn place(&mut self, dead: Dead<K, V>, held: &[Stamp]) {
-        let before = held.partition_point(|stamp| *stamp < dead.died);
+    fn place(&mut self, Dead { what, died }: Dead<K, V>, held: &[Stamp]) {
+        let before = held.partition_point(|stamp| *stamp < died);
         let newest = before.checked_sub(1).and_then(|at| held.get(at));
         match newest {
             // SAFETY: what died lives until it is freed, once.
-            Some(stamp) if *stamp >= unsafe { dead.what.born() } => {
-                self.parked.entry(*stamp).or_default().push(dead);
+            Some(stamp) if *stamp >= unsafe { what.born() } => {
+                let parked = self.parked.entry(*stamp).or_default();
+                if parked.len() == parked.capacity() {
+                    // These are what a view costs besides what it sees, and may be many.
+                    parked.reserve_exact(parked.len() / 8 + PARKED_MIN);
+                }
+                parked.push(what);
             }
             // Every version that could see it was registered before it was handed over, and no version
             // of its span is held: none will be again.
-            _ => self.free.push(dead),
+            _ => self.free.push(what),
         }
     }
 }
@@ -452,11 +460,9 @@ impl<K, V> Drop for Line<K, V> {
         let mut limbo = std::mem::take(self.limbo.get_mut());
         // Giving it back touches all of it, which is not for whoever drops a large tree.
         pen.spare.take_from(&mut limbo.spare);
-        let mut dead = handed_over.dead;
-        dead.extend(pen.dead);
-        dead.extend(pen.left);
-        dead.extend(limbo.free);
-        dead.extend(limbo.new.dead);
+        let mut dead = limbo.free;
+        let lists = [handed_over.dead, pen.dead, pen.left, limbo.new.dead];
+        dead.extend(lists.into_iter().flatten().map(|dead| dead.what));
         dead.extend(limbo.parked.into_values().flatten());
         let large = pen.newest_len + dead.len() >= WORTH_BURYING;
         let estate = Estate { root: Some(pen.newest), dead, spare: pen.spare };
@@ -471,7 +477,7 @@ impl<K, V> Drop for Line<K, V> {
 /// What a line leaves behind: what died, and with the line its newest tree and the room at hand.
 struct Estate<K, V> {
     root: Option<NodePtr<K, V>>,
-    dead: Vec<Dead<K, V>>,
+    dead: Vec<Thing<K, V>>,
     spare: Spare<K, V>,
 }
 
@@ -488,7 +494,7 @@ impl<K, V> Estate<K, V> {
         for dead in dead {
             // SAFETY: nobody can see it, and this is the last way to it. What died is not below the
             // newest root.
-            unsafe { dead.what.free(&mut spare) };
+            unsafe { dead.free(&mut spare) };
             step();
         }
         let mut open: Vec<_> = root.into_iter().collect();
