@@ -35,6 +35,7 @@ mod draft;
 mod edit;
 mod graveyard;
 mod iter;
+mod limbo;
 mod line;
 mod node;
 mod place;

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use super::draft::Old;
-use super::line::{Dead, Thing};
+use super::limbo::{Dead, Thing};
 use super::node::{
     Ahead, FAN_IN, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp, append, append_clones,
 };

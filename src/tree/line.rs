@@ -12,7 +12,6 @@
 //!   enough, or taken from a pen that nobody has.
 //! - Every version holds its line; when the line goes there is no version, and all the rest is freed.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Weak};
 
@@ -21,9 +20,10 @@ use parking_lot::Mutex;
 use super::FIRST;
 use super::desk::Desk;
 use super::graveyard::{Graveyard, Remains, Sweep};
+use super::limbo::{Dead, ENOUGH_DEAD, HandedOver, Limbo, Thing};
 use super::node::{Hot, NodePtr, Stamp};
 use super::place::Place;
-use super::slot::{Spare, ValuePtr};
+use super::slot::Spare;
 use super::undo::Change;
 
 /// Trees with fewer entries are freed where they are dropped.
@@ -32,21 +32,11 @@ pub(super) const WORTH_BURYING: usize = 4096;
 /// How many nodes are freed between two pauses.
 const NODES_PER_STEP: usize = 32;
 
-/// So many dead are worth a look at who still sees them, by the one who hands them over: what died just
-/// now is still in the processor's cache, and its room is used for the next change.
-const ENOUGH_DEAD: usize = if cfg!(test) { 4 } else { 64 };
-
 /// With fewer older versions than this it does not matter who is held.
 const OLDER_MIN: usize = 64;
 
-/// The least that is made room for where a version that is held begins to see what died.
-const PARKED_MIN: usize = 16;
-
 /// More than this at a time is freed by the graveyard's thread.
 const FREED_AT_ONCE: usize = 1 << 14;
-
-/// While something is freed, the processor fetches what comes so many later: nobody has looked at it for long.
-const FETCHED_AHEAD: usize = 8;
 
 /// One version of a tree. It sees what was born by its stamp and has not died by then.
 pub(super) struct Version<K, V> {
@@ -124,17 +114,6 @@ pub(super) struct Pen<K, V> {
     pub(super) spare: Spare<K, V>,
 }
 
-/// Something that newer versions do not see.
-pub(super) struct Dead<K, V> {
-    pub(super) what: Thing<K, V>,
-    pub(super) died: Stamp,
-}
-
-pub(super) enum Thing<K, V> {
-    Node(NodePtr<K, V>),
-    Value(ValuePtr<V>),
-}
-
 impl<K, V> Pen<K, V> {
     /// Notes that a version is not the newest any more; they come oldest first.
     pub(super) fn outdate(&mut self, version: Stamped<K, V>) {
@@ -178,104 +157,6 @@ impl<K, V> Pen<K, V> {
         self.registered = self.registered.max(self.newest_stamp);
         to.dead.append(&mut self.left);
         self.enough_left = to.enough;
-    }
-}
-
-/// What drafts left to be looked at.
-struct HandedOver<K, V> {
-    versions: Vec<Stamped<K, V>>,
-    dead: Vec<Dead<K, V>>,
-    /// So many dead are worth a look.
-    enough: usize,
-}
-
-/// What may still be seen by somebody.
-struct Limbo<K, V> {
-    /// Versions that were held when they were last looked at, oldest first.
-    versions: Vec<Stamped<K, V>>,
-    /// The dead, by the newest held version that sees them.
-    parked: BTreeMap<Stamp, Vec<Thing<K, V>>>,
-    /// What nobody can see.
-    free: Vec<Thing<K, V>>,
-    /// Empty, but for their room, unless somebody sweeps.
-    new: HandedOver<K, V>,
-    held: Vec<Stamp>,
-    spare: Spare<K, V>,
-}
-
-impl<K, V> Default for HandedOver<K, V> {
-    fn default() -> Self {
-        HandedOver { versions: Vec::new(), dead: Vec::new(), enough: ENOUGH_DEAD }
-    }
-}
-
-impl<K, V> Default for Limbo<K, V> {
-    fn default() -> Self {
-        Limbo {
-            versions: Vec::new(),
-            parked: BTreeMap::new(),
-            free: Vec::new(),
-            new: HandedOver::default(),
-            held: Vec::new(),
-            spare: Spare::default(),
-        }
-    }
-}
-
-impl<K, V> From<NodePtr<K, V>> for Thing<K, V> {
-    fn from(node: NodePtr<K, V>) -> Self {
-        Thing::Node(node)
-    }
-}
-
-impl<K, V> From<ValuePtr<V>> for Thing<K, V> {
-    fn from(value: ValuePtr<V>) -> Self {
-        Thing::Value(value)
-    }
-}
-
-impl<K, V> Thing<K, V> {
-    pub(super) fn node(&self) -> Option<NodePtr<K, V>> {
-        match self {
-            Thing::Node(node) => Some(*node),
-            Thing::Value(_) => None,
-        }
-    }
-
-    /// Has the processor fetch it, for somebody who is about to free it.
-    ///
-    /// # Safety
-    /// It lives.
-    unsafe fn prefetch(&self) {
-        match self {
-            Thing::Node(node) => node.prefetch(),
-            // SAFETY: the caller's promise.
-            Thing::Value(value) => unsafe { value.prefetch_whole() },
-        }
-    }
-
-    /// # Safety
-    /// It lives.
-    pub(super) unsafe fn born(&self) -> Stamp {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Thing::Node(node) => node.born(),
-                Thing::Value(value) => value.born(),
-            }
-        }
-    }
-
-    /// # Safety
-    /// It lives, and nobody can reach it from now on.
-    pub(super) unsafe fn free(self, spare: &mut Spare<K, V>) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self {
-                Thing::Node(node) => node.free(spare),
-                Thing::Value(value) => drop(value.take(spare)),
-            }
-        }
     }
 }
 
@@ -381,74 +262,14 @@ impl<K, V> Line<K, V> {
         limbo.sort_out();
         self.handed_over.lock().enough = ENOUGH_DEAD.max(2 * limbo.versions.len());
         let left = !limbo.parked.is_empty();
-        let mut free = std::mem::take(&mut limbo.free);
-        if free.len() > FREED_AT_ONCE {
+        if limbo.unseen.len() > FREED_AT_ONCE {
+            let dead = std::mem::take(&mut limbo.unseen);
             let spare = Spare::default();
-            (self.bury)(Estate { root: None, dead: free, spare }, &self.graveyard);
-        } else {
-            if !free.is_empty() {
-                self.has_spare.store(true, Ordering::Relaxed);
-            }
-            let mut dead = free.drain(..);
-            while let Some(what) = dead.next() {
-                if let Some(later) = dead.as_slice().get(FETCHED_AHEAD) {
-                    // SAFETY: it is freed after this one.
-                    unsafe { later.prefetch() };
-                }
-                // SAFETY: nobody can see it, and this is the only way to it.
-                unsafe { what.free(&mut limbo.spare) };
-            }
-            drop(dead);
-            limbo.free = free;
+            (self.bury)(Estate { root: None, dead, spare }, &self.graveyard);
+        } else if limbo.free() {
+            self.has_spare.store(true, Ordering::Relaxed);
         }
         left
-    }
-}
-
-impl<K, V> Limbo<K, V> {
-    /// Finds what nobody can see.
-    fn sort_out(&mut self) {
-        self.versions.append(&mut self.new.versions);
-        self.versions.retain(Stamped::is_held);
-        // Whoever held a version that is gone has read from it for the last time before this.
-        fence(Ordering::Acquire);
-        let mut held = std::mem::take(&mut self.held);
-        held.clear();
-        held.extend(self.versions.iter().map(|version| version.stamp));
-        let is_held = |stamp: &Stamp| held.binary_search(stamp).is_ok();
-        let unheld: Vec<Stamp> =
-            self.parked.keys().filter(|stamp| !is_held(stamp)).copied().collect();
-        for stamp in unheld {
-            for what in self.parked.remove(&stamp).unwrap_or_default() {
-                // No version after this one is held that sees it.
-                self.place(Dead { what, died: stamp }, &held);
-            }
-        }
-        let mut new = std::mem::take(&mut self.new.dead);
-        for dead in new.drain(..) {
-            self.place(dead, &held);
-        }
-        (self.new.dead, self.held) = (new, held);
-    }
-
-    /// Lets it be freed, or parks it on the newest version that sees it.
-    fn place(&mut self, Dead { what, died }: Dead<K, V>, held: &[Stamp]) {
-        let before = held.partition_point(|stamp| *stamp < died);
-        let newest = before.checked_sub(1).and_then(|at| held.get(at));
-        match newest {
-            // SAFETY: what died lives until it is freed, once.
-            Some(stamp) if *stamp >= unsafe { what.born() } => {
-                let parked = self.parked.entry(*stamp).or_default();
-                if parked.len() == parked.capacity() {
-                    // These are what a view costs besides what it sees, and may be many.
-                    parked.reserve_exact(parked.len() / 8 + PARKED_MIN);
-                }
-                parked.push(what);
-            }
-            // Every version that could see it was registered before it was handed over, and no version
-            // of its span is held: none will be again.
-            _ => self.free.push(what),
-        }
     }
 }
 
@@ -460,7 +281,7 @@ impl<K, V> Drop for Line<K, V> {
         let mut limbo = std::mem::take(self.limbo.get_mut());
         // Giving it back touches all of it, which is not for whoever drops a large tree.
         pen.spare.take_from(&mut limbo.spare);
-        let mut dead = limbo.free;
+        let mut dead = limbo.unseen;
         let lists = [handed_over.dead, pen.dead, pen.left, limbo.new.dead];
         dead.extend(lists.into_iter().flatten().map(|dead| dead.what));
         dead.extend(limbo.parked.into_values().flatten());

@@ -1,6 +1,7 @@
 //! Going back: a tree is again what it was when a draft, or its savepoint, began.
 
-use super::line::{Dead, Pen, Thing};
+use super::limbo::{Dead, Thing};
+use super::line::Pen;
 use super::node::{Hot, NodePtr, Stamp};
 use super::place::Pointer;
 use super::slot::Spare;

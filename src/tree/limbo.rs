@@ -1,0 +1,197 @@
+//! What died, and who may still see it.
+//!
+//! # Invariants
+//! - Every version that may see what is handed over was handed over before or with it.
+//! - The dead are parked on the newest version that is held and sees them; once that is not held any more, on the
+//!   next older one, or they are freed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{Ordering, fence};
+
+use super::line::Stamped;
+use super::node::{NodePtr, Stamp};
+use super::slot::{Spare, ValuePtr};
+
+/// So many dead are worth a look at who still sees them, by the one who hands them over: what died just
+/// now is still in the processor's cache, and its room is used for the next change.
+pub(super) const ENOUGH_DEAD: usize = if cfg!(test) { 4 } else { 64 };
+
+/// The least that is made room for where a version that is held begins to see what died.
+const PARKED_MIN: usize = 16;
+
+/// While something is freed, the processor fetches what comes so many later: nobody has looked at it for long.
+const FETCHED_AHEAD: usize = 8;
+
+/// Something that newer versions do not see.
+pub(super) struct Dead<K, V> {
+    pub(super) what: Thing<K, V>,
+    pub(super) died: Stamp,
+}
+
+pub(super) enum Thing<K, V> {
+    Node(NodePtr<K, V>),
+    Value(ValuePtr<V>),
+}
+
+/// What drafts left to be looked at.
+pub(super) struct HandedOver<K, V> {
+    pub(super) versions: Vec<Stamped<K, V>>,
+    pub(super) dead: Vec<Dead<K, V>>,
+    /// So many dead are worth a look.
+    pub(super) enough: usize,
+}
+
+/// What may still be seen by somebody.
+pub(super) struct Limbo<K, V> {
+    /// Versions that were held when they were last looked at, oldest first.
+    pub(super) versions: Vec<Stamped<K, V>>,
+    /// The dead, by the newest held version that sees them.
+    pub(super) parked: BTreeMap<Stamp, Vec<Thing<K, V>>>,
+    /// What nobody can see.
+    pub(super) unseen: Vec<Thing<K, V>>,
+    /// Empty, but for their room, unless somebody sweeps.
+    pub(super) new: HandedOver<K, V>,
+    held: Vec<Stamp>,
+    pub(super) spare: Spare<K, V>,
+}
+
+impl<K, V> Default for HandedOver<K, V> {
+    fn default() -> Self {
+        HandedOver { versions: Vec::new(), dead: Vec::new(), enough: ENOUGH_DEAD }
+    }
+}
+
+impl<K, V> Default for Limbo<K, V> {
+    fn default() -> Self {
+        Limbo {
+            versions: Vec::new(),
+            parked: BTreeMap::new(),
+            unseen: Vec::new(),
+            new: HandedOver::default(),
+            held: Vec::new(),
+            spare: Spare::default(),
+        }
+    }
+}
+
+impl<K, V> From<NodePtr<K, V>> for Thing<K, V> {
+    fn from(node: NodePtr<K, V>) -> Self {
+        Thing::Node(node)
+    }
+}
+
+impl<K, V> From<ValuePtr<V>> for Thing<K, V> {
+    fn from(value: ValuePtr<V>) -> Self {
+        Thing::Value(value)
+    }
+}
+
+impl<K, V> Thing<K, V> {
+    pub(super) fn node(&self) -> Option<NodePtr<K, V>> {
+        match self {
+            Thing::Node(node) => Some(*node),
+            Thing::Value(_) => None,
+        }
+    }
+
+    /// Has the processor fetch it, for somebody who is about to free it.
+    ///
+    /// # Safety
+    /// It lives.
+    unsafe fn prefetch(&self) {
+        match self {
+            Thing::Node(node) => node.prefetch(),
+            // SAFETY: the caller's promise.
+            Thing::Value(value) => unsafe { value.prefetch_whole() },
+        }
+    }
+
+    /// # Safety
+    /// It lives.
+    pub(super) unsafe fn born(&self) -> Stamp {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Thing::Node(node) => node.born(),
+                Thing::Value(value) => value.born(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// It lives, and nobody can reach it from now on.
+    pub(super) unsafe fn free(self, spare: &mut Spare<K, V>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Thing::Node(node) => node.free(spare),
+                Thing::Value(value) => drop(value.take(spare)),
+            }
+        }
+    }
+}
+
+impl<K, V> Limbo<K, V> {
+    /// Finds what nobody can see.
+    pub(super) fn sort_out(&mut self) {
+        self.versions.append(&mut self.new.versions);
+        self.versions.retain(Stamped::is_held);
+        // Whoever held a version that is gone has read from it for the last time before this.
+        fence(Ordering::Acquire);
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        held.extend(self.versions.iter().map(|version| version.stamp));
+        let is_held = |stamp: &Stamp| held.binary_search(stamp).is_ok();
+        let unheld: Vec<Stamp> =
+            self.parked.keys().filter(|stamp| !is_held(stamp)).copied().collect();
+        for stamp in unheld {
+            for what in self.parked.remove(&stamp).unwrap_or_default() {
+                // No version after this one is held that sees it.
+                self.place(Dead { what, died: stamp }, &held);
+            }
+        }
+        let mut new = std::mem::take(&mut self.new.dead);
+        for dead in new.drain(..) {
+            self.place(dead, &held);
+        }
+        (self.new.dead, self.held) = (new, held);
+    }
+
+    /// Lets it be freed, or parks it on the newest version that sees it.
+    fn place(&mut self, Dead { what, died }: Dead<K, V>, held: &[Stamp]) {
+        let before = held.partition_point(|stamp| *stamp < died);
+        let newest = before.checked_sub(1).and_then(|at| held.get(at));
+        match newest {
+            // SAFETY: what died lives until it is freed, once.
+            Some(stamp) if *stamp >= unsafe { what.born() } => {
+                let parked = self.parked.entry(*stamp).or_default();
+                if parked.len() == parked.capacity() {
+                    // These are what a view costs besides what it sees, and may be many.
+                    parked.reserve_exact(parked.len() / 8 + PARKED_MIN);
+                }
+                parked.push(what);
+            }
+            // Every version that could see it was registered before it was handed over, and no version
+            // of its span is held: none will be again.
+            _ => self.unseen.push(what),
+        }
+    }
+
+    /// Frees what nobody can see; whether there was any.
+    pub(super) fn free(&mut self) -> bool {
+        let mut unseen = std::mem::take(&mut self.unseen);
+        let any = !unseen.is_empty();
+        let mut dead = unseen.drain(..);
+        while let Some(what) = dead.next() {
+            if let Some(later) = dead.as_slice().get(FETCHED_AHEAD) {
+                // SAFETY: it is freed after this one.
+                unsafe { later.prefetch() };
+            }
+            // SAFETY: nobody can see it, and this is the only way to it.
+            unsafe { what.free(&mut self.spare) };
+        }
+        drop(dead);
+        self.unseen = unseen;
+        any
+    }
+}
