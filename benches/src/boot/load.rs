@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rocstate::{DurableMap, Store};
 
-use crate::{Failure, child, spread};
+use crate::{Failure, child, figures, spread};
 use rocstate_bench::data::{Dice, Order};
 
 const KEYS: u64 = 1_000_000;
@@ -80,13 +80,7 @@ pub(crate) fn measure(rounds: usize) -> Result<(), Failure> {
             std::thread::sleep(Duration::from_millis(300 + dice.below(3_000)));
             writing.kill()?;
             writing.wait()?;
-            let output = child(&["first-read", path])?.stderr(Stdio::inherit()).output()?;
-            let text = String::from_utf8(output.stdout)?;
-            let words: Vec<f64> =
-                text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-            let [first, estimate, commits, len] = words[..] else {
-                return Err(format!("it could not be read: {text}").into());
-            };
+            let [first, estimate, commits, len] = figures(&["first-read", path])?;
             measured.push(first * 1e3);
             estimated.push(estimate * 1e3);
             replayed.push(commits);

@@ -235,6 +235,14 @@ fn child(words: &[&str]) -> Result<Command, Failure> {
     Ok(command)
 }
 
+/// The figures that a fresh process prints, which must be so many.
+fn figures<const N: usize>(words: &[&str]) -> Result<[f64; N], Failure> {
+    let output = child(words)?.stderr(Stdio::inherit()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let figures: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    figures.try_into().map_err(|_| format!("it could not be read: {text}").into())
+}
+
 /// Copies the files of a store, with what is in them on the disk afterwards.
 fn copy_dir(from: &Path, to: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(to)?;

@@ -3,13 +3,12 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Instant;
 
 use rocstate::{DurableMap, Store, Warming};
 
 use crate::{
-    Failure, PER_COMMIT, UPDATES, can_empty_the_cache, child, copy_dir, empty_the_cache, prepare,
+    Failure, PER_COMMIT, UPDATES, can_empty_the_cache, copy_dir, empty_the_cache, figures, prepare,
     spread,
 };
 use rocstate_bench::data::{Dice, Order};
@@ -52,15 +51,9 @@ pub(crate) fn measure(rounds: u64) -> Result<(), Failure> {
                 empty_the_cache()?;
             }
             let path = copy.to_str().ok_or("the path is not UTF-8")?;
-            let mut touching = child(&["touch", path, &(round * 7919).to_string()])?;
-            let output = touching.stderr(Stdio::inherit()).output()?;
+            let touched = figures(&["touch", path, &(round * 7919).to_string()]);
             std::fs::remove_dir_all(&copy)?;
-            let text = String::from_utf8(output.stdout)?;
-            let words: Vec<f64> =
-                text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-            let [median, tail] = words[..] else {
-                return Err(format!("it could not be read: {text}").into());
-            };
+            let [median, tail] = touched?;
             medians.push(median);
             tails.push(tail);
         }
