@@ -298,16 +298,21 @@ impl Commits {
         acknowledged
     }
 
-    /// Makes everything that was appended stable.
-    pub(crate) fn sync(&self) -> Result<Lsn> {
+    /// Waits until everything that is in the queue now is acknowledged.
+    pub(crate) fn settle(&self) -> Result<()> {
         let last = self.queue.lock().last_enqueued();
-        self.wait(last)?;
+        self.wait(last)
+    }
+
+    /// Makes everything that is committed stable.
+    pub(crate) fn sync(&self) -> Result<Lsn> {
+        self.settle()?;
         self.sync_appended()?;
         Ok(self.durable_lsn())
     }
 
-    /// Syncs what is appended; for the background, for `sync`, and before a checkpoint.
-    fn sync_appended(&self) -> Result<()> {
+    /// Makes what is appended stable; for the background, for `sync`, and before a checkpoint.
+    pub(crate) fn sync_appended(&self) -> Result<()> {
         self.check()?;
         let (began, mut log) = (Instant::now(), self.log.lock());
         // Also if it was synced by another sync: whoever wrote meanwhile may not have known.

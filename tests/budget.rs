@@ -17,19 +17,21 @@ use rocstate::{
     Store,
 };
 
-/// A disk on which each sync of a checkpoint takes a while. Its clock goes by what is read, at about
-/// the rate that a new store assumes: what a busy machine makes of a cut teaches it nothing.
+/// A disk on which each sync of a checkpoint and of the log takes a while. Its clock goes by what is
+/// read, at about the rate that a new store assumes: what a busy machine makes of a cut teaches it
+/// nothing.
 #[derive(Debug)]
-struct SlowCheckpoints {
-    sync: Duration,
+struct SlowSyncs {
+    checkpoint: Duration,
+    log: Duration,
     ticks: Arc<AtomicU64>,
 }
 
 const NANOSECONDS_PER_BYTE: u64 = 10;
 
-impl SlowCheckpoints {
-    fn new(sync: Duration) -> SlowCheckpoints {
-        SlowCheckpoints { sync, ticks: Arc::default() }
+impl SlowSyncs {
+    fn new(checkpoint: Duration, log: Duration) -> SlowSyncs {
+        SlowSyncs { checkpoint, log, ticks: Arc::default() }
     }
 }
 
@@ -40,7 +42,7 @@ struct SlowFile {
     ticks: Arc<AtomicU64>,
 }
 
-impl Storage for SlowCheckpoints {
+impl Storage for SlowSyncs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         Disk.create_dir(path)
     }
@@ -49,7 +51,9 @@ impl Storage for SlowCheckpoints {
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let sync = if name.starts_with("checkpoint-") { self.sync } else { Duration::ZERO };
+        let slow = [("checkpoint-", self.checkpoint), ("log-", self.log)];
+        let slow = slow.into_iter().find(|(prefix, _)| name.starts_with(prefix));
+        let sync = slow.map_or(Duration::ZERO, |(_, sync)| sync);
         let ticks = Arc::clone(&self.ticks);
         Ok(Arc::new(SlowFile { file: Disk.open(path, mode)?, sync, ticks }))
     }
@@ -96,14 +100,17 @@ impl StorageFile for SlowFile {
 
 const BUDGET: Duration = Duration::from_millis(20);
 
+/// What a sync of a slow checkpoint takes.
+const CHECKPOINT: Duration = Duration::from_millis(900);
+
 /// Writes as fast as it goes for a while; returns the highest estimate and the last statistics.
-fn overload(backpressure: Backpressure, time: Duration) -> (Duration, Stats) {
+fn overload(disk: SlowSyncs, backpressure: Backpressure, time: Duration) -> (Duration, Stats) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::options()
         .boot_budget(BUDGET)
         .backpressure(backpressure)
         .durability(Durability::Process)
-        .storage(SlowCheckpoints::new(Duration::from_millis(900)))
+        .storage(disk)
         .open(dir.path())
         .unwrap();
     let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
@@ -134,10 +141,11 @@ fn overload(backpressure: Backpressure, time: Duration) -> (Duration, Stats) {
     (highest, store.stats())
 }
 
-#[test]
-fn writers_that_outrun_checkpoints_wait_for_them() {
-    let (highest, stats) = within(Duration::from_secs(60), || {
-        overload(Backpressure::SlowWriters, Duration::from_secs(6))
+/// Writers are held for checkpoints that take so long, on a log that takes so long to sync.
+fn writers_wait(checkpoint: Duration, log: Duration) {
+    let (highest, stats) = within(Duration::from_secs(60), move || {
+        let disk = SlowSyncs::new(checkpoint, log);
+        overload(disk, Backpressure::SlowWriters, Duration::from_secs(6))
     });
     assert!(stats.checkpoints_taken >= 2, "{stats:?}");
     assert!(stats.writers_held > Duration::from_millis(300), "{stats:?}");
@@ -146,9 +154,20 @@ fn writers_that_outrun_checkpoints_wait_for_them() {
 }
 
 #[test]
+fn writers_that_outrun_checkpoints_wait_for_them() {
+    writers_wait(CHECKPOINT, Duration::ZERO);
+}
+
+#[test]
+fn also_while_the_log_is_synced_for_one() {
+    writers_wait(Duration::from_millis(50), Duration::from_millis(300));
+}
+
+#[test]
 fn or_the_budget_slips_and_that_is_told() {
     let (highest, stats) = within(Duration::from_secs(60), || {
-        overload(Backpressure::LetBootSlip, Duration::from_secs(3))
+        let disk = SlowSyncs::new(CHECKPOINT, Duration::ZERO);
+        overload(disk, Backpressure::LetBootSlip, Duration::from_secs(3))
     });
     assert_eq!(stats.writers_held, Duration::ZERO);
     assert!(highest > BUDGET, "{highest:?}");
@@ -162,7 +181,7 @@ fn writers_that_wait_do_not_keep_a_store_from_closing() {
         let store = Store::options()
             .boot_budget(Duration::from_millis(4))
             .durability(Durability::Process)
-            .storage(SlowCheckpoints::new(Duration::from_millis(1_500)))
+            .storage(SlowSyncs::new(Duration::from_millis(1_500), Duration::ZERO))
             .open(dir.path())
             .unwrap();
         let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();

@@ -77,7 +77,7 @@ struct Now {
     replayed: ReplayWork,
     /// What the log had grown to at the last checkpoint.
     at_checkpoint: ReplayWork,
-    /// A checkpoint has cut the log and needs nobody any more to be finished.
+    /// A checkpoint is being taken.
     taking: bool,
     /// What the log grew by during the last checkpoints, in time of a boot.
     growth: Duration,
@@ -187,8 +187,8 @@ impl BootBudget {
         may && replay >= due
     }
 
-    /// A checkpoint has cut the log.
-    pub(super) fn cut(&self) {
+    /// A checkpoint is begun, which waits for no commit that is not written.
+    pub(super) fn begin(&self) {
         self.now.lock().taking = true;
     }
 
@@ -215,7 +215,8 @@ impl BootBudget {
         self.ended();
     }
 
-    fn ended(&self) {
+    /// The checkpoint has ended, or there was nothing to take.
+    pub(super) fn ended(&self) {
         self.now.lock().taking = false;
         self.behind.store(false, Ordering::Relaxed);
         self.changed.notify_all();
@@ -232,8 +233,7 @@ impl BootBudget {
     }
 
     /// Holds a leader that has taken no group yet: a little where the log nears what the budget
-    /// allows, until the checkpoint ends where it is there. A checkpoint that was cut waits for no
-    /// commit that is not written.
+    /// allows, until the checkpoint ends where it is there.
     pub(super) fn hold(&self) {
         let began = Instant::now();
         let mut now = self.now.lock();
@@ -284,7 +284,7 @@ mod tests {
         let budget = budget(true);
         assert!(!budget.log_grew(work(19_000)));
         assert!(budget.log_grew(work(21_000)));
-        budget.cut();
+        budget.begin();
         assert!(!budget.log_grew(work(22_000)), "one is being taken");
         budget.log_grew(work(36_000));
         budget.checkpointed(work(21_000));
@@ -297,7 +297,7 @@ mod tests {
     fn a_failed_checkpoint_is_not_tried_again_at_once() {
         let budget = budget(true);
         assert!(budget.log_grew(work(30_000)));
-        budget.cut();
+        budget.begin();
         budget.failed();
         assert!(!budget.log_grew(work(31_000)));
         std::thread::sleep(RETRY_AFTER + 20 * MS);
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn writers_are_braked_by_what_the_log_grows() {
         let budget = budget(true);
-        budget.cut();
+        budget.begin();
         budget.log_grew(work(33_000));
         assert!(budget.is_behind());
         let began = Instant::now();
@@ -323,7 +323,7 @@ mod tests {
     fn writers_are_held_until_the_checkpoint_ends_if_they_may_be() {
         for slow_writers in [true, false] {
             let budget = budget(slow_writers);
-            budget.cut();
+            budget.begin();
             budget.log_grew(work(60_000));
             assert_eq!(budget.slips().0, 1, "the budget slipped, and that is told");
             assert_eq!(budget.is_behind(), slow_writers);

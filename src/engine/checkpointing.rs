@@ -16,10 +16,18 @@ use crate::log::cut::cut;
 use crate::log::run::Run;
 
 impl Engine {
-    /// Takes a checkpoint of everything that is acknowledged; waits for one that is under way.
+    /// Takes a checkpoint of everything that is committed; waits for one that is under way.
     pub(crate) fn checkpoint(&self) -> Result<Lsn> {
         let commits = self.commits()?;
+        commits.settle()?;
+        self.checkpoint_appended(commits)
+    }
+
+    /// The same of everything that is appended, which is all that is acknowledged. Leaders may be held for it,
+    /// so it waits for no commit that is not written.
+    pub(super) fn checkpoint_appended(&self, commits: &Commits) -> Result<Lsn> {
         let mut checkpoints = self.checkpoints.lock();
+        self.keeper.budget.begin();
         let outcome = self.take_checkpoint(commits, &mut checkpoints);
         if outcome.is_err() {
             self.keeper.budget.failed();
@@ -28,16 +36,15 @@ impl Engine {
     }
 
     fn take_checkpoint(&self, commits: &Commits, checkpoints: &mut Checkpoints) -> Result<Lsn> {
-        commits.sync()?;
+        commits.sync_appended()?;
         let (place, work) = commits.with_log(|log| (log.synced(), log.work()));
         checkpoints.renew |= self.healed.take_renew();
         let previous =
             checkpoints.kept.first().map_or_else(|| Arc::new(Catalog::empty()), Arc::clone);
         if place.lsn == previous.lsn() && !checkpoints.renew {
+            self.keeper.budget.ended();
             return Ok(place.lsn);
         }
-        // From here on it waits for no commit that is not written.
-        self.keeper.budget.cut();
         let redundancy = Redundancy {
             dir: self.dir.clone(),
             files: Arc::clone(&self.files),

@@ -248,7 +248,7 @@ impl Engine {
                 self.keeper.ended(chore);
             }
             Chore::Checkpoint => {
-                let outcome = self.checkpoint();
+                let outcome = self.checkpoint_appended(commits);
                 self.keeper.ended(chore);
                 // A poisoned store says so wherever it is used.
                 let error = outcome.err().filter(|error| error.kind() != ErrorKind::Poisoned);
