@@ -1,7 +1,10 @@
 //! What checkpoints cost: bytes written for each byte that changed, the disk in use afterwards, and
 //! what commits notice of them.
 //!
-//! `cargo run --release -p rocstate-bench --bin checkpoints -- [ENTRIES] [CHECKPOINTS] [ROUNDS] [SECONDS]`
+//! `cargo run --release -p rocstate-bench --bin checkpoints -- [ENTRIES] [CHECKPOINTS] [ROUNDS] [SECONDS] [SYNC_US]`
+//!
+//! With the last, every sync beside the commits that are timed waits so many microseconds and syncs nothing: what
+//! commits then notice of checkpoints is not the disk's doing.
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 #![expect(clippy::cast_precision_loss, reason = "ratios are told in three digits")]
@@ -14,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rocstate::{Durability, DurableMap, Options, Store};
+use rocstate_bench::fixed_sync;
 
 type Failure = Box<dyn Error>;
 type Map = DurableMap<u64, Vec<u8>>;
@@ -25,7 +29,7 @@ fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let mut next = |default: u64| arguments.next().map_or(Ok(default), |text| text.parse());
     let (entries, checkpoints) = (next(1_000_000)?, next(100)?);
-    let (rounds, seconds) = (next(5)?, next(4)?);
+    let (rounds, seconds, sync_us) = (next(5)?, next(4)?, next(0)?);
     println!(
         "{entries} entries of {VALUE_BYTES} bytes, 1 % changed before each of {checkpoints} checkpoints"
     );
@@ -38,6 +42,10 @@ fn main() -> Result<(), Failure> {
         println!("{name:<10} {:>28.2} {:>22.2} {:>14.1}", cost.written, cost.disk, cost.ms);
     }
     println!("\ncommit latency of {WRITERS} writers on {entries} entries, us; rounds alternate");
+    if sync_us > 0 {
+        println!("every sync waits {sync_us} us and syncs nothing");
+        fixed_sync::fix(Duration::from_micros(sync_us));
+    }
     println!("     {}", Checkpoints::ALL.map(|(_, name)| format!(" {name:>32}")).concat());
     latency(entries, rounds, Duration::from_secs(seconds))
 }

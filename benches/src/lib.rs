@@ -1,4 +1,5 @@
 //! What the measurements share.
 
 pub mod data;
+pub mod fixed_sync;
 pub mod run;

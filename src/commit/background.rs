@@ -53,9 +53,7 @@ impl Commits {
 
     /// Does at once what the background does after a while.
     pub(crate) fn tend(&self) -> Result<()> {
-        let last = self.queue.lock().last_enqueued();
-        self.wait(last)?;
-        self.sync_appended()?;
+        self.sync()?;
         self.witness()
     }
 

@@ -17,7 +17,6 @@
 mod awaited;
 mod crowds;
 mod durable;
-mod fixed_sync;
 mod floor;
 mod growth;
 mod memory;
@@ -131,7 +130,7 @@ fn main() -> Result<(), Failure> {
     if let Some(part) = &plan.part {
         let measure = measure_of(part)?;
         if let Some(wait) = plan.fixed_sync {
-            fixed_sync::fix(wait);
+            rocstate_bench::fixed_sync::fix(wait);
         }
         let circumstances = format!("{cores} cores, syncs: {syncs}");
         return measure(&plan, &mut Report::new(plan.out.clone(), circumstances)?);

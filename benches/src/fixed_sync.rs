@@ -12,7 +12,7 @@ use std::time::Duration;
 static WAIT_US: AtomicU64 = AtomicU64::new(0);
 
 /// Has every sync take this long from here on, in this thread and those that it starts.
-pub(crate) fn fix(wait: Duration) {
+pub fn fix(wait: Duration) {
     WAIT_US.store(u64::try_from(wait.as_micros()).unwrap_or_default(), Ordering::Relaxed);
     // SAFETY: it sets how late this thread may be woken, in nanoseconds.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
