@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::within;
+use common::{FaultyDisk, eventually, within};
 use rocstate::{
     Backpressure, Disk, Durability, DurableMap, LockGuard, OpenMode, Stats, Storage, StorageFile,
     Store,
@@ -206,6 +206,31 @@ fn writers_that_wait_do_not_keep_a_store_from_closing() {
     });
     // Closing waits for the checkpoint that is being written, not for any other.
     assert!(time < Duration::from_secs(8), "{time:?}");
+}
+
+#[test]
+fn a_checkpoint_that_panics_keeps_none_from_being_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let store = Store::options()
+        .boot_budget(BUDGET)
+        .durability(Durability::Process)
+        .storage(disk.clone())
+        .open(dir.path())
+        .unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    store.transact(|tx| map.insert(tx, 0, 0)).unwrap();
+    disk.0.panic.store(true, Ordering::SeqCst);
+    disk.0.rename.store(1, Ordering::SeqCst);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| store.checkpoint())).is_err());
+    assert_eq!(store.stats().checkpoints_taken, 0);
+    eventually("a checkpoint that is due", || {
+        store
+            .transact(|tx| (0..1_000).try_for_each(|key| map.put(tx, key, key).map(drop)))
+            .unwrap();
+        store.stats().checkpoints_taken > 0
+    });
+    assert!(store.stats().writers_held < Duration::from_secs(5), "{:?}", store.stats());
 }
 
 #[test]

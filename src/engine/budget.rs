@@ -187,9 +187,10 @@ impl BootBudget {
         may && replay >= due
     }
 
-    /// A checkpoint is begun, which waits for no commit that is not written.
-    pub(super) fn begin(&self) {
+    /// A checkpoint is begun, which waits for no commit that is not written; if it ends by a panic, it has failed.
+    pub(super) fn begin(&self) -> Begun<'_> {
         self.now.lock().taking = true;
+        Begun(self)
     }
 
     /// It holds everything up to where the log had grown to `upto`.
@@ -259,6 +260,18 @@ impl BootBudget {
     }
 }
 
+/// A checkpoint that is being taken.
+#[must_use]
+pub(super) struct Begun<'a>(&'a BootBudget);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,7 +297,7 @@ mod tests {
         let budget = budget(true);
         assert!(!budget.log_grew(work(19_000)));
         assert!(budget.log_grew(work(21_000)));
-        budget.begin();
+        let _begun = budget.begin();
         assert!(!budget.log_grew(work(22_000)), "one is being taken");
         budget.log_grew(work(36_000));
         budget.checkpointed(work(21_000));
@@ -297,7 +310,7 @@ mod tests {
     fn a_failed_checkpoint_is_not_tried_again_at_once() {
         let budget = budget(true);
         assert!(budget.log_grew(work(30_000)));
-        budget.begin();
+        let _begun = budget.begin();
         budget.failed();
         assert!(!budget.log_grew(work(31_000)));
         std::thread::sleep(RETRY_AFTER + 20 * MS);
@@ -307,7 +320,7 @@ mod tests {
     #[test]
     fn writers_are_braked_by_what_the_log_grows() {
         let budget = budget(true);
-        budget.begin();
+        let _begun = budget.begin();
         budget.log_grew(work(33_000));
         assert!(budget.is_behind());
         let began = Instant::now();
@@ -323,7 +336,7 @@ mod tests {
     fn writers_are_held_until_the_checkpoint_ends_if_they_may_be() {
         for slow_writers in [true, false] {
             let budget = budget(slow_writers);
-            budget.begin();
+            let _begun = budget.begin();
             budget.log_grew(work(60_000));
             assert_eq!(budget.slips().0, 1, "the budget slipped, and that is told");
             assert_eq!(budget.is_behind(), slow_writers);

@@ -27,7 +27,7 @@ impl Engine {
     /// so it waits for no commit that is not written.
     pub(super) fn checkpoint_appended(&self, commits: &Commits) -> Result<Lsn> {
         let mut checkpoints = self.checkpoints.lock();
-        self.keeper.budget.begin();
+        let _begun = self.keeper.budget.begin();
         let outcome = self.take_checkpoint(commits, &mut checkpoints);
         if outcome.is_err() {
             self.keeper.budget.failed();

@@ -140,7 +140,6 @@ impl Keeper {
         if let Chore::Checkpoint = chore {
             let what = "the thread that takes checkpoints panicked; see what it printed";
             self.set_error(Some(Error::new(ErrorKind::Io, what)));
-            self.budget.failed();
         }
         self.ended(chore);
     }
