@@ -109,6 +109,26 @@ fn a_commit_that_is_not_synced_is_one_write_of_its_own_bytes() {
     assert_eq!(bytes, 100 * 63, "{} bytes a commit", bytes / 100);
 }
 
+/// Writers wait for all of these in turn where a segment ends.
+#[test]
+fn a_segment_that_is_stable_is_not_synced_once_more_when_it_ends() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let (store, map) = store(&dir, &disk);
+    // The old segment or the frame, the header of the new one, LOCK.
+    for durability in [Durability::Machine, Durability::Process] {
+        let segments = || common::files(dir.path(), "log-").len();
+        let (before, mut syncs) = (segments(), 0);
+        while segments() == before {
+            [_, _, syncs] = io(&disk, || {
+                let mut tx = store.begin();
+                (0..200).try_for_each(|key| map.put(&mut tx, key, 1).map(drop)).unwrap();
+                tx.commit_with(durability).unwrap();
+            });
+        }
+        assert_eq!(syncs, 3, "{durability:?}");
+    }
+}
+
 #[test]
 fn reads_allocate_nothing_and_scans_do_once() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());

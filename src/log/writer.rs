@@ -255,12 +255,13 @@ impl LogWriter {
         if closed { block_after(self.next) } else { self.next }
     }
 
-    /// Closes this segment and begins the next: sync the old one, then give the new one a header
-    /// that seals it, sync, rename, sync the directory, and name it in LOCK.
+    /// Closes this segment and begins the next: sync the old one, unless all of it is stable, then give
+    /// the new one a header that seals it, sync, rename, sync the directory, and name it in LOCK.
     fn begin_segment(&mut self, frame: u64) -> Result<()> {
         let sync = self.begin_sync();
         let late = left_out(Step::SealAfterClosing);
-        if !late && !left_out(Step::ClosingSync) {
+        let is_stable = self.synced == self.end;
+        if !is_stable && !late && !left_out(Step::ClosingSync) {
             sync.run()?;
         }
         self.end_sync(&sync);
