@@ -52,8 +52,8 @@ pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use iter::Iter;
 use line::{Line, Version};
-use node::{Ahead, Hot, NodePtr, Stamp, build};
 pub(crate) use node::{BULK_FILL, Loaded, Ranges, Source, Standing};
+use node::{Carry, Hot, NodePtr, Stamp, build};
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;
@@ -161,7 +161,7 @@ unsafe fn find<'a, K: Clone, V>(
     loop {
         // SAFETY: the caller's promise; what a version sees lives as long as it is held.
         unsafe {
-            match node.hot(&mut Ahead::default())? {
+            match node.hot(&mut Carry::default())? {
                 Hot::Inner(inner) => match inner.child(inner.child_for(&probe), version) {
                     Some(child) => {
                         node = child;

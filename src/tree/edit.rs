@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use super::draft::Old;
 use super::limbo::{Dead, Thing};
 use super::node::{
-    Ahead, FAN_IN, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp, append, append_clones,
+    Carry, FAN_IN, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp, append, append_clones,
 };
 use super::place::{Place, Pointer};
 use super::slot::{Spare, ValuePtr};
@@ -98,7 +98,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
     fn hot<'n>(node: NodePtr<K, V>) -> Result<Hot<'n, K, V>> {
         // SAFETY: nodes of the tree live until they are freed by functions that nobody calls while this
         // is borrowed; and all that changes in a node that is not owned are its places.
-        unsafe { node.hot(&mut Ahead::default()) }
+        unsafe { node.hot(&mut Carry::default()) }
     }
 
     /// Where the way down goes on, while the processor fetches it.

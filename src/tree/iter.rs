@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::node::{Ahead, Hot, Inner, Leaf, NodePtr, Stamp};
+use super::node::{Carry, Hot, Inner, Leaf, NodePtr, Stamp};
 use super::place::Place;
 use super::slot::ValuePtr;
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ const FETCHED_AT_ONCE: usize = 8;
 pub(crate) struct Iter<'a, K, V> {
     state: State<'a, K, V>,
     /// What the loads of cold ranges on the way leave for each other.
-    ahead: Ahead<K, V>,
+    carry: Carry<K, V>,
 }
 
 enum State<'a, K, V> {
@@ -53,13 +53,13 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         root: NodePtr<K, V>,
         version: Stamp,
         before: &dyn Fn(&K) -> bool,
-        ahead: &mut Ahead<K, V>,
+        carry: &mut Carry<K, V>,
     ) -> Result<Option<Self>> {
         let mut path = Vec::new();
         let mut node = root;
         loop {
             // SAFETY: the caller's promise.
-            match unsafe { node.hot(ahead) }? {
+            match unsafe { node.hot(carry) }? {
                 Hot::Inner(inner) => {
                     let at = inner.bounds.partition_point(before);
                     path.push((inner, at));
@@ -79,7 +79,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 
     /// Goes to the beginning of the next leaf, or to the end of the one before; `false` where
     /// there is none.
-    fn turn(&mut self, forward: bool, ahead: &mut Ahead<K, V>) -> Result<bool> {
+    fn turn(&mut self, forward: bool, carry: &mut Carry<K, V>) -> Result<bool> {
         while let Some((inner, at)) = self.path.pop() {
             let next = if forward { Some(at + 1) } else { at.checked_sub(1) };
             let Some((next, child)) =
@@ -88,7 +88,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                 continue;
             };
             self.path.push((inner, next));
-            return self.descend(child, forward, ahead);
+            return self.descend(child, forward, carry);
         }
         Ok(false)
     }
@@ -97,12 +97,12 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         &mut self,
         child: NodePtr<K, V>,
         forward: bool,
-        ahead: &mut Ahead<K, V>,
+        carry: &mut Carry<K, V>,
     ) -> Result<bool> {
         let mut node = child;
         loop {
             // SAFETY: whoever made this position promised that what it is in lives for `'a`.
-            match unsafe { node.hot(ahead) }? {
+            match unsafe { node.hot(carry) }? {
                 Hot::Inner(inner) => {
                     let at = if forward { 0 } else { inner.children.len() - 1 };
                     self.path.push((inner, at));
@@ -229,10 +229,10 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
     ) -> Self {
-        let mut ahead = Ahead::default();
+        let mut carry = Carry::default();
         // SAFETY: the caller's promise.
-        let state = unsafe { State::between(root, version, before_first, before_end, &mut ahead) };
-        Iter { state: state.unwrap_or_else(State::Failed), ahead }
+        let state = unsafe { State::between(root, version, before_first, before_end, &mut carry) };
+        Iter { state: state.unwrap_or_else(State::Failed), carry }
     }
 
     /// Goes on to the front's next leaf that has entries, or to the back's.
@@ -250,8 +250,8 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
                 self.state = State::Between { front, back, before_back };
                 return entry.map(Ok);
             }
-            let ahead = &mut self.ahead;
-            match if forward { front.turn(true, ahead) } else { back.turn(false, ahead) } {
+            let carry = &mut self.carry;
+            match if forward { front.turn(true, carry) } else { back.turn(false, carry) } {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => return Some(Err(error)),
@@ -294,22 +294,22 @@ impl<K: Clone, V> State<'_, K, V> {
         version: Stamp,
         before_first: &dyn Fn(&K) -> bool,
         before_end: &dyn Fn(&K) -> bool,
-        ahead: &mut Ahead<K, V>,
+        carry: &mut Carry<K, V>,
     ) -> Result<Self> {
         // SAFETY: the caller's promise.
-        let Some(mut front) = (unsafe { Position::seek(root, version, before_first, ahead) })?
+        let Some(mut front) = (unsafe { Position::seek(root, version, before_first, carry) })?
         else {
             return Ok(State::Ended);
         };
         while front.entry(front.at).is_none() {
-            if !front.turn(true, ahead)? {
+            if !front.turn(true, carry)? {
                 return Ok(State::Ended);
             }
         }
         // An inverted range is empty: its first entry is already beyond its end.
         let inside = front.entry(front.at).is_some_and(|(key, _)| before_end(key));
         // SAFETY: the caller's promise.
-        match unsafe { Position::seek(root, version, before_end, &mut Ahead::default()) }? {
+        match unsafe { Position::seek(root, version, before_end, &mut Carry::default()) }? {
             Some(back) if inside => {
                 let before_back = front.before(&back);
                 front.fetch_first(true, before_back);
@@ -358,15 +358,15 @@ mod tests {
 
     /// How many leaves a walk over all of a tree came to, and of how many it knew before.
     fn leaves(tree: &Tree<u32, u32>, forward: bool) -> (usize, usize) {
-        let (version, ahead) = (&tree.0, &mut Ahead::default());
+        let (version, carry) = (&tree.0, &mut Carry::default());
         let before = |_: &u32| !forward;
         // SAFETY: the version is held.
-        let first = unsafe { Position::seek(version.root, version.stamp, &before, ahead) };
+        let first = unsafe { Position::seek(version.root, version.stamp, &before, carry) };
         let mut position = first.unwrap().unwrap();
         let (mut leaves, mut known) = (1, 0);
         loop {
             known += usize::from(position.next.is_some());
-            if !position.turn(forward, ahead).unwrap() {
+            if !position.turn(forward, carry).unwrap() {
                 return (leaves, known);
             }
             leaves += 1;

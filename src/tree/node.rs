@@ -23,8 +23,8 @@ use super::place::{Past, Place, Pointer};
 use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr};
 use crate::error::Result;
 use crate::prefetch::prefetch;
-pub(super) use load::{Ahead, build};
 pub(crate) use load::{BULK_FILL, Loaded, Ranges, Source, Standing};
+pub(super) use load::{Carry, build};
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
 /// node of small keys takes less than a kilobyte.
@@ -303,7 +303,7 @@ impl<K, V> NodePtr<K, V> {
     /// # Safety
     /// As for [`in_memory`](Self::in_memory).
     #[inline]
-    pub(super) unsafe fn hot<'a>(self, ahead: &mut Ahead<K, V>) -> Result<Hot<'a, K, V>>
+    pub(super) unsafe fn hot<'a>(self, carry: &mut Carry<K, V>) -> Result<Hot<'a, K, V>>
     where
         K: Clone,
     {
@@ -313,7 +313,7 @@ impl<K, V> NodePtr<K, V> {
                 return Ok(hot);
             }
             // SAFETY: the caller's promise.
-            unsafe { self.load(ahead) }?;
+            unsafe { self.load(carry) }?;
         }
     }
 

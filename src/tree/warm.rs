@@ -4,7 +4,7 @@
 //! work once, together. And where keys ascend with time, the newest ones are warm first.
 
 use super::Tree;
-use super::node::{Ahead, Hot, Inner, NodePtr};
+use super::node::{Carry, Hot, Inner, NodePtr};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -53,10 +53,10 @@ impl<K: Clone + Ord, V> Tree<K, V> {
 impl<K: Clone, V> Claim<K, V> {
     /// Loads what was claimed, and asks between two ranges whether to go on.
     pub(crate) fn load(&self, mut go_on: impl FnMut(Result<()>) -> bool) {
-        let mut ahead = Ahead::default();
+        let mut carry = Carry::default();
         self.ranges
             .iter()
-            .all(|range| load_all(&self.tree, *range, &mut ahead, &mut go_on) && go_on(Ok(())));
+            .all(|range| load_all(&self.tree, *range, &mut carry, &mut go_on) && go_on(Ok(())));
     }
 }
 
@@ -64,16 +64,16 @@ impl<K: Clone, V> Claim<K, V> {
 fn load_all<K: Clone, V>(
     tree: &Tree<K, V>,
     node: NodePtr<K, V>,
-    ahead: &mut Ahead<K, V>,
+    carry: &mut Carry<K, V>,
     go_on: &mut impl FnMut(Result<()>) -> bool,
 ) -> bool {
-    let inner = match load(tree, node, ahead) {
+    let inner = match load(tree, node, carry) {
         Ok(Hot::Inner(inner)) => inner,
         Ok(Hot::Leaf(_)) => return true,
         Err(error) => return go_on(Err(error)),
     };
     (0..inner.children.len())
-        .all(|at| child(tree, inner, at).is_none_or(|child| load_all(tree, child, ahead, go_on)))
+        .all(|at| child(tree, inner, at).is_none_or(|child| load_all(tree, child, carry, go_on)))
 }
 
 /// A child of a node of a tree.
@@ -86,10 +86,10 @@ fn child<K, V>(tree: &Tree<K, V>, inner: &Inner<K, V>, at: usize) -> Option<Node
 fn load<'a, K: Clone, V>(
     _: &'a Tree<K, V>,
     node: NodePtr<K, V>,
-    ahead: &mut Ahead<K, V>,
+    carry: &mut Carry<K, V>,
 ) -> Result<Hot<'a, K, V>> {
     // SAFETY: the node is one of the version's, which is borrowed.
-    contain(|| unsafe { node.hot(ahead) }).unwrap_or_else(|| {
+    contain(|| unsafe { node.hot(carry) }).unwrap_or_else(|| {
         let what = "the code that reads a value panicked while its region was warmed";
         Err(Error::new(ErrorKind::Damaged, what))
     })
@@ -114,7 +114,7 @@ impl<K: Clone + Ord, V> Walk<'_, K, V> {
             self.lowest = lower.cloned();
             return;
         }
-        let inner = match load(tree, node, &mut Ahead::default()) {
+        let inner = match load(tree, node, &mut Carry::default()) {
             Ok(Hot::Inner(inner)) => inner,
             Ok(Hot::Leaf(_)) => return,
             Err(error) => return (self.failed)(error),

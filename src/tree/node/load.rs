@@ -45,7 +45,7 @@ pub(crate) type Ranges<K, V> = Vec<(Option<K>, Box<dyn Source<K, V>>)>;
 pub(crate) type Standing = Option<Box<dyn Any + Send + Sync>>;
 
 /// What is kept from one load for the load of the range that follows it.
-pub(crate) struct Ahead<K, V>(Option<Box<Kept<K, V>>>);
+pub(crate) struct Carry<K, V>(Option<Box<Kept<K, V>>>);
 
 struct Kept<K, V> {
     place: Standing,
@@ -53,13 +53,13 @@ struct Kept<K, V> {
     entries: Vec<(K, V)>,
 }
 
-impl<K, V> Default for Ahead<K, V> {
+impl<K, V> Default for Carry<K, V> {
     fn default() -> Self {
-        Ahead(None)
+        Carry(None)
     }
 }
 
-impl<K, V> Ahead<K, V> {
+impl<K, V> Carry<K, V> {
     /// What was kept, and no entries.
     fn kept(&mut self) -> &mut Kept<K, V> {
         let nothing = || Box::new(Kept { place: None, entries: Vec::new() });
@@ -76,7 +76,7 @@ impl<K, V> NodePtr<K, V> {
     /// # Safety
     /// The node lives and was seen to be cold.
     #[cold]
-    pub(super) unsafe fn load(self, ahead: &mut Ahead<K, V>) -> Result<()>
+    pub(super) unsafe fn load(self, carry: &mut Carry<K, V>) -> Result<()>
     where
         K: Clone,
     {
@@ -85,7 +85,7 @@ impl<K, V> NodePtr<K, V> {
         let lock = unsafe { &(*cold).source };
         let mut source = lock.lock();
         let Some(from) = source.as_ref() else { return Ok(()) };
-        let Kept { place, entries } = ahead.kept();
+        let Kept { place, entries } = carry.kept();
         // SAFETY: it is a `Cold`, and this never changes.
         if unsafe { (*cold).divides } && place.is_some() {
             // Who comes from the range before goes through all of this one, mostly.
