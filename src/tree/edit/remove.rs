@@ -1,0 +1,116 @@
+//! Removing an entry: a node that became narrow is joined with a neighbour, and a root of one child gives
+//! way to it.
+
+use std::cmp::Ordering;
+
+use super::{Edit, Replaced};
+use crate::error::Result;
+use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, NodePtr, append, append_clones};
+use crate::tree::place::Place;
+
+/// What removing from a node came to: what takes its place, and the entry that was there.
+type Removed<K, V> = (NodePtr<K, V>, (K, Replaced<V>));
+
+impl<K: Clone, V> Edit<'_, K, V> {
+    /// Removes the entry that is probed for, if there is one.
+    pub(in super::super) fn remove_at_root(
+        &mut self,
+        root: &mut NodePtr<K, V>,
+        probe: &impl Fn(&K) -> Ordering,
+    ) -> Result<Option<(K, Replaced<V>)>> {
+        let Some((node, removed)) = self.remove(*root, probe)? else { return Ok(None) };
+        *root = node;
+        // A root with one child gives way to it.
+        // SAFETY: nodes of the tree live, and nobody changes them here.
+        while let Some(Hot::Inner(inner)) = unsafe { root.in_memory() }
+            && let [only] = inner.children.as_slice()
+        {
+            let above = std::mem::replace(root, only.now());
+            self.end_node(above);
+        }
+        Ok(Some(removed))
+    }
+
+    fn remove(
+        &mut self,
+        node: NodePtr<K, V>,
+        probe: &impl Fn(&K) -> Ordering,
+    ) -> Result<Option<Removed<K, V>>> {
+        match Self::hot(node)? {
+            Hot::Leaf(leaf) => {
+                let Ok(at) = leaf.find(probe) else { return Ok(None) };
+                let value = leaf.values.get(at).map(Place::now);
+                let is_new = value.is_some_and(|value| self.is_new(node, &value.into()));
+                let node = self.own(node);
+                // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces, and
+                // is not used any more.
+                let leaf = unsafe { Self::leaf_mut(node) };
+                let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
+                Ok(Some((node, (key, self.end_value(value.now(), is_new)))))
+            }
+            Hot::Inner(inner) => {
+                let at = inner.child_for(probe);
+                let Some(child) = Self::child(inner, at) else { return Ok(None) };
+                let Some((below, removed)) = self.remove(child, probe)? else { return Ok(None) };
+                // SAFETY: nodes of the tree live, and nobody changes them here.
+                if unsafe { below.width() } >= FAN_IN {
+                    let node = if below == child { node } else { self.set(node, at, below).0 };
+                    return Ok(Some((node, removed)));
+                }
+                let node = self.own(node);
+                // SAFETY: as above.
+                let inner = unsafe { Self::inner_mut(node) };
+                if let Some(place) = inner.children.get_mut(at) {
+                    place.set(below);
+                }
+                self.widen(inner, at);
+                Ok(Some((node, removed)))
+            }
+        }
+    }
+
+    /// Joins a narrow child with a neighbour, or takes it away if it is empty.
+    fn widen(&mut self, inner: &mut Inner<K, V>, at: usize) {
+        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
+        let width = |node: NodePtr<K, V>| unsafe { node.width() };
+        let child = inner.children.get(at).map(Place::now);
+        if let Some(child) = child.filter(|child| width(*child) == 0 && inner.children.len() > 1) {
+            inner.children.remove(at);
+            inner.bounds.remove(at.saturating_sub(1));
+            return self.end_node(child);
+        }
+        let left = if at + 1 < inner.children.len() { at } else { at.saturating_sub(1) };
+        let [a, b] = [left, left + 1].map(|at| inner.children.get(at).map(Place::now));
+        let (Some(a), Some(b)) = (a, b) else { return };
+        // SAFETY: as above.
+        let alike = matches!(
+            unsafe { (a.in_memory(), b.in_memory()) },
+            (Some(Hot::Leaf(_)), Some(Hot::Leaf(_))) | (Some(Hot::Inner(_)), Some(Hot::Inner(_)))
+        );
+        if !alike || width(a) + width(b) > FAN_OUT {
+            return;
+        }
+        inner.children.remove(left + 1);
+        let bound = inner.bounds.remove(left);
+        let a = self.own(a);
+        if let Some(place) = inner.children.get_mut(left) {
+            place.set(a);
+        }
+        // SAFETY: as above; the right one is not the left one, which is nobody else's.
+        unsafe {
+            match (a.hot_mut(), b.in_memory()) {
+                (HotMut::Leaf(a), Some(Hot::Leaf(b))) => {
+                    append_clones(&mut a.keys, &b.keys);
+                    append(&mut a.values, &b.values);
+                }
+                (HotMut::Inner(a), Some(Hot::Inner(b))) => {
+                    a.bounds.push(bound);
+                    append_clones(&mut a.bounds, &b.bounds);
+                    append(&mut a.children, &b.children);
+                }
+                _ => {}
+            }
+        }
+        self.end_node(b);
+    }
+}
