@@ -53,6 +53,10 @@ pub(crate) trait Contender {
     ) -> Result<(), Failure>;
     /// Opens, reads one entry, then everything.
     fn read(&self, dir: &Path, key: u64) -> Result<Outcome, Failure>;
+    /// Whether a file of that name never changes once it is there.
+    fn leaves(&self, _file: &str) -> bool {
+        false
+    }
     /// The settings that make it comparable.
     fn settings(&self) -> &'static str;
 }

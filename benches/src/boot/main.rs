@@ -203,7 +203,7 @@ fn measure(
     let key = Dice::new(SEED ^ ((round as u64 + 1) * 7919)).below(entries);
     let copy = dir.join(format!("{name}-copy"));
     let read = |chill: bool| -> Result<Read, Failure> {
-        copy_dir(&dir.join(name), &copy)?;
+        copy_store(name, &dir.join(name), &copy)?;
         if chill {
             empty_the_cache()?;
         }
@@ -243,14 +243,18 @@ fn figures<const N: usize>(words: &[&str]) -> Result<[f64; N], Failure> {
     figures.try_into().map_err(|_| format!("it could not be read: {text}").into())
 }
 
-/// Copies the files of a store, with what is in them on the disk afterwards.
-fn copy_dir(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Copies the files of a store, with what is in them on the disk afterwards. What never changes is shared:
+/// copying gigabytes takes the machine's memory, which a boot of any size then waits for.
+fn copy_store(name: &str, from: &Path, to: &Path) -> Result<(), Failure> {
+    let contender = contender(name)?;
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let to = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy_dir(&entry.path(), &to)?;
+            copy_store(name, &entry.path(), &to)?;
+        } else if entry.file_name().to_str().is_some_and(|name| contender.leaves(name)) {
+            std::fs::hard_link(entry.path(), &to)?;
         } else {
             std::fs::copy(entry.path(), &to)?;
             std::fs::File::open(&to)?.sync_all()?;

@@ -8,8 +8,8 @@ use std::time::Instant;
 use rocstate::{DurableMap, Store, Warming};
 
 use crate::{
-    Failure, PER_COMMIT, UPDATES, can_empty_the_cache, copy_dir, empty_the_cache, figures, prepare,
-    spread,
+    Failure, PER_COMMIT, UPDATES, can_empty_the_cache, copy_store, empty_the_cache, figures,
+    prepare, spread,
 };
 use rocstate_bench::data::{Dice, Order};
 
@@ -46,7 +46,7 @@ pub(crate) fn measure(rounds: u64) -> Result<(), Failure> {
         }
         let (mut medians, mut tails) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
-            copy_dir(&store, &copy)?;
+            copy_store("rocstate", &store, &copy)?;
             if chill {
                 empty_the_cache()?;
             }

@@ -75,6 +75,10 @@ impl Contender for Rocstate {
         Ok(Outcome { first_read, resident_kib, everything, entries, remark: phases.join(", ") })
     }
 
+    fn leaves(&self, file: &str) -> bool {
+        file.starts_with("checkpoint-")
+    }
+
     fn settings(&self) -> &'static str {
         "defaults; no checkpoint during the updates"
     }
