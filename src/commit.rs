@@ -61,8 +61,9 @@ pub(crate) trait Pressure: Send + Sync + std::fmt::Debug {
     fn log_grew(&self, log: &LogWriter);
     /// Whether checkpoints are behind, so that a leader is to be held.
     fn is_behind(&self) -> bool;
-    /// Holds a leader, which has no group and no lock, until they have caught up.
-    fn hold(&self);
+    /// Holds a leader, which has no group and no lock, until they have caught up; `false` if it has
+    /// something else to do before.
+    fn hold(&self, until: Option<Instant>) -> bool;
 }
 
 /// Nobody takes checkpoints.
@@ -76,7 +77,9 @@ impl Pressure for NoPressure {
     fn is_behind(&self) -> bool {
         false
     }
-    fn hold(&self) {}
+    fn hold(&self, _: Option<Instant>) -> bool {
+        true
+    }
 }
 
 /// What a transaction hands over.
@@ -150,7 +153,7 @@ impl Commits {
                 return outcome;
             }
             match queue.turn() {
-                Turn::Lead => match self.lead(queue) {
+                Turn::Lead => match self.lead(queue, None) {
                     Some(acknowledged) if acknowledged >= lsn => return Ok(()),
                     _ => queue = self.queue.lock(),
                 },
@@ -199,15 +202,17 @@ impl Commits {
         }
     }
 
-    /// Leads the first group, with the lock released; returns the last commit that it acknowledged.
-    fn lead(&self, mut queue: MutexGuard<'_, Queue>) -> Option<Lsn> {
+    /// Leads the first group, with the lock released; returns the last commit that it acknowledged. Who is
+    /// held and has something else to do comes back for it.
+    fn lead(&self, mut queue: MutexGuard<'_, Queue>, busy_at: Option<Instant>) -> Option<Lsn> {
+        let mut goes_on = true;
         if self.pressure.is_behind() {
             queue.held = true;
-            MutexGuard::unlocked(&mut queue, || self.pressure.hold());
+            goes_on = MutexGuard::unlocked(&mut queue, || self.pressure.hold(busy_at));
             queue.held = false;
         }
-        let Some(group) = queue.take_first() else {
-            // It was closed or poisoned meanwhile, and closing waits for whoever is held.
+        let Some(group) = goes_on.then(|| queue.take_first()).flatten() else {
+            // Else it was closed or poisoned meanwhile; closing waits for whoever is held.
             self.led.notify_all();
             return None;
         };

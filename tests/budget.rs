@@ -174,6 +174,51 @@ fn or_the_budget_slips_and_that_is_told() {
     assert!(stats.boot_budget_slips > 0, "{stats:?}");
 }
 
+/// Who leads what is only awaited also syncs what nobody asked to be synced.
+#[test]
+fn a_leader_that_is_held_in_the_background_syncs_what_is_due() {
+    let longest = within(Duration::from_secs(60), || {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::options()
+            .boot_budget(BUDGET)
+            .durability(Durability::Process)
+            .sync_interval(Duration::from_millis(5))
+            .storage(SlowSyncs::new(CHECKPOINT, Duration::ZERO))
+            .open(dir.path())
+            .unwrap();
+        let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let insert = |tx: &mut rocstate::Transaction| {
+                        (0..200).try_for_each(|key| map.put(tx, key, 1).map(drop))
+                    };
+                    // Nobody blocks for it; and only so many are in the queue.
+                    let submitted = store.submit(insert);
+                    let behind = || submitted.lsn().unwrap().get() > store.visible_lsn().get() + 50;
+                    while behind() && !ended.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            });
+            let (began, mut longest) = (Instant::now(), Duration::ZERO);
+            let mut stable = began;
+            while began.elapsed() < Duration::from_secs(4) {
+                let visible = store.visible_lsn();
+                std::thread::sleep(Duration::from_millis(1));
+                if store.durable_lsn() >= visible {
+                    stable = Instant::now();
+                }
+                longest = longest.max(stable.elapsed());
+            }
+            ended.store(true, Ordering::Relaxed);
+            longest
+        })
+    });
+    assert!(longest < CHECKPOINT / 2, "{longest:?}");
+}
+
 #[test]
 fn writers_that_wait_do_not_keep_a_store_from_closing() {
     let time = within(Duration::from_secs(60), || {

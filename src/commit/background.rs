@@ -27,7 +27,8 @@ impl Commits {
             match Self::chore(&mut queue) {
                 Chore::End => return,
                 Chore::Lead => {
-                    self.lead(queue);
+                    let busy_at = queue.sync_due();
+                    self.lead(queue, busy_at);
                     queue = self.queue.lock();
                 }
                 Chore::Sync => {
@@ -72,6 +73,11 @@ impl Commits {
         if queue.closed || queue.poison.is_some() {
             return Chore::End;
         }
+        let now = Instant::now();
+        // First, since there may always be a group.
+        if queue.sync_due().is_some_and(|due| due <= now) {
+            return Chore::Sync;
+        }
         if queue.has_groups() {
             match queue.turn() {
                 Turn::Lead => return Chore::Lead,
@@ -80,8 +86,7 @@ impl Commits {
             }
         }
         match queue.due() {
-            Some(due) if due > Instant::now() => Chore::Wait(Some(due)),
-            Some(_) if queue.unsynced_since.is_some() => Chore::Sync,
+            Some(due) if due > now => Chore::Wait(Some(due)),
             Some(_) if !queue.is_led() => Chore::Witness,
             // Whoever leads hands over when it ends.
             Some(_) | None => Chore::Wait(None),

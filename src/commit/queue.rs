@@ -345,9 +345,13 @@ impl Queue {
 
     /// When the background has something to do.
     pub(super) fn due(&self) -> Option<Instant> {
-        let sync = self.unsynced_since.map(|since| since + self.sync_interval);
         let witness = self.unwitnessed.then(|| self.last_write + WITNESS_AFTER);
-        sync.into_iter().chain(witness).min()
+        self.sync_due().into_iter().chain(witness).min()
+    }
+
+    /// When what is unsynced is to be synced.
+    pub(super) fn sync_due(&self) -> Option<Instant> {
+        self.unsynced_since.map(|since| since + self.sync_interval)
     }
 
     pub(super) fn wake_background(&mut self, background: &Condvar) {
