@@ -49,8 +49,10 @@ pub(crate) struct Commits {
     log: Mutex<LogWriter>,
     visible: Visible,
     durable: AtomicU64,
-    /// The background thread waits here.
-    background: Condvar,
+    /// The thread that leads waits here.
+    leading: Condvar,
+    /// The one that syncs what is due waits here.
+    syncing: Condvar,
     /// Closing waits here for the leader to finish.
     led: Condvar,
     pressure: Arc<dyn Pressure>,
@@ -61,9 +63,8 @@ pub(crate) trait Pressure: Send + Sync + std::fmt::Debug {
     fn log_grew(&self, log: &LogWriter);
     /// Whether checkpoints are behind, so that a leader is to be held.
     fn is_behind(&self) -> bool;
-    /// Holds a leader, which has no group and no lock, until they have caught up; `false` if it has
-    /// something else to do before.
-    fn hold(&self, until: Option<Instant>) -> bool;
+    /// Holds a leader, which has no group and no lock, until they have caught up.
+    fn hold(&self);
 }
 
 /// Nobody takes checkpoints.
@@ -77,9 +78,7 @@ impl Pressure for NoPressure {
     fn is_behind(&self) -> bool {
         false
     }
-    fn hold(&self, _: Option<Instant>) -> bool {
-        true
-    }
+    fn hold(&self) {}
 }
 
 /// What a transaction hands over.
@@ -116,7 +115,8 @@ impl Commits {
             durable: AtomicU64::new(log.synced().lsn.get()),
             log: Mutex::new(log),
             visible,
-            background: Condvar::new(),
+            leading: Condvar::new(),
+            syncing: Condvar::new(),
             led: Condvar::new(),
             pressure,
         }
@@ -153,7 +153,7 @@ impl Commits {
                 return outcome;
             }
             match queue.turn() {
-                Turn::Lead => match self.lead(queue, None) {
+                Turn::Lead => match self.lead(queue) {
                     Some(acknowledged) if acknowledged >= lsn => return Ok(()),
                     _ => queue = self.queue.lock(),
                 },
@@ -172,7 +172,7 @@ impl Commits {
         }
     }
 
-    /// The same for a task: leaves its waker and does no I/O; the background thread leads.
+    /// The same for a task: leaves its waker and does no I/O; a thread of the store leads.
     pub(crate) fn poll(
         &self,
         lsn: Lsn,
@@ -194,25 +194,22 @@ impl Commits {
         Poll::Pending
     }
 
-    /// Has the background thread lead what nobody blocks for.
+    /// Has a thread of the store lead what nobody blocks for.
     pub(crate) fn lead_in_background(&self) {
-        let mut queue = self.queue.lock();
-        if queue.wants_leader() {
-            queue.wake_background(&self.background);
+        if self.queue.lock().wants_leader() {
+            self.leading.notify_one();
         }
     }
 
-    /// Leads the first group, with the lock released; returns the last commit that it acknowledged. Who is
-    /// held and has something else to do comes back for it.
-    fn lead(&self, mut queue: MutexGuard<'_, Queue>, busy_at: Option<Instant>) -> Option<Lsn> {
-        let mut goes_on = true;
+    /// Leads the first group, with the lock released; returns the last commit that it acknowledged.
+    fn lead(&self, mut queue: MutexGuard<'_, Queue>) -> Option<Lsn> {
         if self.pressure.is_behind() {
             queue.held = true;
-            goes_on = MutexGuard::unlocked(&mut queue, || self.pressure.hold(busy_at));
+            MutexGuard::unlocked(&mut queue, || self.pressure.hold());
             queue.held = false;
         }
-        let Some(group) = goes_on.then(|| queue.take_first()).flatten() else {
-            // Else it was closed or poisoned meanwhile; closing waits for whoever is held.
+        let Some(group) = queue.take_first() else {
+            // It was closed or poisoned meanwhile, and closing waits for whoever is held.
             self.led.notify_all();
             return None;
         };
@@ -294,7 +291,7 @@ impl Commits {
             Ok(_) => queue.end_lead(),
             Err(cause) => queue.poison(&cause),
         };
-        queue.hand_over(&self.background);
+        queue.hand_over(&self.leading, &self.syncing);
         drop(queue);
         // Acknowledge.
         self.led.notify_all();
@@ -316,7 +313,7 @@ impl Commits {
         Ok(self.durable_lsn())
     }
 
-    /// Makes what is appended stable; for the background, for `sync`, and before a checkpoint.
+    /// Makes what is appended stable; when it is due, for `sync`, and before a checkpoint.
     pub(crate) fn sync_appended(&self) -> Result<()> {
         self.check()?;
         let (began, mut log) = (Instant::now(), self.log.lock());
@@ -339,7 +336,7 @@ impl Commits {
         let mut queue = self.queue.lock();
         let done = queue.poison_all(cause);
         let error = queue.poison.as_ref().map_or_else(Error::closed, Error::poisoned);
-        queue.wake_background(&self.background);
+        self.end_background();
         drop(queue);
         done.wake();
         error
@@ -349,13 +346,19 @@ impl Commits {
     pub(crate) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.closed = true;
-        queue.wake_background(&self.background);
+        self.end_background();
         while queue.is_led() {
             self.led.wait(&mut queue);
         }
         let done = queue.refuse_all();
         drop(queue);
         done.wake();
+    }
+
+    /// Has the threads of the store end: nothing more will be written, as the queue says, whose lock is held.
+    fn end_background(&self) {
+        self.leading.notify_one();
+        self.syncing.notify_one();
     }
 
     /// Looks at the log, or prepares it.

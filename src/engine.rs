@@ -168,9 +168,11 @@ impl Engine {
         let mut owner = Owner { engine: Arc::clone(&engine), threads: Vec::new() };
         if options.threads && !options.read_only {
             // From here on dropping the owner ends what was started.
-            let background = Arc::clone(&engine);
-            let log = spawn("rocstate-log", move || background.run_background())?;
-            owner.threads.push(log);
+            let (leading, syncing) = (Arc::clone(&engine), Arc::clone(&engine));
+            let leader = move || leading.run_beside_commits(Commits::run_leader);
+            owner.threads.push(spawn("rocstate-log", leader)?);
+            let syncer = move || syncing.run_beside_commits(Commits::run_syncer);
+            owner.threads.push(spawn("rocstate-sync", syncer)?);
             for chore in Chore::ALL {
                 let keeping = Arc::clone(&engine);
                 let keeper = spawn(chore.thread_name(), move || keeping.run_keeper(chore))?;
@@ -325,10 +327,10 @@ impl Engine {
         self.commits()?.check()
     }
 
-    fn run_background(&self) {
+    fn run_beside_commits(&self, run: fn(&Commits)) {
         if let Access::Writes(commits) = &self.access {
             // What was under way has ended, or has poisoned the store.
-            while contain(|| commits.run_background()).is_none() {}
+            while contain(|| run(commits)).is_none() {}
         }
     }
 

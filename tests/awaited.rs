@@ -11,10 +11,11 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{FaultyDisk, within};
-use rocstate::{DurableMap, Error, ErrorKind, Store};
+use common::{FaultyDisk, eventually, within};
+use rocstate::{Durability, DurableMap, Error, ErrorKind, Store};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -64,6 +65,28 @@ fn submitted_commits_resolve_under_a_bare_block_on() {
             }
         });
     });
+}
+
+#[test]
+fn who_asks_for_no_sync_waits_for_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let options = Store::options().storage(disk.clone()).durability(Durability::Process);
+    let store = options.sync_interval(Duration::from_millis(1)).open(dir.path()).unwrap();
+    let map: DurableMap<u32, u32> = store.durable_map("map").unwrap();
+    disk.0.hold_syncs();
+    let syncs = disk.0.syncs.load(Ordering::SeqCst);
+    store.transact(|tx| map.insert(tx, 0, 0)).unwrap();
+    eventually("a sync that does not end", || disk.0.syncs.load(Ordering::SeqCst) > syncs);
+    let store = within(Duration::from_secs(10), move || {
+        for n in 1..100 {
+            pollster::block_on(store.submit(|tx| map.insert(tx, n, n))).unwrap();
+        }
+        store
+    });
+    assert!(store.durable_lsn() < store.visible_lsn());
+    disk.0.release_syncs();
+    eventually("what is unsynced is synced", || store.durable_lsn() == store.visible_lsn());
 }
 
 #[test]

@@ -174,9 +174,8 @@ fn or_the_budget_slips_and_that_is_told() {
     assert!(stats.boot_budget_slips > 0, "{stats:?}");
 }
 
-/// Who leads what is only awaited also syncs what nobody asked to be synced.
 #[test]
-fn a_leader_that_is_held_in_the_background_syncs_what_is_due() {
+fn what_is_due_is_synced_while_who_leads_what_is_awaited_is_held() {
     let longest = within(Duration::from_secs(60), || {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::options()

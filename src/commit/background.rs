@@ -1,36 +1,45 @@
-//! What nobody blocks for: leading awaited commits, syncing `Process` commits, the witness of an
-//! idle log.
+//! What nobody blocks for: leading awaited commits; and, on a thread of its own, since commits that ask for
+//! no sync must not wait for one, syncing `Process` commits and the witness of an idle log.
 
 use std::time::Instant;
 
 use super::Commits;
-use super::queue::{Background, Queue, Turn};
+use super::queue::{Queue, Syncer, Turn};
 use crate::error::Result;
 use crate::sync::MutexGuard;
 
-/// What there is to do now, or when to look again.
+/// What the log needs now, or when to look again.
 enum Chore {
-    Lead,
-    /// For a group that waits for more.
-    KeepTime(Instant),
     Sync,
     Witness,
     Wait(Option<Instant>),
-    End,
 }
 
 impl Commits {
-    /// Runs until the store is closed or poisoned.
-    pub(crate) fn run_background(&self) {
+    /// Leads what nobody blocks for, until the store is closed or poisoned.
+    pub(crate) fn run_leader(&self) {
         let mut queue = self.queue.lock();
-        loop {
-            match Self::chore(&mut queue) {
-                Chore::End => return,
-                Chore::Lead => {
-                    let busy_at = queue.sync_due();
-                    self.lead(queue, busy_at);
+        while !queue.has_ended() {
+            let turn = if queue.has_groups() { queue.turn() } else { Turn::Wait };
+            match turn {
+                Turn::Lead => {
+                    self.lead(queue);
                     queue = self.queue.lock();
                 }
+                Turn::KeepTime(until) => {
+                    self.leading.wait_until(&mut queue, until);
+                    queue.end_keeping_time(until);
+                }
+                Turn::Wait => self.leading.wait(&mut queue),
+            }
+        }
+    }
+
+    /// Syncs what is due, until the store is closed or poisoned.
+    pub(crate) fn run_syncer(&self) {
+        let mut queue = self.queue.lock();
+        while !queue.has_ended() {
+            match Self::chore(&queue) {
                 Chore::Sync => {
                     drop(queue);
                     // A failure has poisoned the store, which the next round sees.
@@ -43,54 +52,36 @@ impl Commits {
                     self.witness().ok();
                     queue = self.queue.lock();
                 }
-                Chore::KeepTime(until) => {
-                    self.sleep(&mut queue, Some(until));
-                    queue.end_keeping_time(until);
-                }
                 Chore::Wait(until) => self.sleep(&mut queue, until),
             }
         }
+    }
+
+    fn chore(queue: &Queue) -> Chore {
+        match queue.due() {
+            Some(due) if due > Instant::now() => Chore::Wait(Some(due)),
+            Some(_) if queue.unsynced_since.is_some() => Chore::Sync,
+            Some(_) if !queue.is_led() => Chore::Witness,
+            // Whoever leads hands over when it ends.
+            Some(_) | None => Chore::Wait(None),
+        }
+    }
+
+    fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
+        if let Some(until) = until {
+            queue.syncer = Syncer::SleepsUntil(until);
+            self.syncing.wait_until(queue, until);
+        } else {
+            queue.syncer = Syncer::Sleeps;
+            self.syncing.wait(queue);
+        }
+        queue.syncer = Syncer::Awake;
     }
 
     /// Does at once what the background does after a while.
     pub(crate) fn tend(&self) -> Result<()> {
         self.sync()?;
         self.witness()
-    }
-
-    fn sleep(&self, queue: &mut MutexGuard<'_, Queue>, until: Option<Instant>) {
-        if let Some(until) = until {
-            queue.background = Background::SleepsUntil(until);
-            self.background.wait_until(queue, until);
-        } else {
-            queue.background = Background::Sleeps;
-            self.background.wait(queue);
-        }
-        queue.background = Background::Awake;
-    }
-
-    fn chore(queue: &mut Queue) -> Chore {
-        if queue.closed || queue.poison.is_some() {
-            return Chore::End;
-        }
-        let now = Instant::now();
-        // First, since there may always be a group.
-        if queue.sync_due().is_some_and(|due| due <= now) {
-            return Chore::Sync;
-        }
-        if queue.has_groups() {
-            match queue.turn() {
-                Turn::Lead => return Chore::Lead,
-                Turn::KeepTime(until) => return Chore::KeepTime(until),
-                Turn::Wait => {}
-            }
-        }
-        match queue.due() {
-            Some(due) if due > now => Chore::Wait(Some(due)),
-            Some(_) if !queue.is_led() => Chore::Witness,
-            // Whoever leads hands over when it ends.
-            Some(_) | None => Chore::Wait(None),
-        }
     }
 
     /// Appends a frame that says what is stable, so that damage to it is told from a torn tail.

@@ -226,7 +226,8 @@ fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
     explore(|| {
         let subject = Subject::new(0, false);
         let spawn = |run| spawn(&subject, run);
-        let background = spawn(|subject| subject.commits.run_background());
+        let leader = spawn(|subject| subject.commits.run_leader());
+        let syncer = spawn(|subject| subject.commits.run_syncer());
         let task = spawn(|subject| subject.submit(Durability::Machine));
         let other = spawn(|subject| subject.submit(Durability::Process));
         let writer = spawn(|subject| subject.write(Durability::Machine, 1));
@@ -235,7 +236,8 @@ fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
         }
         assert_eq!(subject.commits.seen().lsn.get(), 3);
         subject.commits.close();
-        background.join().expect("it ends");
+        leader.join().expect("it ends");
+        syncer.join().expect("it ends");
     });
 }
 
@@ -244,7 +246,8 @@ fn a_store_that_is_closed_leaves_nobody_waiting() {
     explore(|| {
         let subject = Subject::new(0, false);
         let spawn = |run| spawn(&subject, run);
-        let background = spawn(|subject| subject.commits.run_background());
+        let leader = spawn(|subject| subject.commits.run_leader());
+        let syncer = spawn(|subject| subject.commits.run_syncer());
         let threads = [
             spawn(|subject| subject.write(Durability::Process, 2)),
             spawn(|subject| subject.submit(Durability::Machine)),
@@ -253,7 +256,8 @@ fn a_store_that_is_closed_leaves_nobody_waiting() {
         for thread in threads {
             thread.join().expect("it ends");
         }
-        background.join().expect("it ends");
+        leader.join().expect("it ends");
+        syncer.join().expect("it ends");
     });
 }
 
@@ -262,12 +266,12 @@ fn a_leader_that_fails_or_panics_leaves_nobody_waiting() {
     for (fails_in, panics) in [(1, false), (2, false), (1, true), (2, true)] {
         explore(move || {
             let subject = Subject::new(fails_in, panics);
-            let background = {
+            let background = [Commits::run_leader, Commits::run_syncer].map(|run| {
                 let subject = Arc::clone(&subject);
                 thread::spawn(move || {
-                    catch_unwind(AssertUnwindSafe(|| subject.commits.run_background())).ok();
+                    catch_unwind(AssertUnwindSafe(|| run(&subject.commits))).ok();
                 })
-            };
+            });
             let threads: Vec<_> = (0..3)
                 .map(|at| {
                     let subject = Arc::clone(&subject);
@@ -285,7 +289,9 @@ fn a_leader_that_fails_or_panics_leaves_nobody_waiting() {
                 thread.join().expect("it ends");
             }
             subject.commits.close();
-            background.join().expect("it ends");
+            for thread in background {
+                thread.join().expect("it ends");
+            }
         });
     }
 }

@@ -71,14 +71,14 @@ pub(super) struct Queue {
     pub(super) held: bool,
     /// Something was synced that has no witness yet.
     pub(super) unwitnessed: bool,
-    /// What the background thread does.
-    pub(super) background: Background,
+    /// What the thread does that syncs what is due.
+    pub(super) syncer: Syncer,
     buffer: Vec<u8>,
 }
 
-/// When the background thread looks at the queue again.
+/// When the thread that syncs what is due looks at the queue again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Background {
+pub(super) enum Syncer {
     Awake,
     SleepsUntil(Instant),
     Sleeps,
@@ -93,7 +93,7 @@ struct Gathering {
     looks: u32,
 }
 
-/// What somebody who waits for a commit, or the background thread, does next.
+/// What somebody who waits for a commit, or the thread that leads, does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Lead,
@@ -138,7 +138,7 @@ impl Queue {
             trust: 0,
             held: false,
             unwitnessed: false,
-            background: Background::Awake,
+            syncer: Syncer::Awake,
             buffer: Vec::new(),
         }
     }
@@ -174,6 +174,11 @@ impl Queue {
         };
         self.groups.push_back((group, Waiters::of(lsn)));
         None
+    }
+
+    /// Whether nothing more will be written.
+    pub(super) fn has_ended(&self) -> bool {
+        self.closed || self.poison.is_some()
     }
 
     pub(super) fn is_led(&self) -> bool {
@@ -279,7 +284,7 @@ impl Queue {
 
     /// Takes the first group to write it; until `end_lead` nobody else does.
     pub(super) fn take_first(&mut self) -> Option<Group> {
-        if self.poison.is_some() || self.closed {
+        if self.has_ended() {
             return None;
         }
         let (mut group, waiters) = self.groups.pop_front()?;
@@ -323,40 +328,32 @@ impl Queue {
         Done { acknowledged: None, refused }
     }
 
-    /// Wakes one of those who wait for the next group, or the background thread where none does,
-    /// or where it sleeps beyond what is due.
-    pub(super) fn hand_over(&mut self, background: &Condvar) {
+    /// Wakes one of those who wait for the next group, or the thread that leads where none does; and the one
+    /// that syncs, if it sleeps beyond what is due.
+    pub(super) fn hand_over(&mut self, leading: &Condvar, syncing: &Condvar) {
         if let Some((_, next)) = self.groups.front()
             && !next.ask_for_a_look()
         {
-            self.wake_background(background);
+            leading.notify_one();
         }
         if let Some(due) = self.due() {
-            let late = match self.background {
-                Background::Awake => false,
-                Background::SleepsUntil(until) => until > due,
-                Background::Sleeps => true,
+            let late = match self.syncer {
+                Syncer::Awake => false,
+                Syncer::SleepsUntil(until) => until > due,
+                Syncer::Sleeps => true,
             };
             if late {
-                self.wake_background(background);
+                self.syncer = Syncer::Awake;
+                syncing.notify_one();
             }
         }
     }
 
-    /// When the background has something to do.
+    /// When something is to be synced, or the log falls idle.
     pub(super) fn due(&self) -> Option<Instant> {
+        let sync = self.unsynced_since.map(|since| since + self.sync_interval);
         let witness = self.unwitnessed.then(|| self.last_write + WITNESS_AFTER);
-        self.sync_due().into_iter().chain(witness).min()
-    }
-
-    /// When what is unsynced is to be synced.
-    pub(super) fn sync_due(&self) -> Option<Instant> {
-        self.unsynced_since.map(|since| since + self.sync_interval)
-    }
-
-    pub(super) fn wake_background(&mut self, background: &Condvar) {
-        self.background = Background::Awake;
-        background.notify_one();
+        sync.into_iter().chain(witness).min()
     }
 
     /// A write has ended that began then, if that matters.

@@ -234,32 +234,29 @@ impl BootBudget {
     }
 
     /// Holds a leader that has taken no group yet: a little where the log nears what the budget
-    /// allows, until the checkpoint ends where it is there. `false` if the time came before.
-    pub(super) fn hold(&self, until: Option<Instant>) -> bool {
+    /// allows, until the checkpoint ends where it is there.
+    pub(super) fn hold(&self) {
         let began = Instant::now();
-        let latest = began + HOLD_MAX;
-        let until = until.map_or(latest, |until| until.min(latest));
         let mut now = self.now.lock();
-        let goes_on = loop {
+        loop {
             let replay = now.rate.replay(now.tail(self.log.work()));
             let for_log = self.for_log(&now);
             let (soft, hard) = (for_log * 3 / 4, for_log * 19 / 20);
-            if !now.taking || now.closed || replay <= soft {
-                break true;
+            let elapsed = began.elapsed();
+            if !now.taking || now.closed || replay <= soft || elapsed >= HOLD_MAX {
+                break;
             }
             let over = replay.saturating_sub(soft).as_secs_f64();
             let part = over / hard.saturating_sub(soft).as_secs_f64().max(1e-9);
-            if part < 1.0 {
-                self.changed.wait_for(&mut now, BRAKE_MAX.mul_f64(part));
-                self.behind.store(false, Ordering::Relaxed);
-                break true;
+            if part >= 1.0 {
+                self.changed.wait_for(&mut now, HOLD_MAX.saturating_sub(elapsed));
+                continue;
             }
-            if self.changed.wait_until(&mut now, until).timed_out() {
-                break until == latest;
-            }
-        };
+            self.changed.wait_for(&mut now, BRAKE_MAX.mul_f64(part));
+            self.behind.store(false, Ordering::Relaxed);
+            break;
+        }
         now.held += began.elapsed();
-        goes_on
     }
 }
 
@@ -327,7 +324,7 @@ mod tests {
         budget.log_grew(work(33_000));
         assert!(budget.is_behind());
         let began = Instant::now();
-        assert!(budget.hold(None));
+        budget.hold();
         assert!(began.elapsed() >= MS / 2, "{:?}", began.elapsed());
         budget.log_grew(work(33_001));
         assert!(!budget.is_behind(), "a small commit goes on");
@@ -350,7 +347,7 @@ mod tests {
                         std::thread::sleep(50 * MS);
                         budget.checkpointed(work(60_000));
                     });
-                    assert!(budget.hold(None));
+                    budget.hold();
                 });
                 assert!(began.elapsed() >= 50 * MS);
                 assert!(budget.slips().1 >= 50 * MS);

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -210,8 +209,8 @@ impl Pressure for Keeper {
         self.budget.is_behind()
     }
 
-    fn hold(&self, until: Option<Instant>) -> bool {
-        self.budget.hold(until)
+    fn hold(&self) {
+        self.budget.hold();
     }
 }
 
