@@ -187,7 +187,7 @@ impl BootBudget {
         may && replay >= due
     }
 
-    /// A checkpoint is begun, which waits for no commit that is not written; if it ends by a panic, it has failed.
+    /// A checkpoint is begun, which waits for no commit that is not written.
     pub(super) fn begin(&self) -> Begun<'_> {
         self.now.lock().taking = true;
         Begun(self)
@@ -207,7 +207,7 @@ impl BootBudget {
     }
 
     /// It came to nothing: the next one waits a while.
-    pub(super) fn failed(&self) {
+    fn failed(&self) {
         let mut now = self.now.lock();
         let pause = RETRY_AFTER.saturating_mul(1 << now.failures.min(16)).min(RETRY_AFTER_MAX);
         now.failures += 1;
@@ -216,8 +216,7 @@ impl BootBudget {
         self.ended();
     }
 
-    /// The checkpoint has ended, or there was nothing to take.
-    pub(super) fn ended(&self) {
+    fn ended(&self) {
         self.now.lock().taking = false;
         self.behind.store(false, Ordering::Relaxed);
         self.changed.notify_all();
@@ -260,15 +259,21 @@ impl BootBudget {
     }
 }
 
-/// A checkpoint that is being taken.
+/// A checkpoint that is being taken; it has failed if this is dropped, by an error or a panic.
 #[must_use]
 pub(super) struct Begun<'a>(&'a BootBudget);
 
+impl Begun<'_> {
+    /// It was taken, or there was nothing to take.
+    pub(super) fn end(self) {
+        self.0.ended();
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.failed();
-        }
+        self.0.failed();
     }
 }
 
@@ -310,8 +315,7 @@ mod tests {
     fn a_failed_checkpoint_is_not_tried_again_at_once() {
         let budget = budget(true);
         assert!(budget.log_grew(work(30_000)));
-        let _begun = budget.begin();
-        budget.failed();
+        drop(budget.begin());
         assert!(!budget.log_grew(work(31_000)));
         std::thread::sleep(RETRY_AFTER + 20 * MS);
         assert!(budget.log_grew(work(32_000)));

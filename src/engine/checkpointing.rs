@@ -27,12 +27,10 @@ impl Engine {
     /// so it waits for no commit that is not written.
     pub(super) fn checkpoint_appended(&self, commits: &Commits) -> Result<Lsn> {
         let mut checkpoints = self.checkpoints.lock();
-        let _begun = self.keeper.budget.begin();
-        let outcome = self.take_checkpoint(commits, &mut checkpoints);
-        if outcome.is_err() {
-            self.keeper.budget.failed();
-        }
-        outcome
+        let unless_it_fails = self.keeper.budget.begin();
+        let lsn = self.take_checkpoint(commits, &mut checkpoints)?;
+        unless_it_fails.end();
+        Ok(lsn)
     }
 
     fn take_checkpoint(&self, commits: &Commits, checkpoints: &mut Checkpoints) -> Result<Lsn> {
@@ -42,7 +40,6 @@ impl Engine {
         let previous =
             checkpoints.kept.first().map_or_else(|| Arc::new(Catalog::empty()), Arc::clone);
         if place.lsn == previous.lsn() && !checkpoints.renew {
-            self.keeper.budget.ended();
             return Ok(place.lsn);
         }
         let redundancy = Redundancy {
