@@ -150,6 +150,7 @@ fn recover(
     let dir = Directory::new(Arc::clone(&options.storage), path.to_owned());
     // Lock.
     let listing = enter(&dir, options)?;
+    let dir = dir.opened()?;
     let locked = if options.read_only { None } else { Some(lock(&dir)?) };
     // Whatever changed until the lock was ours is somebody else's finished work.
     let listing = if options.read_only { listing } else { list(&dir)? };

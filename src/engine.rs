@@ -223,7 +223,8 @@ impl Engine {
         };
         let engine = Engine {
             instance,
-            options: options.clone(),
+            // What reads the directory anew finds the same one.
+            options: Options { storage: booted.dir.storage(), ..options.clone() },
             births: Arc::new(Births::new(booted.generation)),
             graveyard,
             report: OnceLock::new(),

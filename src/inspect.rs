@@ -100,7 +100,7 @@ impl Inspector {
             Err(cause) => return Err(Error::io("list the directory", path, cause)),
         };
         let mut inspector = Inspector {
-            dir,
+            dir: dir.opened()?,
             only,
             segments: Vec::new(),
             checkpoints: Vec::new(),

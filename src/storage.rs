@@ -42,6 +42,12 @@ pub trait Storage: Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory stable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// What keeps the files of a directory that exists, wherever the directory is moved and whatever its path
+    /// comes to mean (another working directory, a link that leads elsewhere); paths are given whole all the
+    /// same. `None`, the default, where a path always means the same.
+    fn open_dir(&self, _path: &Path) -> io::Result<Option<Arc<dyn Storage>>> {
+        Ok(None)
+    }
     /// Takes the exclusive lock of an open file without waiting; `None` when somebody else has it.
     /// The lock ends when what is returned is dropped, or the process dies.
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>>;

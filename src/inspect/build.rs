@@ -85,6 +85,7 @@ impl Builder {
         let dir = Directory::new(storage, path.to_owned());
         refuse_unless_empty(&dir)?;
         dir.create()?;
+        let dir = dir.opened()?;
         let file = dir.create_temporary(&name::temporary(LOCK_STEM))?;
         let guard = dir.try_lock(&file)?.ok_or_else(|| {
             let what = "another process makes a store here";

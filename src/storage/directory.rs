@@ -54,6 +54,20 @@ impl Directory {
         Directory { storage, path }
     }
 
+    /// The same directory from here on, whatever its path comes to mean; it exists.
+    pub(crate) fn opened(self) -> Result<Directory> {
+        match self.storage.open_dir(&self.path) {
+            Ok(Some(storage)) => Ok(Directory { storage, path: self.path }),
+            Ok(None) => Ok(self),
+            Err(cause) => Err(Error::io("open the directory", &self.path, cause)),
+        }
+    }
+
+    /// What keeps its files.
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.storage)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -5,6 +5,8 @@
 //!   length: a store to the map then needs no room on the disk.
 #![allow(unsafe_code, reason = "small writes go through a memory map")]
 
+mod opened;
+
 use std::any::Any;
 use std::fs::{self, File};
 use std::io;
@@ -18,6 +20,7 @@ use memmap2::{MmapRaw, UncheckedAdvice};
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
 use crate::prefetch::prefetch;
+use opened::OpenedDir;
 
 /// Files of the operating system: `pread`, `pwrite`, `fdatasync`, `flock`.
 ///
@@ -57,7 +60,7 @@ impl Storage for Disk {
             .create_new(mode == OpenMode::CreateNew)
             .truncate(false)
             .open(path)?;
-        Ok(Arc::new(DiskFile { file: Arc::new(file), window: OnceLock::new() }))
+        Ok(DiskFile::shared(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -71,6 +74,11 @@ impl Storage for Disk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         File::open(dir)?.sync_all()
+    }
+
+    fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Storage>>> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Ok(Some(Arc::new(OpenedDir::new(File::open(path)?))))
     }
 
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
@@ -160,6 +168,12 @@ impl Window {
             // Without it a sync takes longer, and nothing else.
             advised.ok();
         }
+    }
+}
+
+impl DiskFile {
+    fn shared(file: File) -> Arc<dyn StorageFile> {
+        Arc::new(DiskFile { file: Arc::new(file), window: OnceLock::new() })
     }
 }
 

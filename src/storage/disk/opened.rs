@@ -1,0 +1,77 @@
+//! A directory that is open: its files are found by their names in it, whatever its path has come to mean.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::retry_on_intr;
+
+use super::{Disk, DiskFile};
+use crate::storage::{LockGuard, OpenMode, Storage, StorageFile};
+
+/// For whoever the process's mask lets.
+const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
+
+#[derive(Debug)]
+pub(super) struct OpenedDir(File);
+
+impl OpenedDir {
+    pub(super) fn new(dir: File) -> OpenedDir {
+        OpenedDir(dir)
+    }
+}
+
+/// The name of a file in its directory.
+fn name_of(path: &Path) -> io::Result<&Path> {
+    let refused = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
+    path.file_name().map(Path::new).ok_or_else(refused)
+}
+
+impl Storage for OpenedDir {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.0)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
+        let flags = OFlags::CLOEXEC
+            | match mode {
+                OpenMode::Read => OFlags::RDONLY,
+                OpenMode::Write => OFlags::RDWR,
+                OpenMode::CreateOrWrite => OFlags::RDWR | OFlags::CREATE,
+                OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            };
+        let name = name_of(path)?;
+        let file = retry_on_intr(|| openat(&self.0, name, flags, NEW_FILE))?;
+        Ok(DiskFile::shared(file.into()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(renameat(&self.0, name_of(from)?, &self.0, name_of(to)?)?)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Ok(unlinkat(&self.0, name_of(path)?, AtFlags::empty())?)
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
+        Disk.try_lock(file)
+    }
+}
