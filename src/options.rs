@@ -153,11 +153,14 @@ impl fmt::Debug for Options {
     }
 }
 
+/// Longer than any process lives, and short enough to be reckoned with.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl Options {
     /// How long a boot may take, to the first read: checkpoints keep the log short enough, as far as
-    /// the rates measured on this machine tell. Default 50 ms.
+    /// the rates measured on this machine tell. Default 50 ms; more than a year counts as one.
     pub fn boot_budget(mut self, budget: Duration) -> Options {
-        self.boot_budget = budget;
+        self.boot_budget = budget.min(YEAR);
         self
     }
 
@@ -173,9 +176,9 @@ impl Options {
         self
     }
 
-    /// How soon a `Process` commit is synced. Default 10 ms.
+    /// How soon a `Process` commit is synced. Default 10 ms; more than a year counts as one.
     pub fn sync_interval(mut self, interval: Duration) -> Options {
-        self.sync_interval = interval;
+        self.sync_interval = interval.min(YEAR);
         self
     }
 

@@ -64,6 +64,25 @@ fn what_is_not_a_store_is_refused_and_left_alone() {
 }
 
 #[test]
+fn any_duration_can_be_set() {
+    for duration in [Duration::from_nanos(1), Duration::MAX] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Store::options().sync_interval(duration).boot_budget(duration);
+        let store = options.open(dir.path()).unwrap();
+        let map: Map = store.durable_map("map").unwrap();
+        for key in 0..100 {
+            for durability in [Durability::Process, Durability::Machine] {
+                let mut tx = store.begin();
+                map.insert(&mut tx, key, "one".into()).unwrap();
+                tx.commit_with(durability).unwrap();
+            }
+        }
+        store.checkpoint().unwrap();
+        assert!(store.stats().poisoned.is_none());
+    }
+}
+
+#[test]
 fn a_new_store_may_have_parents_that_do_not_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/b/c");
