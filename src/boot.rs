@@ -13,6 +13,7 @@
 //! - No file of an earlier boot is written into; a crash at any point leads to the same state.
 //! - What is read reaches the state only through types that verified bytes alone can have.
 
+mod leftovers;
 pub(crate) mod load;
 pub(crate) mod locate;
 mod scan;
@@ -41,6 +42,7 @@ use crate::storage::directory::{Directory, StoreFile};
 use crate::storage::{LockGuard, OpenMode};
 use crate::tree::Graveyard;
 
+use leftovers::Leftovers;
 use scan::{ScannedLog, UnclaimedFrame};
 
 /// What a boot hands to the engine.
@@ -194,7 +196,10 @@ fn recover(
     let (generation, log) = match locked {
         None => (ending.generation_of_writer(&dir, &located.kept)?, None),
         Some(locked) => {
-            let (generation, log) = ending.seal(&dir, locked, &located.kept, &listing, options)?;
+            let mut leftovers = Leftovers::remove(&dir, &listing)?;
+            let (generation, log) =
+                ending.seal(&dir, locked, &located.kept, &mut leftovers, options)?;
+            graveyard.bury(Box::new(leftovers));
             (generation, Some(log))
         }
     };
@@ -348,7 +353,7 @@ impl Ending<'_> {
         dir: &Directory,
         (lock_file, guard): (StoreFile, LockGuard),
         kept: &[Arc<Catalog>],
-        listing: &Listing,
+        leftovers: &mut Leftovers,
         options: &Options,
     ) -> Result<(Generation, (LogWriter, LockGuard))> {
         let lineage = self.identity.lineage;
@@ -370,11 +375,10 @@ impl Ending<'_> {
             tail: self.tail,
             needed: kept.iter().map(|catalog| catalog.place.segment).collect(),
         };
-        seal::remove_temporary(dir, listing)?;
         if left_out(Step::SupersededAfterSeal) {
             seal::remove_superseded(&plan)?;
         }
-        let seal::Sealed { header, file, end } = seal::seal(&plan)?;
+        let seal::Sealed { header, file, end } = seal::seal(&plan, leftovers)?;
         write_lock_sector(&lock_file, &header)?;
         seal::remove_superseded(&plan)?;
         let segment_bytes = options.segment_bytes;

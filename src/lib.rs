@@ -64,6 +64,7 @@ mod format;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod give_way;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 mod log;

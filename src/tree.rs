@@ -49,7 +49,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
-pub(crate) use graveyard::Graveyard;
+pub(crate) use graveyard::{Graveyard, Remains};
 pub(crate) use iter::Iter;
 use line::{Line, Version};
 pub(crate) use node::{BULK_FILL, Loaded, Ranges, Source, Standing};

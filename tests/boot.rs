@@ -502,9 +502,8 @@ fn a_store_killed_while_it_writes_keeps_what_it_acknowledged() {
     }
 }
 
-/// A file system that really is full, where the test may mount one.
-#[test]
-fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
+/// Does something in a file system of three megabytes, where the test may mount one.
+fn on_a_small_disk(test: impl FnOnce(&Path) + std::panic::UnwindSafe) {
     let dir = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
@@ -515,9 +514,15 @@ fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
         println!("SKIPPED: no small file system can be mounted here");
         return;
     }
-    let path = dir.path().join("store");
-    let outcome = std::panic::catch_unwind(|| {
-        let (store, map) = open(&path);
+    let outcome = std::panic::catch_unwind(|| test(&dir.path().join("store")));
+    Command::new("umount").arg(dir.path()).status().unwrap();
+    outcome.unwrap();
+}
+
+#[test]
+fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
+    on_a_small_disk(|path| {
+        let (store, map) = open(path);
         let mut acknowledged = 0;
         let error = loop {
             let text = "x".repeat(5_000);
@@ -531,12 +536,22 @@ fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
         assert!(acknowledged > 50, "{acknowledged}");
         drop((store, map));
         // Nothing was freed: it opens all the same, and has what was acknowledged.
-        let (store, map) = open(&path);
+        let (store, map) = open(path);
         let view = store.view();
         for key in 0..acknowledged {
             assert!(map.contains_key(&view, &key).unwrap(), "{key} of {acknowledged}");
         }
     });
-    Command::new("umount").arg(dir.path()).status().unwrap();
-    outcome.unwrap();
+}
+
+#[test]
+fn a_boot_has_the_room_that_a_half_written_file_takes() {
+    on_a_small_disk(|path| {
+        drop(open(path));
+        std::fs::remove_file(path.join("log-reserve.tmp")).unwrap();
+        let full = std::fs::write(path.join("checkpoint-0000000007.tmp"), vec![7; 4 << 20]);
+        assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+        let (store, map) = open(path);
+        store.transact(|tx| map.insert(tx, 1, "one".into())).unwrap();
+    });
 }

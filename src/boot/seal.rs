@@ -4,7 +4,7 @@
 //! sync once failed counts as clean, so that another sync would change nothing while the cache
 //! shows bytes that the disk does not have.
 
-use super::Listing;
+use super::leftovers::Leftovers;
 use super::scan::UnclaimedFrame;
 use crate::control::{Step, left_out};
 use crate::error::Result;
@@ -51,7 +51,7 @@ impl Plan<'_> {
 }
 
 /// Writes the segment under its temporary name, syncs it, names it, syncs the directory.
-pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
+pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Sealed> {
     let number = SegmentNo(plan.named.0 + 1);
     let before = match (plan.superseded(), plan.newest) {
         (Some(superseded), _) => superseded.before,
@@ -62,7 +62,10 @@ pub(super) fn seal(plan: &Plan<'_>) -> Result<Sealed> {
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
     let (copies, end) = copy_frames(plan, begin, salt);
     let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);
-    let prewritten = Spare::prewritten(plan.dir, block_after(room));
+    let mut prewritten = Spare::prewritten(plan.dir, block_after(room));
+    if prewritten.is_err() && leftovers.give_back() {
+        prewritten = Spare::prewritten(plan.dir, block_after(room));
+    }
     let is_written = prewritten.is_ok();
     // A full disk has room for a segment that is only as long as it says.
     let spare = prewritten.or_else(|_| Spare::allocated(plan.dir, block_after(room)))?;
@@ -108,11 +111,6 @@ fn copy_frames(plan: &Plan<'_>, begin: Place, salt: u64) -> (Vec<u8>, Place) {
         copies.extend_from_slice(&copy);
     }
     (copies, place)
-}
-
-/// Removes what was being made when the last run ended; nothing refers to it.
-pub(super) fn remove_temporary(dir: &Directory, listing: &Listing) -> Result<()> {
-    listing.temporary.iter().try_for_each(|temporary| dir.remove(temporary))
 }
 
 /// Removes the segment that this boot's own supersedes, now that that is durable.

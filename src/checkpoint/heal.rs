@@ -10,6 +10,7 @@ use super::layers::{Files, Layers};
 use crate::error::{Error, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{Lineage, Place, RegionNo};
+use crate::give_way::GiveWay;
 use crate::log::cut::cut;
 use crate::storage::directory::Directory;
 
@@ -35,7 +36,9 @@ impl Redundancy {
     }
 
     fn layers(&self, catalog: &Catalog, region: RegionNo) -> Result<Layers> {
-        let (mut tail, _) = cut(&self.dir, self.lineage, &catalog.place, &self.at)?;
+        // Views read on when the store has ended.
+        let always = GiveWay::default();
+        let (mut tail, _) = cut(&self.dir, self.lineage, &catalog.place, &self.at, &always)?;
         let change = tail.regions.remove(&region).unwrap_or_default();
         let below = catalog.regions.get(&region).filter(|_| !change.cleared);
         Layers::new(&self.files, below, change.run)

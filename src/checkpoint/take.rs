@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Compression;
 use crate::format::catalog::{BootCost, Catalog, CatalogRegion, Piece, SectionRef};
 use crate::format::{CheckpointNo, Epoch, RegionNo, name, total};
+use crate::give_way::GiveWay;
 use crate::log::tail::{RegionTail, Tail};
 use crate::storage::directory::Directory;
 
@@ -38,6 +39,7 @@ pub(crate) struct Ingredients<'a> {
     /// anew from.
     pub(crate) redundancy: &'a Redundancy,
     pub(crate) healed: &'a Healed,
+    pub(crate) give_way: &'a Arc<GiveWay>,
 }
 
 /// Writes and publishes the checkpoint that `previous` and `tail` make.
@@ -48,6 +50,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         from.number,
         from.compression,
         from.redundancy.files.recent(),
+        from.give_way,
     )?;
     let mut catalog = Catalog {
         number: from.number,

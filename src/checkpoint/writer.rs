@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::cache::BlockCache;
 use super::reader::CheckpointFile;
+use crate::contain::contain;
 use crate::error::Result;
 use crate::format::block::{self, BLOCK_TARGET_BYTES, Compression, Entry, Holds};
 use crate::format::catalog::{Catalog, SectionRef};
 use crate::format::checkpoint::{CheckpointFooter, CheckpointHeader, HEADER_BYTES};
 use crate::format::index::{BlockPointer, IndexEntry};
 use crate::format::{CheckpointNo, Lineage, disk_len, name};
+use crate::give_way::GiveWay;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 const WRITE_BYTES: usize = 1 << 20;
@@ -22,6 +24,8 @@ pub(crate) struct CheckpointWriter {
     header: CheckpointHeader,
     compression: Compression,
     recent: Arc<BlockCache>,
+    give_way: Arc<GiveWay>,
+    is_published: bool,
     /// Blocks that were not written yet, and where they go.
     buffer: Vec<u8>,
     written: u64,
@@ -34,10 +38,13 @@ impl CheckpointWriter {
         number: CheckpointNo,
         compression: Compression,
         recent: &Arc<BlockCache>,
+        give_way: &Arc<GiveWay>,
     ) -> Result<CheckpointWriter> {
         Ok(CheckpointWriter {
             dir: dir.clone(),
-            file: dir.create_temporary(&name::temporary(&name::checkpoint(number)))?,
+            file: dir.create_temporary(&temporary(number))?,
+            give_way: Arc::clone(give_way),
+            is_published: false,
             header: CheckpointHeader { lineage, number, len: 0, salt: dir.random()? },
             compression,
             recent: Arc::clone(recent),
@@ -63,8 +70,7 @@ impl CheckpointWriter {
         };
         let block = block::wrap(content, compression, self.header.salt, offset);
         self.put(&block)?;
-        // Whoever commits goes first.
-        std::thread::yield_now();
+        self.give_way.ask()?;
         Ok(BlockPointer { offset, len: disk_len(block.len()) })
     }
 
@@ -89,9 +95,25 @@ impl CheckpointWriter {
         self.header.len = self.written;
         self.file.write(&self.header.encode(), 0)?;
         let (name, steps) = (name::checkpoint(self.header.number), PublishSteps::OF_CHECKPOINT);
-        let file = self.dir.publish(&name, self.file, steps)?;
-        Ok(Arc::new(CheckpointFile::new(file, self.header, self.recent)))
+        let file = self.dir.publish(&name, self.file.clone(), steps)?;
+        self.is_published = true;
+        Ok(Arc::new(CheckpointFile::new(file, self.header, Arc::clone(&self.recent))))
     }
+}
+
+impl Drop for CheckpointWriter {
+    /// Removes what came to nothing, since the next one has another name; but if the store ends, that is left
+    /// to its next boot, which waits for it no more than this one should.
+    fn drop(&mut self) {
+        if !self.is_published && !self.give_way.has_ended() {
+            // What cannot be removed is left to the next boot as well.
+            contain(|| self.dir.remove(&temporary(self.header.number)).ok());
+        }
+    }
+}
+
+fn temporary(number: CheckpointNo) -> String {
+    name::temporary(&name::checkpoint(number))
 }
 
 /// Gathers the entries of one section, in key order.

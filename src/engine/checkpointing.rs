@@ -49,7 +49,8 @@ impl Engine {
             older: older(&checkpoints.kept),
             at: place,
         };
-        let (tail, cost) = cut(&self.dir, self.lineage, &previous.place, &place)?;
+        let give_way = &self.keeper.give_way;
+        let (tail, cost) = cut(&self.dir, self.lineage, &previous.place, &place, give_way)?;
         let ingredients = Ingredients {
             epoch: crate::format::Epoch(self.births.boot().epoch()),
             compression: self.options.compression,
@@ -65,6 +66,7 @@ impl Engine {
             merge_all: checkpoints.renew && !left_out(Step::HealedIsRenewed),
             redundancy: &redundancy,
             healed: &self.healed,
+            give_way,
         };
         if left_out(Step::RemovalAfterCheckpoint) {
             let soon = Catalog { place, ..Catalog::clone(&previous) };

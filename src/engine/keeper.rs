@@ -14,6 +14,7 @@ use crate::contain::contain;
 use crate::error::{Error, ErrorKind};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
+use crate::give_way::GiveWay;
 use crate::log::segment::Spare;
 use crate::log::tail::ReplayWork;
 use crate::log::writer::LogWriter;
@@ -29,6 +30,8 @@ pub(super) struct Keeper {
     /// Room for the next boot is held.
     reserved: AtomicBool,
     pub(super) budget: BootBudget,
+    /// Ended when the store is closed.
+    pub(super) give_way: Arc<GiveWay>,
     taken: Mutex<Taken>,
 }
 
@@ -97,6 +100,7 @@ impl Keeper {
             checkpoint_asked: AtomicBool::new(false),
             reserved: AtomicBool::new(false),
             budget,
+            give_way: Arc::default(),
             taken: Mutex::new(taken),
         }
     }
@@ -185,6 +189,7 @@ impl Keeper {
     }
 
     pub(super) fn close(&self) {
+        self.give_way.end();
         self.wants.lock().closed = true;
         self.wake.notify_all();
         self.budget.close();
@@ -262,8 +267,8 @@ impl Engine {
     /// one, and learns the cause if there still is one.
     fn prepare_spare(&self, commits: &Commits) {
         if let Some((slot, len)) = commits.with_log(|log| log.wanted_spare()) {
-            let spare =
-                Spare::written_ahead(&self.dir, len).and_then(|spare| spare.sync().map(|()| spare));
+            let spare = Spare::written_ahead(&self.dir, len, &self.keeper.give_way)
+                .and_then(|spare| spare.sync().map(|()| spare));
             slot.fill(spare.inspect(Spare::expect_frames).ok());
         }
     }

@@ -105,7 +105,14 @@ impl Builder {
         write_lock_sector(&file, &header)?;
         dir.publish(name::LOCK, file, PublishSteps::OF_SEGMENT)?;
         let number = CheckpointNo(1);
-        let writer = CheckpointWriter::create(&dir, lineage, number, compression, &Arc::default())?;
+        let writer = CheckpointWriter::create(
+            &dir,
+            lineage,
+            number,
+            compression,
+            &Arc::default(),
+            &Arc::default(),
+        )?;
         let catalog = Catalog { number, place: header.begin(), ..Catalog::empty() };
         Ok(Builder { dir, guard, header, writer, catalog, region: None, entries: 0 })
     }

@@ -7,6 +7,7 @@ use super::scan::Unreadable;
 use super::tail::{ReplayWork, Tail, TailBuilder};
 use crate::error::{Error, Result};
 use crate::format::{Lineage, Lsn, Place, SegmentNo, name};
+use crate::give_way::GiveWay;
 use crate::storage::directory::Directory;
 
 /// How much is read between two looks whether somebody else wants to run.
@@ -27,6 +28,7 @@ pub(crate) fn cut(
     lineage: Lineage,
     from: &Place,
     to: &Place,
+    give_way: &GiveWay,
 ) -> Result<(Tail, CutCost)> {
     let began = dir.ticks();
     let mut bytes = 0;
@@ -43,9 +45,8 @@ pub(crate) fn cut(
         let until = seals.get(at).copied().unwrap_or(*to);
         let path = segment.path().to_owned();
         let ended = read_frames(&mut segment, &mut place, Some(until), |frame, window| {
-            // Whoever commits goes first.
             if frame.header.begin / YIELD_BYTES != frame.header.end() / YIELD_BYTES {
-                std::thread::yield_now();
+                give_way.ask()?;
             }
             builder
                 .add(frame.records, Some(window), frame.header.facts.commits)

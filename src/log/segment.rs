@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{BLOCK_BYTES, block_after, disk_len, name};
+use crate::give_way::GiveWay;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
 /// The length of the segment that a boot begins with: short, so that boot is.
@@ -40,35 +41,44 @@ impl Spare {
     /// merely allocated space does; block-sized writes keep the page cache from gathering large
     /// folios, of which every sync would write the whole.
     pub(crate) fn prewritten(dir: &Directory, len: u64) -> Result<Spare> {
-        Spare::filled(dir, name::SPARE, len, |_| {})
+        Spare::filled(dir, name::SPARE, len, |_| Ok(()))
     }
 
-    /// The same beside writers, who go first.
-    pub(crate) fn written_ahead(dir: &Directory, len: u64) -> Result<Spare> {
+    /// The same beside writers, who go first, until the store ends.
+    pub(crate) fn written_ahead(dir: &Directory, len: u64, give_way: &GiveWay) -> Result<Spare> {
         Spare::filled(dir, name::SPARE, len, |block| {
             if block % BLOCKS_BEFORE_REST == BLOCKS_BEFORE_REST - 1 {
                 dir.pause(REST);
+                give_way.ask()?;
             }
+            Ok(())
         })
     }
 
     /// Takes room on the disk that the next boot gives back to itself; whether there was some. It need
     /// not be stable: it is room, whatever is in it.
     pub(crate) fn reserve(dir: &Directory) -> bool {
-        Spare::filled(dir, name::RESERVE, RESERVE_BYTES, |_| {}).is_ok()
+        Spare::filled(dir, name::RESERVE, RESERVE_BYTES, |_| Ok(())).is_ok()
     }
 
     /// `before` is told of each block.
-    fn filled(dir: &Directory, name: &str, len: u64, before: impl Fn(u64)) -> Result<Spare> {
+    fn filled(
+        dir: &Directory,
+        name: &str,
+        len: u64,
+        before: impl Fn(u64) -> Result<()>,
+    ) -> Result<Spare> {
         let spare = Spare::made(dir, name, len)?;
         let mut blocks = 0..len / BLOCK_BYTES;
         let written = blocks.try_for_each(|block| {
-            before(block);
+            before(block)?;
             spare.file.write(&ZEROS, block * BLOCK_BYTES)
         });
-        // What did not fit must not keep others from fitting; the next boot would remove it too.
-        written.map(|()| spare).inspect_err(|_| {
-            dir.remove(name).ok();
+        // What did not fit must not keep others from fitting; what nobody waits for is left to the next boot.
+        written.map(|()| spare).inspect_err(|error| {
+            if error.kind() != ErrorKind::Closed {
+                dir.remove(name).ok();
+            }
         })
     }
 

@@ -1,4 +1,4 @@
-//! Where trees and parts of them go to be freed: a thread that does nothing else, in bounded steps.
+//! Where trees, parts of them, and what else is large go to be freed: a thread that does nothing else, in bounded steps.
 
 use std::collections::HashSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Work {
 }
 
 /// Something large that is to be freed in steps.
-pub(super) trait Remains: Send {
+pub(crate) trait Remains: Send {
     /// Frees it, and calls `pause` every so often.
     fn decay(self: Box<Self>, pause: &mut dyn FnMut());
 }
@@ -60,7 +60,7 @@ impl Graveyard {
         Graveyard(None)
     }
 
-    pub(super) fn bury(&self, remains: Box<dyn Remains>) {
+    pub(crate) fn bury(&self, remains: Box<dyn Remains>) {
         let refused = match &self.0 {
             Some(to) => to.send(Work::Bury(remains)).err().map(|refused| refused.0),
             None => Some(Work::Bury(remains)),

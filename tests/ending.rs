@@ -1,0 +1,136 @@
+//! P1, P6: a store is dropped, and the next one boots, without waiting for what takes long.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+mod common;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use common::eventually;
+use rocstate::{Disk, DurableMap, LockGuard, OpenMode, Storage, StorageFile, Store};
+
+/// A disk that takes its time to write checkpoints, and to give back the room of one: as a file system does,
+/// for whoever removes the name, or the last one who has it open.
+#[derive(Clone, Debug, Default)]
+struct SlowDisk {
+    write: Duration,
+    removal: Duration,
+    open: Arc<Mutex<HashMap<PathBuf, Weak<SlowFile>>>>,
+}
+
+#[derive(Debug)]
+struct SlowFile {
+    file: Arc<dyn StorageFile>,
+    write: Duration,
+    /// Set once it has no name.
+    removal: Mutex<Duration>,
+}
+
+impl Drop for SlowFile {
+    fn drop(&mut self) {
+        std::thread::sleep(*self.removal.lock().unwrap());
+    }
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    path.file_name().unwrap().to_string_lossy().starts_with("checkpoint-")
+}
+
+impl Storage for SlowDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        Disk.create_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list(dir)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
+        let write = if is_checkpoint(path) { self.write } else { Duration::ZERO };
+        let (file, removal) = (Disk.open(path, mode)?, Mutex::default());
+        let file = Arc::new(SlowFile { file, write, removal });
+        self.open.lock().unwrap().insert(path.to_owned(), Arc::downgrade(&file));
+        Ok(file)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)?;
+        if is_checkpoint(path) {
+            let open = self.open.lock().unwrap().get(path).and_then(Weak::upgrade);
+            match open {
+                Some(open) => *open.removal.lock().unwrap() = self.removal,
+                None => std::thread::sleep(self.removal),
+            }
+        }
+        Ok(())
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+    fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
+        Disk.try_lock(&file.as_any().downcast_ref::<SlowFile>().unwrap().file)
+    }
+}
+
+impl StorageFile for SlowFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(to, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        std::thread::sleep(self.write);
+        self.file.write_at(bytes, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The checkpoint that is being written.
+fn temporary(dir: &Path) -> Option<PathBuf> {
+    let mut paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.find(|path| is_checkpoint(path) && path.extension().unwrap() == "tmp")
+}
+
+#[test]
+fn neither_a_drop_nor_a_boot_waits_for_a_checkpoint_that_is_being_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    // 32 writes of a megabyte, half a second each.
+    let disk = SlowDisk { write: SECOND / 2, removal: 3 * SECOND, ..SlowDisk::default() };
+    let options = Store::options().storage(disk).boot_budget(Duration::from_millis(10));
+    let store = options.open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
+    store
+        .transact(|tx| (0..1024).try_for_each(|key| map.put(tx, key, vec![7; 32 << 10]).map(drop)))
+        .unwrap();
+    drop(map);
+    eventually("a checkpoint is being written", || {
+        temporary(dir.path()).is_some_and(|path| path.metadata().unwrap().len() > 0)
+    });
+    let began = Instant::now();
+    drop(store);
+    let dropped = began.elapsed();
+    assert!(dropped < 2 * SECOND, "a drop took {dropped:?}");
+    assert!(temporary(dir.path()).is_some(), "it was not finished");
+    let began = Instant::now();
+    let store = options.open(dir.path()).unwrap();
+    let booted = began.elapsed();
+    assert!(booted < 2 * SECOND, "a boot took {booted:?}");
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
+    assert_eq!(map.len(&store.view()), 1024);
+}
