@@ -373,6 +373,34 @@ fn a_failed_read_fails_its_operation_and_poisons_nothing() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_read_poisons_nothing_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let options = Store::options().warming(rocstate::Warming::OnDemand);
+    let store = options.storage(disk.clone()).open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("blobs").unwrap();
+    let mut failed = 0;
+    for round in 0..100 {
+        let value = vec![0; 20_000];
+        store.transact(|tx| map.insert(tx, round * 7 % 100, value)).unwrap();
+        disk.0.read.store(1 + i64::try_from(round).unwrap() % 20, Ordering::SeqCst);
+        let outcome = store.checkpoint();
+        disk.0.read.store(0, Ordering::SeqCst);
+        if let Err(error) = outcome {
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            failed += 1;
+        }
+        let files = std::fs::read_dir(dir.path()).unwrap();
+        let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let left: Vec<_> =
+            names.filter(|name| name.starts_with("checkpoint-") && name.ends_with("tmp")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert!((10..90).contains(&failed), "{failed}");
+    store.checkpoint().unwrap();
+}
+
+#[test]
 fn an_empty_commit_writes_nothing_and_takes_no_lsn() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();

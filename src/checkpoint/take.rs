@@ -42,16 +42,37 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) give_way: &'a Arc<GiveWay>,
 }
 
+/// Why there is no checkpoint.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// A write or a sync failed, not only a read.
+    pub(crate) writing: bool,
+}
+
 /// Writes and publishes the checkpoint that `previous` and `tail` make.
-pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<CheckpointFile>)> {
-    let mut to = CheckpointWriter::create(
+pub(crate) fn take(
+    from: &Ingredients<'_>,
+    tail: &Tail,
+) -> Result<(Catalog, Arc<CheckpointFile>), Failed> {
+    let to = CheckpointWriter::create(
         &from.redundancy.dir,
         from.redundancy.lineage,
         from.number,
         from.compression,
         from.redundancy.files.recent(),
         from.give_way,
-    )?;
+    );
+    // Nothing is written yet.
+    let mut to = to.map_err(|error| Failed { error, writing: false })?;
+    let catalog =
+        write(from, tail, &mut to).map_err(|error| Failed { error, writing: to.has_failed() })?;
+    let file = to.publish(&catalog).map_err(|error| Failed { error, writing: true })?;
+    Ok((catalog, file))
+}
+
+/// Writes the sections, and says what they and the older ones make.
+fn write(from: &Ingredients<'_>, tail: &Tail, to: &mut CheckpointWriter) -> Result<Catalog> {
     let mut catalog = Catalog {
         number: from.number,
         place: from.redundancy.at,
@@ -85,11 +106,11 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
             let mut written = region.clone();
             let outcome = budget
                 .plan(&layers, region.entries, &sparse, from.merge_all)
-                .and_then(|plan| write_region(&mut written, &layers, &plan, &mut to));
+                .and_then(|plan| write_region(&mut written, &layers, &plan, to));
             match outcome {
                 Ok(()) => *region = written,
                 Err(error) if error.kind() == ErrorKind::Damaged => {
-                    mend_region(from, *number, region, &layers, &error, &mut to)?;
+                    mend_region(from, *number, region, &layers, &error, to)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -101,8 +122,7 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<(Catalog, Arc<
         let len = from.redundancy.files.get(number)?.len();
         catalog.files.insert(number, len);
     }
-    let file = to.publish(&catalog)?;
-    Ok((catalog, file))
+    Ok(catalog)
 }
 
 /// Regions that the tail creates and removes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cache::BlockCache;
 use super::reader::CheckpointFile;
 use crate::contain::contain;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::block::{self, BLOCK_TARGET_BYTES, Compression, Entry, Holds};
 use crate::format::catalog::{Catalog, SectionRef};
 use crate::format::checkpoint::{CheckpointFooter, CheckpointHeader, HEADER_BYTES};
@@ -29,6 +29,8 @@ pub(crate) struct CheckpointWriter {
     /// Blocks that were not written yet, and where they go.
     buffer: Vec<u8>,
     written: u64,
+    /// The write that failed; there is none after it.
+    failed: Option<Error>,
 }
 
 impl CheckpointWriter {
@@ -50,6 +52,7 @@ impl CheckpointWriter {
             recent: Arc::clone(recent),
             buffer: vec![0; HEADER_BYTES],
             written: 0,
+            failed: None,
         })
     }
 
@@ -80,10 +83,19 @@ impl CheckpointWriter {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.write(&self.buffer, self.written)?;
+        if let Some(first) = &self.failed {
+            return Err(first.clone());
+        }
+        let written = self.file.write(&self.buffer, self.written);
+        written.inspect_err(|error| self.failed = Some(error.clone()))?;
         self.written += disk_len(self.buffer.len());
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Whether a write failed: not only what was read for it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Writes catalog, footer and header; syncs; gives the file its name; syncs the directory.

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::boot::{Checkpoints, older};
 use crate::checkpoint::heal::Redundancy;
 use crate::checkpoint::layers::Layers;
-use crate::checkpoint::take::{Ingredients, remove_unused, take};
+use crate::checkpoint::take::{Failed, Ingredients, remove_unused, take};
 use crate::commit::Commits;
 use crate::control::{Step, left_out};
 use crate::error::{ErrorKind, Result};
@@ -74,8 +74,10 @@ impl Engine {
         }
         // A number is used once, also where its file came to nothing.
         checkpoints.next = CheckpointNo(ingredients.number.0 + 1);
-        let (catalog, file) = take(&ingredients, &tail).map_err(|error| {
-            let poisons = error.kind() == ErrorKind::Io && !left_out(Step::FailedCheckpointPoisons);
+        let (catalog, file) = take(&ingredients, &tail).map_err(|Failed { error, writing }| {
+            let poisons = writing
+                && error.kind() == ErrorKind::Io
+                && !left_out(Step::FailedCheckpointPoisons);
             if poisons { commits.poison(&error) } else { error }
         })?;
         self.files.add(&file);

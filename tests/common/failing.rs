@@ -83,7 +83,7 @@ fn typed(error: &Error) -> Result<(), String> {
     if known { Ok(()) } else { Err(format!("an I/O error became {error}")) }
 }
 
-/// After a failed read a store goes on; after a failed write or sync that an operation has reported,
+/// After a failed read, and where nothing was written yet, a store goes on; after a failed write or sync that an operation has reported,
 /// everything that writes is refused.
 fn go_on_or_refuse(
     runner: &mut Runner<'_>,
@@ -100,8 +100,8 @@ fn go_on_or_refuse(
         .collect();
     let poisoned =
         refused.len() == 4 && refused.iter().all(|error| error.kind() == ErrorKind::Poisoned);
-    let read = matches!(struck, Some("read" | "open" | "list" | "len"));
-    if poisoned || (refused.is_empty() && read) {
+    let wrote = !matches!(struck, Some("read" | "open" | "list" | "len" | "remove"));
+    if poisoned || (refused.is_empty() && !wrote) {
         return Ok(());
     }
     Err(format!(
