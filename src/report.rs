@@ -233,7 +233,8 @@ pub struct Stats {
     pub writers_held: Duration,
     /// Checkpoints taken since this open.
     pub checkpoints_taken: u64,
-    /// Why the last automatic checkpoint, or the removal of what it made unnecessary, failed.
+    /// Why the last automatic checkpoint, or the removal of what it made unnecessary, failed; or what the last
+    /// checkpoint could not read, and left where it lies.
     pub checkpoint_error: Option<Error>,
     /// What was damaged and rebuilt since this open, a sentence each.
     pub healed: Vec<String>,

@@ -13,11 +13,12 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{files, image, restore};
-use rocstate::{DurableCell, DurableMap, Error, ErrorKind, Store};
+use common::{FaultyDisk, files, image, restore};
+use rocstate::{DurableCell, DurableMap, Error, ErrorKind, Store, Transaction, Warming};
 
 type Content = (BTreeMap<u32, String>, BTreeMap<String, u64>, Option<u64>);
 
@@ -259,6 +260,56 @@ fn a_damaged_section_is_healed_on_first_touch_and_written_anew() {
         let (content, _) = read(subject.dir.path()).unwrap();
         assert_eq!(content, subject.content);
     }
+}
+
+#[test]
+fn a_bad_sector_holds_back_neither_checkpoints_nor_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let fill = |store: &Store, map: &DurableMap<u64, Vec<u8>>, mut keys: Range<u64>, with: u8| {
+        let put = |key, tx: &mut Transaction| map.put(tx, key, vec![with; 5000]).map(drop);
+        store.transact(|tx| keys.try_for_each(|key| put(key, tx))).unwrap();
+        store.checkpoint().unwrap()
+    };
+    let store = Store::open(dir.path()).unwrap();
+    fill(&store, &store.durable_map("map").unwrap(), 0..400, 0);
+    drop(store);
+    let disk = FaultyDisk::default();
+    let options = Store::options().warming(Warming::OnDemand).segment_bytes(64 << 10);
+    let options = options.storage(disk.clone());
+    let store = options.open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
+    let base = files(dir.path(), "checkpoint-").pop().unwrap();
+    *disk.0.unreadable.lock().unwrap() = Some((base.clone(), 1_000_000..1_000_512));
+    let failing = (0..400).find(|key| map.get(&store.view(), key).is_err()).unwrap();
+    // All but what shares a block with it is replaced, again and again.
+    let around = failing.saturating_sub(8)..failing + 8;
+    for round in 1..=20 {
+        fill(&store, &map, 0..around.start, round);
+        let lsn = fill(&store, &map, around.end..400, round);
+        let stats = store.stats();
+        assert_eq!((stats.checkpoint_lsn, stats.tail_operations), (lsn, 0));
+        let error = map.get(&store.view(), &failing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    }
+    let told = store.stats().checkpoint_error.unwrap();
+    assert_eq!((told.kind(), told.path()), (ErrorKind::Io, Some(base.as_path())));
+    // What can be read is merged, so that little more is kept than the state, of two megabytes.
+    let kept = image(dir.path()).iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    assert!(kept < 16 << 20, "{kept} bytes are kept");
+    // It can be read after all: by this process, by its next checkpoint, by the next process.
+    *disk.0.unreadable.lock().unwrap() = None;
+    let check = |store: &Store, map: &DurableMap<u64, Vec<u8>>| {
+        for key in 0..400 {
+            let with = if around.contains(&key) { 0 } else { 20 };
+            assert_eq!(map.get(&store.view(), &key).unwrap(), Some(&vec![with; 5000]), "{key}");
+        }
+    };
+    check(&store, &map);
+    fill(&store, &map, 0..1, 20);
+    assert!(store.stats().checkpoint_error.is_none());
+    drop((store, map));
+    let store = options.open(dir.path()).unwrap();
+    check(&store, &store.durable_map("map").unwrap());
 }
 
 #[test]

@@ -50,11 +50,17 @@ pub(crate) struct Failed {
     pub(crate) writing: bool,
 }
 
+/// A checkpoint that has its name.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) catalog: Catalog,
+    pub(crate) file: Arc<CheckpointFile>,
+    /// What could not be read, and stays where it is.
+    pub(crate) unread: Option<Error>,
+}
+
 /// Writes and publishes the checkpoint that `previous` and `tail` make.
-pub(crate) fn take(
-    from: &Ingredients<'_>,
-    tail: &Tail,
-) -> Result<(Catalog, Arc<CheckpointFile>), Failed> {
+pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<Taken, Failed> {
     let to = CheckpointWriter::create(
         &from.redundancy.dir,
         from.redundancy.lineage,
@@ -65,14 +71,20 @@ pub(crate) fn take(
     );
     // Nothing is written yet.
     let mut to = to.map_err(|error| Failed { error, writing: false })?;
-    let catalog =
-        write(from, tail, &mut to).map_err(|error| Failed { error, writing: to.has_failed() })?;
+    let mut unread = None;
+    let catalog = write(from, tail, &mut to, &mut unread)
+        .map_err(|error| Failed { error, writing: to.has_failed() })?;
     let file = to.publish(&catalog).map_err(|error| Failed { error, writing: true })?;
-    Ok((catalog, file))
+    Ok(Taken { catalog, file, unread })
 }
 
 /// Writes the sections, and says what they and the older ones make.
-fn write(from: &Ingredients<'_>, tail: &Tail, to: &mut CheckpointWriter) -> Result<Catalog> {
+fn write(
+    from: &Ingredients<'_>,
+    tail: &Tail,
+    to: &mut CheckpointWriter,
+    unread: &mut Option<Error>,
+) -> Result<Catalog> {
     let mut catalog = Catalog {
         number: from.number,
         place: from.redundancy.at,
@@ -103,16 +115,20 @@ fn write(from: &Ingredients<'_>, tail: &Tail, to: &mut CheckpointWriter) -> Resu
         if !idle {
             let layers =
                 Layers::new(&from.redundancy.files, Some(region), Arc::clone(&change.run))?;
+            let plan = budget.plan(&layers, region.entries, &sparse, from.merge_all);
             let mut written = region.clone();
-            let outcome = budget
-                .plan(&layers, region.entries, &sparse, from.merge_all)
-                .and_then(|plan| write_region(&mut written, &layers, &plan, to));
-            match outcome {
+            let outcome = plan.as_ref().map_err(Error::clone);
+            match outcome.and_then(|plan| write_region(&mut written, &layers, plan, to)) {
                 Ok(()) => *region = written,
-                Err(error) if error.kind() == ErrorKind::Damaged => {
-                    mend_region(from, *number, region, &layers, &error, to)?;
+                Err(error) if to.has_failed() || !may_stay(&error, from) => return Err(error),
+                Err(error) => {
+                    let (plan, why) = readable(&layers, plan.unwrap_or_default(), error, from)?;
+                    let is_damaged = why.kind() == ErrorKind::Damaged;
+                    if !(is_damaged && mend_region(from, *number, region, &why, to)) {
+                        unread.get_or_insert(why);
+                        write_region(region, &layers, &plan, to)?;
+                    }
                 }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -143,16 +159,54 @@ fn apply_directory(catalog: &mut Catalog, tail: &Tail) {
     }
 }
 
-/// Writes a region whose layers are damaged: anew from what is older, or, where that is damaged as
-/// well, its delta alone over layers that stay as they are, so that it holds nothing else back.
+/// Whether what could not be read may stay where it is, so that it holds nothing else back. If all is to be
+/// written anew, what can only not be read just now is waited for.
+fn may_stay(error: &Error, from: &Ingredients<'_>) -> bool {
+    match error.kind() {
+        ErrorKind::Damaged => true,
+        ErrorKind::Io => !from.merge_all,
+        _ => false,
+    }
+}
+
+/// What of a plan can be read, and why not all of it: for damage, if there is any.
+fn readable(
+    layers: &Layers,
+    mut plan: MergePlan,
+    error: Error,
+    from: &Ingredients<'_>,
+) -> Result<(MergePlan, Error)> {
+    let mut why = error;
+    for number in plan.pieces.clone().into_keys() {
+        from.give_way.ask()?;
+        if let Err(error) = read_piece(layers, number) {
+            plan.pieces.remove(&number);
+            if error.kind() == ErrorKind::Damaged && why.kind() != ErrorKind::Damaged {
+                why = error;
+            }
+        }
+    }
+    // What is not merged gets one delta more, which reads no other.
+    plan.fold = 0;
+    Ok((plan, why))
+}
+
+fn read_piece(layers: &Layers, number: usize) -> Result<()> {
+    let mut merge = layers.over_piece(number)?;
+    while merge.entry().is_some() {
+        merge.advance()?;
+    }
+    Ok(())
+}
+
+/// Writes a region whose layers are damaged anew from what is older; whether that could be.
 fn mend_region(
     from: &Ingredients<'_>,
     number: RegionNo,
     region: &mut CatalogRegion,
-    layers: &Layers,
     damage: &Error,
     to: &mut CheckpointWriter,
-) -> Result<()> {
+) -> bool {
     for older in from.redundancy.alternatives(number) {
         let weights = older.pieces.iter().map(LayerPiece::bytes).enumerate();
         let everything = MergePlan { pieces: weights.collect(), fold: 0 };
@@ -162,10 +216,10 @@ fn mend_region(
             // It depends on nothing that is damaged any more.
             from.healed.take_renew();
             *region = written;
-            return Ok(());
+            return true;
         }
     }
-    write_region(region, layers, &MergePlan::default(), to)
+    false
 }
 
 /// Writes the planned pieces and one delta for all other ranges.

@@ -6,7 +6,7 @@ use super::Engine;
 use crate::boot::{Checkpoints, older};
 use crate::checkpoint::heal::Redundancy;
 use crate::checkpoint::layers::Layers;
-use crate::checkpoint::take::{Failed, Ingredients, remove_unused, take};
+use crate::checkpoint::take::{Failed, Ingredients, Taken, remove_unused, take};
 use crate::commit::Commits;
 use crate::control::{Step, left_out};
 use crate::error::{ErrorKind, Result};
@@ -74,12 +74,13 @@ impl Engine {
         }
         // A number is used once, also where its file came to nothing.
         checkpoints.next = CheckpointNo(ingredients.number.0 + 1);
-        let (catalog, file) = take(&ingredients, &tail).map_err(|Failed { error, writing }| {
-            let poisons = writing
-                && error.kind() == ErrorKind::Io
-                && !left_out(Step::FailedCheckpointPoisons);
-            if poisons { commits.poison(&error) } else { error }
-        })?;
+        let Taken { catalog, file, unread } =
+            take(&ingredients, &tail).map_err(|Failed { error, writing }| {
+                let poisons = writing
+                    && error.kind() == ErrorKind::Io
+                    && !left_out(Step::FailedCheckpointPoisons);
+                if poisons { commits.poison(&error) } else { error }
+            })?;
         self.files.add(&file);
         self.files.keep_open(&catalog);
         let catalog = Arc::new(catalog);
@@ -93,7 +94,7 @@ impl Engine {
             Redundancy { older: older(&checkpoints.kept), ..redundancy },
         )?;
         let removed = remove_unused(&self.dir, &checkpoints.kept);
-        self.keeper.set_error(removed.err());
+        self.keeper.set_error(unread.or(removed.err()));
         Ok(place.lsn)
     }
 

@@ -14,6 +14,7 @@ mod waiting;
 
 use std::any::Any;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -39,6 +40,8 @@ pub struct Faults {
     pub reads: AtomicU64,
     /// Bytes that the disk was told of before they were read.
     pub expected_bytes: AtomicU64,
+    /// A file and bytes of it that cannot be read.
+    pub unreadable: Mutex<Option<(PathBuf, Range<u64>)>>,
     /// Syncs wait while this is set.
     closed_gate: Mutex<bool>,
     gate: Condvar,
@@ -67,7 +70,7 @@ impl Faults {
 pub struct FaultyDisk(pub Arc<Faults>);
 
 #[derive(Debug)]
-struct FaultyFile(Arc<dyn StorageFile>, Arc<Faults>);
+struct FaultyFile(Arc<dyn StorageFile>, Arc<Faults>, PathBuf);
 
 impl Storage for FaultyDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -77,7 +80,7 @@ impl Storage for FaultyDisk {
         Disk.list(dir)
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(FaultyFile(Disk.open(path, mode)?, Arc::clone(&self.0))))
+        Ok(Arc::new(FaultyFile(Disk.open(path, mode)?, Arc::clone(&self.0), path.to_owned())))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.hit(&self.0.rename, "rename")?;
@@ -103,6 +106,13 @@ impl StorageFile for FaultyFile {
     fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
         self.1.reads.fetch_add(1, Ordering::SeqCst);
         self.1.hit(&self.1.read, "read")?;
+        if let Some((path, bytes)) = &*self.1.unreadable.lock().unwrap()
+            && *path == self.2
+            && offset < bytes.end
+            && bytes.start < offset + to.len() as u64
+        {
+            return Err(io::Error::other("a bad sector"));
+        }
         self.0.read_at(to, offset)
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
