@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
 
+mod common;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use rocstate::{DurableMap, Result, Store};
+use common::within;
+use rocstate::{DurableMap, ErrorKind, Result, Store};
 
 const ENTRIES: u64 = 60;
 
@@ -76,6 +81,39 @@ fn a_reader_follows_the_store_that_it_opened() {
     drop(open(&before));
     work(&store, &map).unwrap();
     assert_eq!(reader.refresh().unwrap(), store.durable_lsn());
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_nobody_waits_for_its_other_end() {
+    let make: [fn(&Path); 2] = [
+        |path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success()),
+        |path| fs::create_dir(path).unwrap(),
+    ];
+    for name in ["LOCK", "log-0000000001.roc", "log-0000000009.roc", "checkpoint-0000000009.roc"] {
+        for make in make {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, map) = open(dir.path());
+            store.transact(|tx| map.insert(tx, 1, vec![1])).unwrap();
+            drop((store, map));
+            let path = dir.path().join(name);
+            fs::remove_file(&path).ok();
+            make(&path);
+            for read_only in [false, true] {
+                let (options, dir) = (Store::options().read_only(read_only), dir.path().to_owned());
+                let outcome = within(Duration::from_secs(20), move || options.open(dir));
+                let error = outcome.unwrap_err();
+                assert_eq!((error.kind(), error.path()), (ErrorKind::Io, Some(path.as_path())));
+            }
+        }
+    }
+    // What only has to be removed is.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("checkpoint-0000000009.tmp");
+    drop(open(dir.path()));
+    make[0](&path);
+    let at = dir.path().to_owned();
+    within(Duration::from_secs(20), move || drop(open(&at)));
+    assert!(!path.exists());
 }
 
 #[test]

@@ -53,14 +53,7 @@ impl Storage for Disk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
-        let file = File::options()
-            .read(true)
-            .write(mode != OpenMode::Read)
-            .create(mode == OpenMode::CreateOrWrite)
-            .create_new(mode == OpenMode::CreateNew)
-            .truncate(false)
-            .open(path)?;
-        Ok(DiskFile::shared(file))
+        opened::open_file(rustix::fs::CWD, path, mode)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::retry_on_intr;
 
 use super::{Disk, DiskFile};
@@ -29,6 +30,29 @@ fn name_of(path: &Path) -> io::Result<&Path> {
     path.file_name().map(Path::new).ok_or_else(refused)
 }
 
+/// Opens a file of which the path begins at `dir`.
+pub(super) fn open_file(
+    dir: impl AsFd,
+    path: &Path,
+    mode: OpenMode,
+) -> io::Result<Arc<dyn StorageFile>> {
+    let flags = match mode {
+        OpenMode::Read => OFlags::RDONLY,
+        OpenMode::Write => OFlags::RDWR,
+        OpenMode::CreateOrWrite => OFlags::RDWR | OFlags::CREATE,
+        OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+    };
+    // Whoever opens a pipe waits for its other end.
+    if mode != OpenMode::CreateNew
+        && let Ok(there) = statat(&dir, path, AtFlags::empty())
+        && !FileType::from_raw_mode(there.st_mode).is_file()
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let file = retry_on_intr(|| openat(&dir, path, flags | OFlags::CLOEXEC, NEW_FILE))?;
+    Ok(DiskFile::shared(file.into()))
+}
+
 impl Storage for OpenedDir {
     fn create_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
@@ -47,16 +71,7 @@ impl Storage for OpenedDir {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
-        let flags = OFlags::CLOEXEC
-            | match mode {
-                OpenMode::Read => OFlags::RDONLY,
-                OpenMode::Write => OFlags::RDWR,
-                OpenMode::CreateOrWrite => OFlags::RDWR | OFlags::CREATE,
-                OpenMode::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-            };
-        let name = name_of(path)?;
-        let file = retry_on_intr(|| openat(&self.0, name, flags, NEW_FILE))?;
-        Ok(DiskFile::shared(file.into()))
+        open_file(&self.0, name_of(path)?, mode)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
