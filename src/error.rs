@@ -11,6 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::format::Lsn;
 
 /// The result of everything in this crate that can fail.
@@ -220,9 +222,17 @@ impl Error {
 
     /// Whether this is the system's word that a file does not exist.
     pub(crate) fn is_absent(&self) -> bool {
-        self.source()
-            .and_then(|cause| cause.downcast_ref::<io::Error>())
-            .is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
+        self.io_cause().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether this is the system's word that the process, or the machine, has too many files open.
+    pub(crate) fn is_out_of_files(&self) -> bool {
+        let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+        self.io_cause().is_some_and(|cause| too_many.contains(&cause.raw_os_error()))
+    }
+
+    fn io_cause(&self) -> Option<&io::Error> {
+        self.source().and_then(|cause| cause.downcast_ref::<io::Error>())
     }
 
     fn with(mut self, change: impl FnOnce(&mut Facts)) -> Error {

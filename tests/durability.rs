@@ -14,7 +14,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{FaultyDisk, eventually, within};
 use rocstate::{Durability, DurableMap, Error, ErrorKind, Readable, Store};
@@ -398,6 +398,27 @@ fn a_checkpoint_that_cannot_read_poisons_nothing_and_leaves_nothing() {
     }
     assert!((10..90).contains(&failed), "{failed}");
     store.checkpoint().unwrap();
+}
+
+#[test]
+fn a_writer_waits_where_too_many_files_are_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("blobs").unwrap();
+    disk.0.out_of_files.store(true, Ordering::SeqCst);
+    let closing = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        disk.0.out_of_files.store(false, Ordering::SeqCst);
+    });
+    // More than the first segment has room for.
+    let began = Instant::now();
+    for key in 0..40 {
+        store.transact(|tx| map.insert(tx, key, vec![0; 20_000])).unwrap();
+    }
+    assert!(began.elapsed() > Duration::from_millis(250), "no segment was needed");
+    assert!(store.checkpoint().is_ok());
+    closing.join().unwrap();
 }
 
 #[test]

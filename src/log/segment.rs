@@ -27,6 +27,11 @@ const _: () = assert!(disk_len(ZEROS.len()) == BLOCK_BYTES);
 
 const REST: Duration = Duration::from_micros(50);
 
+/// How long a writer waits for others to close files.
+const FILES_PATIENCE: Duration = Duration::from_secs(10);
+
+const FILES_PAUSE: Duration = Duration::from_millis(5);
+
 /// A segment that has its length and zeros, but no number, header or name yet.
 #[derive(Debug)]
 pub(crate) struct Spare {
@@ -86,6 +91,21 @@ impl Spare {
     /// of its own, since one may be written ahead at the same time.
     pub(crate) fn allocated(dir: &Directory, len: u64) -> Result<Spare> {
         Spare::made(dir, name::URGENT, len)
+    }
+
+    /// The same; but where too many files are open it waits a while for others to close some. To a server
+    /// that happens, and nothing is lost yet: to give up would end the store.
+    pub(crate) fn allocated_in_time(dir: &Directory, len: u64) -> Result<Spare> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match Spare::allocated(dir, len) {
+                Err(error) if error.is_out_of_files() && waited < FILES_PATIENCE => {
+                    dir.pause(FILES_PAUSE);
+                    waited += FILES_PAUSE;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     fn made(dir: &Directory, name: &str, len: u64) -> Result<Spare> {

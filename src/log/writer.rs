@@ -270,7 +270,7 @@ impl LogWriter {
         let ready = self.spare.take();
         let spare = match ready {
             Some(spare) if spare.len >= FRAMES_BEGIN + frame => spare,
-            _ => Spare::allocated(&self.dir, len)?,
+            _ => Spare::allocated_in_time(&self.dir, len)?,
         };
         let header = SegmentHeader {
             number,

@@ -42,6 +42,8 @@ pub struct Faults {
     pub expected_bytes: AtomicU64,
     /// A file and bytes of it that cannot be read.
     pub unreadable: Mutex<Option<(PathBuf, Range<u64>)>>,
+    /// Too many files are open.
+    pub out_of_files: AtomicBool,
     /// Syncs wait while this is set.
     closed_gate: Mutex<bool>,
     gate: Condvar,
@@ -80,6 +82,9 @@ impl Storage for FaultyDisk {
         Disk.list(dir)
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
+        if self.0.out_of_files.load(Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(24));
+        }
         Ok(Arc::new(FaultyFile(Disk.open(path, mode)?, Arc::clone(&self.0), path.to_owned())))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
