@@ -117,6 +117,19 @@ fn what_is_no_file_is_refused_and_nobody_waits_for_its_other_end() {
 }
 
 #[test]
+fn a_store_stays_locked_where_its_lock_was_taken_for_left_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    fs::remove_file(dir.path().join("LOCK")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(Store::open(dir.path()).unwrap_err().kind(), ErrorKind::Locked);
+    }
+    work(&store, &map).unwrap();
+    drop(store);
+    check(dir.path(), tempfile::tempdir().unwrap().path());
+}
+
+#[test]
 fn a_relative_path_means_what_it_meant_when_the_store_was_opened() {
     let dir = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();

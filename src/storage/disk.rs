@@ -76,13 +76,18 @@ impl Storage for Disk {
 
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
         let file = file.as_any().downcast_ref::<DiskFile>().ok_or(io::ErrorKind::InvalidInput)?;
-        match fs2::FileExt::try_lock_exclusive(&*file.file) {
-            Ok(()) => Ok(Some(Box::new(Flock(Arc::clone(&file.file))))),
-            Err(cause) if cause.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                Ok(None)
-            }
-            Err(cause) => Err(cause),
+        flock(&file.file)
+    }
+}
+
+/// Takes the exclusive lock of something open, unless somebody else has it.
+fn flock(file: &Arc<File>) -> io::Result<Option<LockGuard>> {
+    match fs2::FileExt::try_lock_exclusive(&**file) {
+        Ok(()) => Ok(Some(Box::new(Flock(Arc::clone(file))))),
+        Err(cause) if cause.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+            Ok(None)
         }
+        Err(cause) => Err(cause),
     }
 }
 

@@ -9,18 +9,18 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::retry_on_intr;
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, flock};
 use crate::storage::{LockGuard, OpenMode, Storage, StorageFile};
 
 /// For whoever the process's mask lets.
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 
 #[derive(Debug)]
-pub(super) struct OpenedDir(File);
+pub(super) struct OpenedDir(Arc<File>);
 
 impl OpenedDir {
     pub(super) fn new(dir: File) -> OpenedDir {
-        OpenedDir(dir)
+        OpenedDir(Arc::new(dir))
     }
 }
 
@@ -86,7 +86,16 @@ impl Storage for OpenedDir {
         self.0.sync_all()
     }
 
+    /// Takes the lock of the directory as well, so that nobody else gets one who finds no file, since somebody
+    /// took it for left over, and makes another.
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
-        Disk.try_lock(file)
+        let Some(of_file) = Disk.try_lock(file)? else { return Ok(None) };
+        match flock(&self.0) {
+            Ok(None) => Ok(None),
+            // The directory's ends first: whoever gets the other one then gets this one as well.
+            Ok(Some(of_directory)) => Ok(Some(Box::new((of_directory, of_file)))),
+            // Not every file system has locks for directories.
+            Err(_) => Ok(Some(of_file)),
+        }
     }
 }
