@@ -451,6 +451,8 @@ fn enter(dir: &Directory, options: &Options) -> Result<Listing> {
         if !may_create {
             return Err(not_found());
         }
+        // Whoever made the directory may not have made its name stable.
+        dir.create()?;
     }
     Ok(listing)
 }

@@ -30,7 +30,8 @@ pub use disk::Disk;
 /// # std::io::Result::Ok(())
 /// ```
 pub trait Storage: Debug + Send + Sync + 'static {
-    /// Makes a directory and those above it, and makes their names stable.
+    /// Makes a directory and those above it, unless they exist, and makes their names stable; also that of one
+    /// which exists, since whoever made it may not have.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, in no order; those that are not UTF-8 come back lossily.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;

@@ -8,9 +8,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::within;
+use common::{FaultyDisk, within};
 use rocstate::{DurableMap, ErrorKind, Result, Store};
 
 const ENTRIES: u64 = 60;
@@ -114,6 +115,22 @@ fn what_is_no_file_is_refused_and_nobody_waits_for_its_other_end() {
     let at = dir.path().to_owned();
     within(Duration::from_secs(20), move || drop(open(&at)));
     assert!(!path.exists());
+}
+
+#[test]
+fn a_directory_that_exists_has_a_stable_name_before_a_store_is_in_it() {
+    for exists in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new");
+        if exists {
+            fs::create_dir(&path).unwrap();
+        }
+        let disk = FaultyDisk::default();
+        drop(Store::options().storage(disk.clone()).open(&path).unwrap());
+        assert_eq!(disk.0.dirs_made.load(Ordering::SeqCst), 1);
+        drop(Store::options().storage(disk.clone()).open(&path).unwrap());
+        assert_eq!(disk.0.dirs_made.load(Ordering::SeqCst), 1, "it was there");
+    }
 }
 
 #[test]

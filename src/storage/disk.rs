@@ -34,10 +34,15 @@ pub struct Disk;
 
 impl Storage for Disk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        if path.as_os_str().is_empty() || path.is_dir() {
-            return Ok(());
+        let Some(parent) = path.parent() else { return Ok(()) };
+        if path.is_dir() {
+            // One that may not be looked at, or has nothing to sync, was made by somebody else, long ago.
+            let Ok(above) = File::open(here_if_empty(parent)) else { return Ok(()) };
+            return match above.sync_all() {
+                Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                synced => synced,
+            };
         }
-        let parent = path.parent().unwrap_or(Path::new(""));
         self.create_dir(parent)?;
         match fs::create_dir(path) {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
@@ -65,19 +70,22 @@ impl Storage for Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        File::open(dir)?.sync_all()
+        File::open(here_if_empty(dir))?.sync_all()
     }
 
     fn open_dir(&self, path: &Path) -> io::Result<Option<Arc<dyn Storage>>> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        Ok(Some(Arc::new(OpenedDir::new(File::open(path)?))))
+        Ok(Some(Arc::new(OpenedDir::new(File::open(here_if_empty(path))?))))
     }
 
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
         let file = file.as_any().downcast_ref::<DiskFile>().ok_or(io::ErrorKind::InvalidInput)?;
         flock(&file.file)
     }
+}
+
+/// What is above a name alone is the working directory.
+fn here_if_empty(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
 /// Takes the exclusive lock of something open, unless somebody else has it.

@@ -35,6 +35,8 @@ pub struct Faults {
     /// A failure is a panic instead of an error.
     pub panic: AtomicBool,
     pub syncs: AtomicU64,
+    /// How often a directory was made, or its name made stable.
+    pub dirs_made: AtomicU64,
     pub writes: AtomicU64,
     pub written_bytes: AtomicU64,
     pub reads: AtomicU64,
@@ -76,6 +78,7 @@ struct FaultyFile(Arc<dyn StorageFile>, Arc<Faults>, PathBuf);
 
 impl Storage for FaultyDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.dirs_made.fetch_add(1, Ordering::SeqCst);
         Disk.create_dir(path)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
