@@ -26,7 +26,7 @@ mod queue;
 mod waiters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,9 @@ use bell::Call;
 use queue::{Group, Queue, Turn};
 pub(crate) use waiters::Seat;
 
+/// Who begins a transaction waits no longer than this for room: it may be whom the log waits for.
+const ROOM_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The queue of groups, the open end of the log, and the state that readers see.
 #[derive(Debug)]
 pub(crate) struct Commits {
@@ -55,6 +58,9 @@ pub(crate) struct Commits {
     syncing: Condvar,
     /// Closing waits here for the leader to finish.
     led: Condvar,
+    /// So much is staged that those who would stage more wait here.
+    full: AtomicBool,
+    room: Condvar,
     pressure: Arc<dyn Pressure>,
 }
 
@@ -118,6 +124,8 @@ impl Commits {
             leading: Condvar::new(),
             syncing: Condvar::new(),
             led: Condvar::new(),
+            full: AtomicBool::new(false),
+            room: Condvar::new(),
             pressure,
         }
     }
@@ -140,9 +148,31 @@ impl Commits {
             return Err(Error::poisoned(first));
         }
         let replaced = queue.push(staged);
+        if queue.is_full() {
+            self.full.store(true, Ordering::Relaxed);
+        }
         drop(queue);
         drop(replaced);
         Ok(())
+    }
+
+    /// Waits, for a while, where more is staged than the log takes: it is all in memory.
+    pub(crate) fn await_room(&self) {
+        if self.full.load(Ordering::Relaxed) {
+            let until = Instant::now() + ROOM_PATIENCE;
+            let mut queue = self.queue.lock();
+            while queue.is_full() && Instant::now() < until {
+                self.room.wait_until(&mut queue, until);
+            }
+        }
+    }
+
+    /// Lets those go on who wait for room, now that there is some.
+    fn make_room(&self, queue: &Queue) {
+        if self.full.load(Ordering::Relaxed) && !queue.is_full() {
+            self.full.store(false, Ordering::Relaxed);
+            self.room.notify_all();
+        }
     }
 
     /// Waits until a commit is acknowledged; leads if that is up to the caller.
@@ -213,6 +243,7 @@ impl Commits {
             self.led.notify_all();
             return None;
         };
+        self.make_room(&queue);
         drop(queue);
         let unless_it_panics = Leader(self);
         let outcome = self.write(group);
@@ -292,6 +323,7 @@ impl Commits {
             Err(cause) => queue.poison(&cause),
         };
         queue.hand_over(&self.leading, &self.syncing);
+        self.make_room(&queue);
         drop(queue);
         // Acknowledge.
         self.led.notify_all();
@@ -335,6 +367,7 @@ impl Commits {
     pub(crate) fn poison(&self, cause: &Error) -> Error {
         let mut queue = self.queue.lock();
         let done = queue.poison_all(cause);
+        self.make_room(&queue);
         let error = queue.poison.as_ref().map_or_else(Error::closed, Error::poisoned);
         self.end_background();
         drop(queue);

@@ -277,6 +277,9 @@ impl Engine {
             std::hint::spin_loop();
         };
         self.writer.store(this, Ordering::Relaxed);
+        if let Access::Writes(commits) = &self.access {
+            commits.await_room();
+        }
         head
     }
 

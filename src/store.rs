@@ -116,7 +116,8 @@ impl Store {
         View::new(self.engine.seen())
     }
 
-    /// Begins a transaction; waits while another one is open.
+    /// Begins a transaction; waits while another one is open, and, ten seconds at most, while more than 64 MiB
+    /// are committed of which nothing is written yet.
     ///
     /// # Panics
     /// If this thread already has a transaction open on this store: it would wait for itself.

@@ -253,6 +253,26 @@ fn writers_that_wait_do_not_keep_a_store_from_closing() {
 }
 
 #[test]
+fn who_submits_faster_than_the_log_takes_it_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SlowSyncs::new(Duration::ZERO, Duration::from_millis(50));
+    let options = Store::options().boot_budget(Duration::MAX).storage(disk);
+    let store = options.open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
+    let (mut last, mut most) = (None, 0);
+    for round in 0..400 {
+        let mut tx = store.begin();
+        map.put(&mut tx, round % 4, vec![0; 1_000_000]).unwrap();
+        last = Some(tx.submit());
+        let staged = round + 1;
+        most = most.max(staged - store.durable_lsn().get());
+    }
+    // What may be staged, a group that is being written, and what is written and not yet synced.
+    assert!(most <= 64 + 2 * 9, "{most} megabytes were staged");
+    assert_eq!(last.unwrap().wait().unwrap().get(), 400);
+}
+
+#[test]
 fn a_checkpoint_that_panics_keeps_none_from_being_taken() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();

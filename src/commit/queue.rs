@@ -18,6 +18,9 @@ use crate::visible::Publisher;
 /// A group holds at most this many bytes of records, or one commit.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
+/// Whoever begins a transaction waits while more than this is staged and nobody has begun to write it.
+const STAGED_BYTES_MAX: usize = 64 << 20;
+
 /// A buffer that grew beyond this is not kept for the next group.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
 
@@ -46,7 +49,11 @@ pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(if EXPLORED { 0
 pub(super) struct Queue {
     /// [`GROUP_BYTES_MAX`], but where a test wants several groups.
     pub(super) group_bytes_max: usize,
+    /// [`STAGED_BYTES_MAX`], but where a test wants less.
+    pub(super) staged_bytes_max: usize,
     groups: VecDeque<(Group, Waiters)>,
+    /// Of their records.
+    staged_bytes: usize,
     /// Those who wait for the group that is being written.
     led: Option<Waiters>,
     pub(super) visible: Lsn,
@@ -123,6 +130,8 @@ impl Queue {
     pub(super) fn new(visible: Lsn, publisher: Publisher, sync_interval: Duration) -> Queue {
         Queue {
             group_bytes_max: GROUP_BYTES_MAX,
+            staged_bytes_max: STAGED_BYTES_MAX,
+            staged_bytes: 0,
             groups: VecDeque::new(),
             led: None,
             visible,
@@ -148,6 +157,7 @@ impl Queue {
         let lsn = staged.state.lsn;
         let sync = staged.durability == Durability::Machine;
         let bytes = record_len(staged.label, staged.operations);
+        self.staged_bytes += bytes;
         if let Some((group, waiters)) = self.groups.back_mut()
             && group.frame.len() + bytes <= self.group_bytes_max
         {
@@ -253,6 +263,11 @@ impl Queue {
         self.groups.front().map_or(0, |(group, _)| group.commits)
     }
 
+    /// Whether so much is staged that nobody should begin to stage more.
+    pub(super) fn is_full(&self) -> bool {
+        self.staged_bytes > self.staged_bytes_max
+    }
+
     pub(super) fn has_groups(&self) -> bool {
         !self.groups.is_empty()
     }
@@ -288,6 +303,7 @@ impl Queue {
             return None;
         }
         let (mut group, waiters) = self.groups.pop_front()?;
+        self.staged_bytes -= group.frame.len() - FRAME_HEADER_BYTES;
         if self.gathering.take().is_some() {
             self.trust = if group.commits < self.expected {
                 self.trust.saturating_sub(TRUST_MAX / 2)
@@ -324,6 +340,7 @@ impl Queue {
 
     /// Lets go of all groups that nobody writes.
     pub(super) fn refuse_all(&mut self) -> Done {
+        self.staged_bytes = 0;
         let refused = self.groups.drain(..).map(|(_, waiters)| waiters).collect();
         Done { acknowledged: None, refused }
     }
