@@ -21,7 +21,8 @@ use crate::view::View;
 ///
 /// Clones are handles of the same store. The store is locked as long as a clone or a transaction
 /// lives; maps, views and submitted commits do not keep it. There is no `close`: dropping the last
-/// handle is a crash like any other, and opening again is the same recovery.
+/// handle is a crash like any other, and opening again is the same recovery. It waits for what is being
+/// written to the log, and for a checkpoint only if the next boot would not be in its budget without it.
 ///
 /// ```
 /// use rocstate::{DurableMap, Store};

@@ -12,10 +12,13 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use common::eventually;
-use rocstate::{Disk, DurableMap, LockGuard, OpenMode, Storage, StorageFile, Store};
+use rocstate::{
+    Disk, DurableMap, LockGuard, OpenMode, Options, Storage, StorageFile, Store, Transaction,
+};
 
 /// A disk that takes its time to write checkpoints, and to give back the room of one: as a file system does,
-/// for whoever removes the name, or the last one who has it open.
+/// for whoever removes the name, or the last one who has it open. Its clock stands, so that it teaches a store
+/// nothing.
 #[derive(Clone, Debug, Default)]
 struct SlowDisk {
     write: Duration,
@@ -75,6 +78,9 @@ impl Storage for SlowDisk {
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
         Disk.try_lock(&file.as_any().downcast_ref::<SlowFile>().unwrap().file)
     }
+    fn ticks(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 impl StorageFile for SlowFile {
@@ -107,18 +113,38 @@ fn temporary(dir: &Path) -> Option<PathBuf> {
     paths.find(|path| is_checkpoint(path) && path.extension().unwrap() == "tmp")
 }
 
+/// What the next boot takes after [`filled`], as the store estimates it.
+const BOOT: Duration = Duration::from_millis(15);
+
+/// A store with 32 megabytes in its log.
+fn filled(options: &Options, path: &Path) -> Store {
+    let store = options.open(path).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
+    let put = |tx: &mut Transaction, key| map.put(tx, key, vec![7; 32 << 10]).map(drop);
+    store.transact(|tx| (0..1024).try_for_each(|key| put(tx, key))).unwrap();
+    let estimate = store.stats().next_boot_estimate;
+    assert!(estimate.abs_diff(BOOT) < Duration::from_millis(1), "{estimate:?}");
+    store
+}
+
+#[test]
+fn a_checkpoint_that_the_next_boot_needs_is_taken_however_short_a_process_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SlowDisk { write: SECOND / 50, ..SlowDisk::default() };
+    let options = Store::options().storage(disk).boot_budget(BOOT / 2);
+    let store = filled(&options, dir.path());
+    let lsn = store.durable_lsn();
+    drop(store);
+    assert_eq!(options.open(dir.path()).unwrap().boot_report().checkpoint_lsn, Some(lsn));
+}
+
 #[test]
 fn neither_a_drop_nor_a_boot_waits_for_a_checkpoint_that_is_being_taken() {
     let dir = tempfile::tempdir().unwrap();
     // 32 writes of a megabyte, half a second each.
     let disk = SlowDisk { write: SECOND / 2, removal: 3 * SECOND, ..SlowDisk::default() };
-    let options = Store::options().storage(disk).boot_budget(Duration::from_millis(10));
-    let store = options.open(dir.path()).unwrap();
-    let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
-    store
-        .transact(|tx| (0..1024).try_for_each(|key| map.put(tx, key, vec![7; 32 << 10]).map(drop)))
-        .unwrap();
-    drop(map);
+    let options = Store::options().storage(disk).boot_budget(BOOT * 7 / 4);
+    let store = filled(&options, dir.path());
     eventually("a checkpoint is being written", || {
         temporary(dir.path()).is_some_and(|path| path.metadata().unwrap().len() > 0)
     });

@@ -156,6 +156,11 @@ impl BootBudget {
         now.rate.boot(now.tail(self.log.work()))
     }
 
+    /// Whether a boot would take longer now than it may.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.estimate() > self.budget
+    }
+
     /// How often the estimate went over the budget, and how long writers were held in all.
     pub(super) fn slips(&self) -> (u64, Duration) {
         let now = self.now.lock();

@@ -30,8 +30,10 @@ pub(super) struct Keeper {
     /// Room for the next boot is held.
     reserved: AtomicBool,
     pub(super) budget: BootBudget,
-    /// Ended when the store is closed.
+    /// Ended when the store is closed, unless the next boot needs the checkpoint.
     pub(super) give_way: Arc<GiveWay>,
+    /// The same of what is written ahead, which it never needs.
+    ahead: GiveWay,
     taken: Mutex<Taken>,
 }
 
@@ -101,6 +103,7 @@ impl Keeper {
             reserved: AtomicBool::new(false),
             budget,
             give_way: Arc::default(),
+            ahead: GiveWay::default(),
             taken: Mutex::new(taken),
         }
     }
@@ -179,18 +182,30 @@ impl Keeper {
     /// Waits until something is asked for; `false` once the store is closed.
     fn await_chore(&self, chore: Chore) -> bool {
         let mut wants = self.wants.lock();
-        while !wants.closed {
+        loop {
             if wants.take(chore) {
                 return true;
             }
+            if wants.closed {
+                return false;
+            }
             self.wake.wait(&mut wants);
         }
-        false
     }
 
+    /// Ends the chores. A checkpoint is abandoned, or not begun, only if the next boot is in its budget without
+    /// it: processes that live shorter than it takes would never have one.
     pub(super) fn close(&self) {
-        self.give_way.end();
-        self.wants.lock().closed = true;
+        let is_needed = self.budget.is_exceeded();
+        if !is_needed {
+            self.give_way.end();
+        }
+        self.ahead.end();
+        let mut wants = self.wants.lock();
+        wants.closed = true;
+        wants.spare = false;
+        wants.checkpoint &= is_needed;
+        drop(wants);
         self.wake.notify_all();
         self.budget.close();
     }
@@ -267,7 +282,7 @@ impl Engine {
     /// one, and learns the cause if there still is one.
     fn prepare_spare(&self, commits: &Commits) {
         if let Some((slot, len)) = commits.with_log(|log| log.wanted_spare()) {
-            let spare = Spare::written_ahead(&self.dir, len, &self.keeper.give_way)
+            let spare = Spare::written_ahead(&self.dir, len, &self.keeper.ahead)
                 .and_then(|spare| spare.sync().map(|()| spare));
             slot.fill(spare.inspect(Spare::expect_frames).ok());
         }
