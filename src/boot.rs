@@ -184,7 +184,7 @@ fn recover(
     }
     let tail = std::mem::take(&mut scanned.builder).finish();
     let sorting = clock.end("sort", tail.bytes, tail.commits);
-    let replayed = ReplayWork { bytes: scanned.bytes, operations: tail.operations };
+    let replayed = scanned.work(&tail);
     // Load.
     let visible = if options.read_only { claimed.lsn } else { end };
     let healing = load::Healing::default();
@@ -297,7 +297,7 @@ pub(crate) fn foresee(dir: &Directory) -> Result<Foreseen> {
         unclaimed: unclaimed.len(),
         torn_bytes: scanned.torn_bytes,
         last_run: last_run(&scanned, &unclaimed),
-        work: ReplayWork { bytes: scanned.bytes, operations: tail.operations },
+        work: scanned.work(&tail),
         rate: cost.map_or_else(ReplayRate::default, ReplayRate::from_cost),
         kept: located.kept,
         tail,

@@ -8,12 +8,14 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use common::eventually;
+use common::{eventually, files};
 use rocstate::{
-    Disk, DurableMap, LockGuard, OpenMode, Options, Storage, StorageFile, Store, Transaction,
+    Disk, Durability, DurableMap, LockGuard, OpenMode, Options, Storage, StorageFile, Store,
+    Transaction,
 };
 
 /// A disk that takes its time to write checkpoints, and to give back the room of one: as a file system does,
@@ -23,6 +25,8 @@ use rocstate::{
 struct SlowDisk {
     write: Duration,
     removal: Duration,
+    /// Checkpoints can not be made.
+    fails: bool,
     open: Arc<Mutex<HashMap<PathBuf, Weak<SlowFile>>>>,
 }
 
@@ -52,6 +56,9 @@ impl Storage for SlowDisk {
         Disk.list(dir)
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
+        if self.fails && is_checkpoint(path) {
+            return Err(io::Error::other("no checkpoints"));
+        }
         let write = if is_checkpoint(path) { self.write } else { Duration::ZERO };
         let (file, removal) = (Disk.open(path, mode)?, Mutex::default());
         let file = Arc::new(SlowFile { file, write, removal });
@@ -111,6 +118,53 @@ const SECOND: Duration = Duration::from_secs(1);
 fn temporary(dir: &Path) -> Option<PathBuf> {
     let mut paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.find(|path| is_checkpoint(path) && path.extension().unwrap() == "tmp")
+}
+
+#[test]
+fn many_short_lives_leave_little_for_a_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    for life in 0..200 {
+        let store = Store::open(dir.path()).unwrap();
+        let replayed = store.boot_report().commits_replayed;
+        assert!(replayed <= 130, "{replayed} commits were replayed after {life} lives");
+        let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+        store.transact(|tx| map.insert(tx, life, life)).unwrap();
+    }
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    assert_eq!(map.len(&store.view()), 200);
+    assert!(files(dir.path(), "log-").len() < 200, "no segment was removed");
+}
+
+#[test]
+fn a_log_has_more_segments_than_a_process_may_open_files() {
+    const TEST: &str = "a_log_has_more_segments_than_a_process_may_open_files";
+    let read = |store: &Store| {
+        let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
+        assert_eq!(map.len(&store.view()), 300);
+        assert_eq!(map.get(&store.view(), &299).unwrap().unwrap().len(), 40_000);
+        store.checkpoint().unwrap();
+    };
+    if let Some(dir) = std::env::var_os("ROCSTATE_TEST_FEW_FILES") {
+        return read(&Store::open(dir).unwrap());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SlowDisk { fails: true, ..SlowDisk::default() };
+    let options = Store::options().storage(disk).segment_bytes(64 << 10);
+    let store = options.open(dir.path()).unwrap();
+    let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
+    for key in 0..300 {
+        let mut tx = store.begin();
+        map.insert(&mut tx, key, vec![1; 40_000]).unwrap();
+        tx.commit_with(Durability::Process).unwrap();
+    }
+    drop(store);
+    assert!(files(dir.path(), "log-").len() > 200);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 120 && exec \"$0\" --nocapture \"$1\""]);
+    command.arg(std::env::current_exe().unwrap()).arg(TEST);
+    let output = command.env("ROCSTATE_TEST_FEW_FILES", dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// What the next boot takes after [`filled`], as the store estimates it.

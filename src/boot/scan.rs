@@ -12,13 +12,13 @@ use crate::control::{Step, left_out};
 use crate::error::{Error, Result};
 use crate::format::catalog::Catalog;
 use crate::format::segment::SegmentHeader;
-use crate::format::{Lsn, Place, name};
+use crate::format::{Lsn, Place, disk_len, name};
 use crate::log::ahead::Ahead;
 use crate::log::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use crate::log::cut::broken_link;
 use crate::log::held::Held;
 use crate::log::scan::{SegmentReader, Standing, Unreadable};
-use crate::log::tail::TailBuilder;
+use crate::log::tail::{ReplayWork, Tail, TailBuilder};
 use crate::options::Options;
 use crate::report::Progress;
 use crate::storage::directory::Directory;
@@ -35,12 +35,19 @@ pub(crate) struct ScannedLog {
     pub(crate) unclaimed: Vec<UnclaimedFrame>,
     pub(crate) torn_bytes: u64,
     pub(crate) bytes: u64,
+    pub(crate) segments: u64,
     pub(crate) commits: u64,
     pub(crate) healed: Vec<String>,
     pub(crate) renew: bool,
 }
 
 impl ScannedLog {
+    /// What it took to read it, with what it became.
+    pub(super) fn work(&self, tail: &Tail) -> ReplayWork {
+        let (bytes, operations, segments) = (self.bytes, tail.operations, self.segments);
+        ReplayWork { bytes, operations, segments }
+    }
+
     /// The last commit that it holds.
     pub(super) fn end(&self) -> Lsn {
         self.unclaimed.last().map_or(self.claimed.lsn, |frame| frame.last_lsn)
@@ -80,6 +87,7 @@ pub(crate) fn scan(
         unclaimed: Vec::new(),
         torn_bytes: 0,
         bytes: 0,
+        segments: 0,
         commits: 0,
         healed: Vec::new(),
         renew: false,
@@ -104,6 +112,7 @@ pub(crate) fn scan(
     let mut place = chain.start;
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     let last = chain.segments.len() - 1;
+    scanned.segments = disk_len(chain.segments.len());
     let total: u64 = chain.segments.iter().map(|segment| segment.header.len).sum();
     let ahead = options.threads.then(|| Ahead::begin(chain.stretches())).flatten().map(Arc::new);
     for (at, mut segment) in chain.segments.into_iter().enumerate() {

@@ -22,6 +22,15 @@ impl Default for ReplayRate {
     }
 }
 
+/// To open a segment takes about as long as to read so many blocks.
+const BLOCKS_PER_SEGMENT: u64 = 8;
+
+/// The blocks that a replay reads, where each segment counts as some more.
+fn blocks_of(work: ReplayWork) -> u64 {
+    let blocks = work.bytes.div_ceil(crate::format::BLOCK_BYTES);
+    blocks.saturating_add(work.segments.saturating_mul(BLOCKS_PER_SEGMENT))
+}
+
 /// A second; nothing here is believed to cost more.
 const NS_MAX: f64 = 1e9;
 
@@ -52,7 +61,7 @@ impl ReplayRate {
     }
 
     fn parts(&self, work: ReplayWork) -> (f64, f64) {
-        let blocks = work.bytes.div_ceil(crate::format::BLOCK_BYTES) as f64;
+        let blocks = blocks_of(work) as f64;
         (blocks * self.ns_per_block, work.operations as f64 * self.ns_per_operation)
     }
 
@@ -77,7 +86,7 @@ impl ReplayRate {
     pub(crate) fn learn(&mut self, work: ReplayWork, taken: Duration) {
         let (blocks, operations) = self.parts(work);
         let estimate = blocks + operations;
-        if work.bytes < 64 * crate::format::BLOCK_BYTES || estimate <= 0.0 {
+        if blocks_of(work) < 64 || estimate <= 0.0 {
             return;
         }
         // Twice and half at most, so that one stalled read does not throw the estimate off.
@@ -107,8 +116,8 @@ mod tests {
     #[test]
     fn the_rate_follows_what_it_sees() {
         let mut rate = ReplayRate::default();
-        let sparse = ReplayWork { bytes: 4096 * 50_000, operations: 50_000 };
-        let dense = ReplayWork { bytes: 4096 * 3_000, operations: 100_000 };
+        let sparse = ReplayWork { bytes: 4096 * 50_000, operations: 50_000, segments: 13 };
+        let dense = ReplayWork { bytes: 4096 * 3_000, operations: 100_000, segments: 1 };
         for _ in 0..30 {
             learn(&mut rate, sparse, 60);
             learn(&mut rate, dense, 15);
@@ -126,7 +135,7 @@ mod tests {
     #[test]
     fn a_tiny_replay_teaches_nothing() {
         let mut rate = ReplayRate::default();
-        let work = ReplayWork { bytes: 4096, operations: 1 };
+        let work = ReplayWork { bytes: 4096, operations: 1, segments: 1 };
         let before = rate.replay(work);
         rate.learn(work, Duration::from_secs(5));
         assert_eq!(rate.replay(work), before);
@@ -136,7 +145,7 @@ mod tests {
     fn no_cost_in_a_catalog_is_believed_without_bounds() {
         let cost = BootCost { ns_per_block: u64::MAX, ns_per_operation: 0, fixed_ns: u64::MAX };
         let rate = ReplayRate::from_cost(cost);
-        let work = ReplayWork { bytes: u64::MAX, operations: u64::MAX };
+        let work = ReplayWork { bytes: u64::MAX, operations: u64::MAX, segments: u64::MAX };
         assert!(rate.boot(work) < Duration::from_secs(10_000_000_000));
         assert!(rate.fixed() <= Duration::from_secs(1));
     }

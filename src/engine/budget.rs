@@ -24,6 +24,10 @@ const BRAKE_MAX: Duration = Duration::from_millis(2);
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// A checkpoint is due for so many segments, however short they are: each boot makes one, which takes room on the
+/// disk, and time for the next.
+const SEGMENTS_MAX: u64 = 64;
+
 /// The log is looked at again when it has grown by so many bytes, where an operation counts as some.
 const LOOK_BYTES: u64 = 16 << 10;
 const BYTES_PER_OPERATION: u64 = 64;
@@ -45,6 +49,7 @@ pub(super) struct BootBudget {
 struct Grown {
     bytes: AtomicU64,
     operations: AtomicU64,
+    segments: AtomicU64,
     next_look: AtomicU64,
 }
 
@@ -53,6 +58,7 @@ impl Grown {
         ReplayWork {
             bytes: self.bytes.load(Ordering::Relaxed),
             operations: self.operations.load(Ordering::Relaxed),
+            segments: self.segments.load(Ordering::Relaxed),
         }
     }
 
@@ -60,7 +66,8 @@ impl Grown {
     fn grow_to(&self, work: ReplayWork) -> bool {
         self.bytes.store(work.bytes, Ordering::Relaxed);
         self.operations.store(work.operations, Ordering::Relaxed);
-        let size = work.bytes + work.operations * BYTES_PER_OPERATION;
+        self.segments.store(work.segments, Ordering::Relaxed);
+        let size = work.bytes + work.operations * BYTES_PER_OPERATION + work.segments * LOOK_BYTES;
         let looks = size >= self.next_look.load(Ordering::Relaxed);
         if looks {
             self.next_look.store(size + LOOK_BYTES, Ordering::Relaxed);
@@ -97,6 +104,7 @@ impl Now {
         ReplayWork {
             bytes: since.bytes + self.replayed.bytes,
             operations: since.operations + self.replayed.operations,
+            segments: since.segments + self.replayed.segments,
         }
     }
 }
@@ -156,9 +164,9 @@ impl BootBudget {
         now.rate.boot(now.tail(self.log.work()))
     }
 
-    /// Whether a boot would take longer now than it may.
+    /// Whether there is more log for a boot than there may be.
     pub(super) fn is_exceeded(&self) -> bool {
-        self.estimate() > self.budget
+        self.estimate() > self.budget || self.tail().segments >= 2 * SEGMENTS_MAX
     }
 
     /// How often the estimate went over the budget, and how long writers were held in all.
@@ -178,7 +186,8 @@ impl BootBudget {
             return false;
         }
         let mut now = self.now.lock();
-        let replay = now.rate.replay(now.tail(log));
+        let tail = now.tail(log);
+        let replay = now.rate.replay(tail);
         let for_log = self.for_log(&now);
         let slips = replay > for_log;
         if slips && !now.slipping {
@@ -189,7 +198,7 @@ impl BootBudget {
         // The log grows on while the checkpoint is taken.
         let due = (for_log * 3 / 4).saturating_sub(now.growth).clamp(for_log / 8, for_log / 2);
         let may = !now.taking && now.retry_at.is_none_or(|at| Instant::now() >= at);
-        may && replay >= due
+        may && (replay >= due || tail.segments >= SEGMENTS_MAX)
     }
 
     /// A checkpoint is begun, which waits for no commit that is not written.
@@ -289,7 +298,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn work(blocks: u64) -> ReplayWork {
-        ReplayWork { bytes: blocks * 4096, operations: blocks }
+        ReplayWork { bytes: blocks * 4096, operations: blocks, segments: 0 }
     }
 
     /// A budget of which a block costs a microsecond and nothing else anything.

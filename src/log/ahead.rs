@@ -149,7 +149,8 @@ impl Log {
 
     /// Which window a place of a segment lies in, and where that begins.
     fn window_of(&self, segment: SegmentNo, offset: u64) -> Option<(u64, u64)> {
-        let (first, stretch) = self.stretches.iter().find(|(_, of)| of.number == segment)?;
+        let at = self.stretches.binary_search_by_key(&segment, |(_, of)| of.number).ok()?;
+        let (first, stretch) = self.stretches.get(at)?;
         if !(stretch.begin..stretch.end).contains(&offset) {
             return None;
         }

@@ -10,6 +10,9 @@ use crate::format::frame::Frame;
 use crate::format::{Lineage, Lsn, Place, SegmentNo};
 use crate::storage::directory::Directory;
 
+/// A longer log has files that are opened to be read, so that it can be read whatever a process may have open.
+const OPEN_MAX: usize = 64;
+
 /// Segments that continue each other, oldest first.
 #[derive(Debug)]
 pub(crate) struct Chain {
@@ -55,16 +58,22 @@ impl Chain {
         newest: SegmentNo,
         from: &Place,
     ) -> Result<Chain, Broken> {
-        let mut segments = Vec::new();
+        let mut segments: Vec<SegmentReader> = Vec::new();
         let (mut number, mut upto) = (newest, Lsn::ZERO);
         loop {
             let broken = |why| Broken { segment: number, upto, why };
-            let segment = SegmentReader::open(dir, number)
+            let mut segment = SegmentReader::open(dir, number)
                 .map_err(|why| broken(BrokenLink::Unreadable(why)))?;
             if segment.header.lineage != lineage && !left_out(Step::SegmentLineage) {
                 return Err(broken(BrokenLink::Foreign));
             }
             let (header, before) = (segment.header, segment.header.before);
+            if let Some(next) = segments.last() {
+                segment.seal_at(next.header.before.offset);
+            }
+            if segments.len() >= OPEN_MAX {
+                segment.close(dir);
+            }
             segments.push(segment);
             // A place at the end of one segment is the same as the beginning of the next.
             let same = before.lsn == from.lsn && before.chain == from.chain;

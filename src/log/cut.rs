@@ -6,7 +6,7 @@ use super::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use super::scan::Unreadable;
 use super::tail::{ReplayWork, Tail, TailBuilder};
 use crate::error::{Error, Result};
-use crate::format::{Lineage, Lsn, Place, SegmentNo, name};
+use crate::format::{Lineage, Lsn, Place, SegmentNo, disk_len, name};
 use crate::give_way::GiveWay;
 use crate::storage::directory::Directory;
 
@@ -35,6 +35,7 @@ pub(crate) fn cut(
     let chain = Chain::back_to(dir, lineage, to.segment, from)
         .map_err(|broken| broken_link(dir, broken))?;
     let mut builder = TailBuilder::default();
+    let segments = disk_len(chain.segments.len());
     let mut place = chain.start;
     let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     for (at, mut segment) in chain.segments.into_iter().enumerate() {
@@ -66,7 +67,7 @@ pub(crate) fn cut(
     }
     let reading = dir.ticks().saturating_sub(began);
     let tail = builder.finish();
-    let work = ReplayWork { bytes, operations: tail.operations };
+    let work = ReplayWork { bytes, operations: tail.operations, segments };
     let sorting = dir.ticks().saturating_sub(began + reading);
     Ok((tail, CutCost { work, reading, sorting }))
 }

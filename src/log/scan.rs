@@ -26,6 +26,8 @@ use crate::storage::directory::{Directory, StoreFile};
 pub(crate) struct SegmentReader {
     pub(crate) header: SegmentHeader,
     file: StoreFile,
+    /// Nobody needs what is behind this, unless the log is not as it should be.
+    needed: u64,
     /// Who has read what comes next, perhaps.
     pub(crate) ahead: Option<Arc<Ahead>>,
     window: Window,
@@ -90,7 +92,19 @@ impl SegmentReader {
         if len < header.len {
             return Err(Unreadable::CutShort(len));
         }
-        Ok(SegmentReader { header, file, ahead: None, window: Window::default(), window_at: 0 })
+        let needed = header.len;
+        let (ahead, window) = (None, Window::default());
+        Ok(SegmentReader { header, file, needed, ahead, window, window_at: 0 })
+    }
+
+    /// Takes note that the next segment seals this one there.
+    pub(crate) fn seal_at(&mut self, end: u64) {
+        self.needed = block_after(end).min(self.header.len);
+    }
+
+    /// Closes the file; it is opened again for each time that it is read.
+    pub(crate) fn close(&mut self, dir: &Directory) {
+        self.file = dir.closed(&name::segment(self.header.number));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -100,7 +114,7 @@ impl SegmentReader {
     /// What is read of it by whoever reads from there to its end.
     pub(crate) fn stretch(&self, begin: u64) -> Stretch {
         let (number, file) = (self.header.number, self.file.clone());
-        Stretch { number, file, begin, end: self.header.len }
+        Stretch { number, file, begin, end: self.needed }
     }
 
     /// Looks at the place where the log should continue.
@@ -212,7 +226,7 @@ impl SegmentReader {
     }
 
     fn read(&self, mut window: Vec<u8>, offset: u64, len: u64) -> Result<Window> {
-        let want = len.max(WINDOW_BYTES).min(self.header.len - offset);
+        let want = len.max(WINDOW_BYTES.min(self.needed.saturating_sub(offset)));
         let read = self.file.read_into(&mut window, offset, want);
         if read.is_err() && left_out(Step::FailedReadRefuses) {
             window = vec![0; memory_len(want)];

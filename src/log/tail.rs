@@ -58,6 +58,8 @@ pub(crate) struct ReplayWork {
     /// Bytes of the segments that are read, by whole blocks.
     pub(crate) bytes: u64,
     pub(crate) operations: u64,
+    /// Each has to be opened, however little it holds.
+    pub(crate) segments: u64,
 }
 
 impl ReplayWork {
@@ -65,6 +67,7 @@ impl ReplayWork {
         ReplayWork {
             bytes: self.bytes.saturating_sub(other.bytes),
             operations: self.operations.saturating_sub(other.operations),
+            segments: self.segments.saturating_sub(other.segments),
         }
     }
 }

@@ -135,7 +135,7 @@ impl LogWriter {
             next,
             synced: end,
             witnessed: end.lsn,
-            work: ReplayWork::default(),
+            work: ReplayWork { segments: 1, ..ReplayWork::default() },
             segment_bytes,
             spare: Arc::default(),
             turn: Arc::default(),
@@ -288,6 +288,7 @@ impl LogWriter {
             sync.run()?;
         }
         self.header = header;
+        self.work.segments += 1;
         self.end = header.begin();
         self.synced = self.end;
         self.next = FRAMES_BEGIN;

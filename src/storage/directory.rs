@@ -1,5 +1,7 @@
 //! A store's directory: names relative to it, and errors that say which file it was.
 
+use std::any::Any;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -106,7 +108,7 @@ impl Directory {
             .map_err(|cause| Error::io("create the directory", &self.path, cause))
     }
 
-    pub(crate) fn list(&self) -> std::io::Result<Vec<String>> {
+    pub(crate) fn list(&self) -> io::Result<Vec<String>> {
         self.storage.list(&self.path)
     }
 
@@ -116,6 +118,13 @@ impl Directory {
             Ok(file) => Ok(StoreFile { path: path.into(), file }),
             Err(cause) => Err(Error::io("open the file", &path, cause)),
         }
+    }
+
+    /// A file that is opened each time that something is read of it.
+    pub(crate) fn closed(&self, name: &str) -> StoreFile {
+        let path: Arc<Path> = self.path_of(name).into();
+        let file = ClosedFile { storage: Arc::clone(&self.storage), path: Arc::clone(&path) };
+        StoreFile { path, file: Arc::new(file) }
     }
 
     /// Makes a new file under a temporary name, in place of what an earlier attempt left there: a
@@ -153,7 +162,7 @@ impl Directory {
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         let path = self.path_of(name);
         match self.storage.remove(&path) {
-            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove the file", &path, cause))
             }
             _ => Ok(()),
@@ -170,6 +179,45 @@ impl Directory {
         self.storage
             .try_lock(&file.file)
             .map_err(|cause| Error::io("lock the file", &file.path, cause))
+    }
+}
+
+/// See [`Directory::closed`].
+#[derive(Debug)]
+struct ClosedFile {
+    storage: Arc<dyn Storage>,
+    path: Arc<Path>,
+}
+
+impl ClosedFile {
+    fn open(&self) -> io::Result<Arc<dyn StorageFile>> {
+        self.storage.open(&self.path, OpenMode::Read)
+    }
+}
+
+impl StorageFile for ClosedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.open()?.len()
+    }
+
+    fn read_at(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.open()?.read_at(to, offset)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
