@@ -7,14 +7,16 @@ mod common;
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use common::{eventually, files};
+use rocstate::inspect::{Inspector, LogEvent};
 use rocstate::{
-    Disk, Durability, DurableMap, LockGuard, OpenMode, Options, Storage, StorageFile, Store,
+    Disk, Durability, DurableMap, LockGuard, Lsn, OpenMode, Options, Storage, StorageFile, Store,
     Transaction,
 };
 
@@ -146,7 +148,14 @@ fn a_log_has_more_segments_than_a_process_may_open_files() {
         store.checkpoint().unwrap();
     };
     if let Some(dir) = std::env::var_os("ROCSTATE_TEST_FEW_FILES") {
-        return read(&Store::open(dir).unwrap());
+        let mut segments = 0;
+        let mut count = |event: LogEvent<'_>| {
+            segments += u64::from(matches!(event, LogEvent::Segment(_)));
+            Ok(ControlFlow::Continue(()))
+        };
+        Inspector::open(&dir).unwrap().walk_log(Lsn::ZERO, &mut count).unwrap();
+        assert!(segments > 200, "{segments}");
+        return read(&Store::open(&dir).unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
     let disk = SlowDisk { fails: true, ..SlowDisk::default() };

@@ -9,6 +9,7 @@ use crate::format::frame::{Frame, FrameHeader};
 use crate::format::operation::{Operation, Record};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Lsn, Place, SegmentNo, disk_len, name};
+use crate::log::chain::OPEN_MAX;
 use crate::log::scan::{SegmentReader, Standing};
 
 /// What a walk through the log meets, in the order of the log.
@@ -224,7 +225,13 @@ impl Inspector {
             }
             next = reader.as_ref().ok().map(|reader| reader.header);
             let seal = before.filter(|before| before.segment == *number);
-            parts.push(Part { number: *number, reader, seal, newest });
+            let mut part = Part { number: *number, reader, seal, newest };
+            if let Ok(reader) = &mut part.reader
+                && parts.len() >= OPEN_MAX
+            {
+                reader.close(&self.dir);
+            }
+            parts.push(part);
             if next.is_some_and(|next| next.before.lsn < from) {
                 break;
             }

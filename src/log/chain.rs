@@ -11,7 +11,7 @@ use crate::format::{Lineage, Lsn, Place, SegmentNo};
 use crate::storage::directory::Directory;
 
 /// A longer log has files that are opened to be read, so that it can be read whatever a process may have open.
-const OPEN_MAX: usize = 64;
+pub(crate) const OPEN_MAX: usize = 64;
 
 /// Segments that continue each other, oldest first.
 #[derive(Debug)]
