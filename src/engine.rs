@@ -127,6 +127,9 @@ impl Drop for Owner {
     }
 }
 
+const WAITS_FOR_ITSELF: &str =
+    "this thread already has a transaction open on this store; commit or drop it first";
+
 /// A number for this thread, from 1.
 pub(crate) fn thread_number() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -262,10 +265,7 @@ impl Engine {
     /// Takes the writer lock.
     pub(crate) fn lock(&self, open: &Open) -> ArcMutexGuard<RawMutex, Head> {
         let this = thread_number();
-        assert!(
-            self.writer.load(Ordering::Relaxed) != this,
-            "this thread already has a transaction open on this store; commit or drop it first"
-        );
+        assert!(self.writer.load(Ordering::Relaxed) != this, "{WAITS_FOR_ITSELF}");
         let mut spins = 0..SPINS;
         let head = loop {
             if let Some(head) = open.try_lock_arc() {
@@ -365,6 +365,9 @@ impl Engine {
     /// Moves a read-only store to what its writer has made durable since.
     pub(crate) fn refresh(self: &Arc<Engine>, open: &Open) -> Result<Lsn> {
         if let Access::Reads(_, publisher) = &self.access {
+            if self.writer.load(Ordering::Relaxed) == thread_number() {
+                return Err(Error::new(ErrorKind::Invalid, WAITS_FOR_ITSELF));
+            }
             let path = self.dir.path();
             let booted = boot_read_only(
                 path,

@@ -214,7 +214,8 @@ impl Store {
     /// already.
     ///
     /// # Errors
-    /// As [`Options::open`]; the state that was visible stays.
+    /// As [`Options::open`]; the state that was visible stays. `Invalid` if this thread has a transaction open on
+    /// this store: it would wait for itself.
     pub fn refresh(&self) -> Result<Lsn> {
         self.engine.refresh(&self.open)
     }

@@ -346,6 +346,18 @@ fn a_read_only_store_moves_on_beside_its_own_transactions() {
 }
 
 #[test]
+fn a_read_only_store_does_not_wait_for_a_transaction_of_its_own_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let reader = Store::options().read_only(true).open(dir.path()).unwrap();
+    let error = common::within(Duration::from_secs(20), move || {
+        let _tx = reader.begin();
+        reader.refresh().unwrap_err()
+    });
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[test]
 fn a_read_only_store_follows_a_writer_without_a_lock() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_owned();
