@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A file is mapped only where the engine has written every block of it and synced it, and keeps its
-//!   length: a store to the map then needs no room on the disk.
+//!   length, on a file system that writes in place: a store to the map then needs no room on the disk.
 #![allow(unsafe_code, reason = "small writes go through a memory map")]
 
 mod opened;
@@ -80,6 +80,24 @@ impl Storage for Disk {
     fn try_lock(&self, file: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
         let file = file.as_any().downcast_ref::<DiskFile>().ok_or(io::ErrorKind::InvalidInput)?;
         flock(&file.file)
+    }
+}
+
+/// Whether what is written over something needs no other room on the disk, as far as is known: where it does
+/// and there is none, a system call fails, and a store to a map ends the process.
+fn is_written_in_place(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // Of statfs(2): btrfs, bcachefs, ZFS, NILFS.
+        const ELSEWHERE: [u32; 4] = [0x9123_683e, 0xca45_1a4e, 0x2fc1_2fc1, 0x3434];
+        rustix::fs::fstatfs(file).is_ok_and(|system| {
+            u32::try_from(system.f_type).is_ok_and(|kind| !ELSEWHERE.contains(&kind))
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
     }
 }
 
@@ -211,7 +229,9 @@ impl StorageFile for DiskFile {
 
     fn expect_small_writes(&self) {
         // What cannot be mapped is written by system calls, as before.
-        if let Ok(map) = MmapRaw::map_raw(&*self.file) {
+        if is_written_in_place(&self.file)
+            && let Ok(map) = MmapRaw::map_raw(&*self.file)
+        {
             self.window
                 .set(Window { map, end: AtomicUsize::new(0), begin: AtomicUsize::new(0) })
                 .ok();
