@@ -108,10 +108,15 @@ impl fmt::Debug for Engine {
 struct Owner {
     engine: Arc<Engine>,
     threads: Vec<JoinHandle<()>>,
+    of_process: u32,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // A process that was forked has none of the threads, and locks may be held by those for ever.
+        if self.of_process != std::process::id() {
+            return;
+        }
         self.engine.keeper.close();
         self.engine.warming.close();
         if let Access::Writes(commits) = &self.engine.access {
@@ -168,7 +173,11 @@ impl Engine {
         let replaying = booted.replay_times.0 + booted.replay_times.1;
         let (engine, state, mut report) = Engine::assemble(booted, options, instance, graveyard);
         let engine = Arc::new(engine);
-        let mut owner = Owner { engine: Arc::clone(&engine), threads: Vec::new() };
+        let mut owner = Owner {
+            engine: Arc::clone(&engine),
+            threads: Vec::new(),
+            of_process: std::process::id(),
+        };
         if options.threads && !options.read_only {
             // From here on dropping the owner ends what was started.
             let (leading, syncing) = (Arc::clone(&engine), Arc::clone(&engine));

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -144,6 +145,34 @@ fn a_store_stays_locked_where_its_lock_was_taken_for_left_over() {
     work(&store, &map).unwrap();
     drop(store);
     check(dir.path(), tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn a_process_that_is_forked_takes_no_lock_away() {
+    [true, false].into_iter().for_each(fork_with_a_store);
+}
+
+#[allow(unsafe_code, reason = "code between fork and exec")]
+fn fork_with_a_store(threads: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut in_child = Some(Store::options().threads(threads).open(dir.path()).unwrap());
+    let mut command = Command::new("true");
+    // SAFETY: it ends handles and frees memory, for which the allocator is prepared by fork.
+    unsafe {
+        command.pre_exec(move || {
+            drop(in_child.take());
+            Ok(())
+        });
+    }
+    let (command, status) = within(Duration::from_secs(20), move || {
+        let status = command.status().unwrap();
+        (command, status)
+    });
+    assert!(status.success());
+    assert_eq!(Store::open(dir.path()).unwrap_err().kind(), ErrorKind::Locked);
+    // It has the store.
+    drop(command);
+    drop(open(dir.path()));
 }
 
 #[test]

@@ -109,7 +109,10 @@ fn here_if_empty(dir: &Path) -> &Path {
 /// Takes the exclusive lock of something open, unless somebody else has it.
 fn flock(file: &Arc<File>) -> io::Result<Option<LockGuard>> {
     match fs2::FileExt::try_lock_exclusive(&**file) {
-        Ok(()) => Ok(Some(Box::new(Flock(Arc::clone(file))))),
+        Ok(()) => {
+            let file = Arc::clone(file);
+            Ok(Some(Box::new(Flock { file, of_process: std::process::id() })))
+        }
         Err(cause) if cause.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
             Ok(None)
         }
@@ -117,13 +120,19 @@ fn flock(file: &Arc<File>) -> io::Result<Option<LockGuard>> {
     }
 }
 
-/// Unlocks when dropped, also while the file stays open elsewhere.
-struct Flock(Arc<File>);
+/// Unlocks when dropped, also while the file stays open elsewhere; but not in a process that was forked from the
+/// one that took the lock, with which it shares it.
+struct Flock {
+    file: Arc<File>,
+    of_process: u32,
+}
 
 impl Drop for Flock {
     fn drop(&mut self) {
-        // A failed unlock leaves the lock to the closing of the file, which ends it as well.
-        fs2::FileExt::unlock(&*self.0).ok();
+        if self.of_process == std::process::id() {
+            // A failed unlock leaves the lock to the closing of the file, which ends it as well.
+            fs2::FileExt::unlock(&*self.file).ok();
+        }
     }
 }
 
