@@ -24,8 +24,8 @@ const BRAKE_MAX: Duration = Duration::from_millis(2);
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// A checkpoint is due for so many segments, however short they are: each boot makes one, which takes room on the
-/// disk, and time for the next.
+/// A checkpoint is due where a boot has read so many segments, however short they are: each boot makes one, which
+/// takes room on the disk, and time for the next.
 const SEGMENTS_MAX: u64 = 64;
 
 /// The log is looked at again when it has grown by so many bytes, where an operation counts as some.
@@ -166,7 +166,8 @@ impl BootBudget {
 
     /// Whether there is more log for a boot than there may be.
     pub(super) fn is_exceeded(&self) -> bool {
-        self.estimate() > self.budget || self.tail().segments >= 2 * SEGMENTS_MAX
+        let segments = self.now.lock().replayed.segments;
+        self.estimate() > self.budget || segments >= 2 * SEGMENTS_MAX
     }
 
     /// How often the estimate went over the budget, and how long writers were held in all.
@@ -186,8 +187,7 @@ impl BootBudget {
             return false;
         }
         let mut now = self.now.lock();
-        let tail = now.tail(log);
-        let replay = now.rate.replay(tail);
+        let replay = now.rate.replay(now.tail(log));
         let for_log = self.for_log(&now);
         let slips = replay > for_log;
         if slips && !now.slipping {
@@ -198,7 +198,7 @@ impl BootBudget {
         // The log grows on while the checkpoint is taken.
         let due = (for_log * 3 / 4).saturating_sub(now.growth).clamp(for_log / 8, for_log / 2);
         let may = !now.taking && now.retry_at.is_none_or(|at| Instant::now() >= at);
-        may && (replay >= due || tail.segments >= SEGMENTS_MAX)
+        may && (replay >= due || now.replayed.segments >= SEGMENTS_MAX)
     }
 
     /// A checkpoint is begun, which waits for no commit that is not written.

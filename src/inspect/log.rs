@@ -9,7 +9,8 @@ use crate::format::frame::{Frame, FrameHeader};
 use crate::format::operation::{Operation, Record};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Lsn, Place, SegmentNo, disk_len, name};
-use crate::log::chain::OPEN_MAX;
+use crate::log::chain::Opener;
+use crate::log::cut::unreadable;
 use crate::log::scan::{SegmentReader, Standing};
 
 /// What a walk through the log meets, in the order of the log.
@@ -164,6 +165,12 @@ struct Part {
     newest: bool,
 }
 
+impl Part {
+    fn reader(&mut self) -> Option<&mut SegmentReader> {
+        self.reader.as_mut().ok()
+    }
+}
+
 type Each<'a> = dyn FnMut(LogEvent<'_>) -> Result<ControlFlow<()>> + 'a;
 
 impl Inspector {
@@ -206,9 +213,11 @@ impl Inspector {
     fn parts(&self, from: Lsn) -> Result<Vec<Part>> {
         let mut parts: Vec<Part> = Vec::new();
         let mut next: Option<SegmentHeader> = None;
+        let mut opener = Opener::new(&self.dir);
         for (at, number) in self.segments().iter().enumerate().rev() {
             let newest = at + 1 == self.segments().len();
-            let reader = match self.segment_reader(*number) {
+            let found = opener.open(*number, parts.iter_mut().filter_map(Part::reader));
+            let reader = match found.map_err(|why| unreadable(&self.dir, *number, why)) {
                 // It was removed since it was listed, as what nothing needs any more, oldest first.
                 Err(_) if self.is_gone(&name::segment(*number)) => break,
                 Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
@@ -225,13 +234,7 @@ impl Inspector {
             }
             next = reader.as_ref().ok().map(|reader| reader.header);
             let seal = before.filter(|before| before.segment == *number);
-            let mut part = Part { number: *number, reader, seal, newest };
-            if let Ok(reader) = &mut part.reader
-                && parts.len() >= OPEN_MAX
-            {
-                reader.close(&self.dir);
-            }
-            parts.push(part);
+            parts.push(Part { number: *number, reader, seal, newest });
             if next.is_some_and(|next| next.before.lsn < from) {
                 break;
             }

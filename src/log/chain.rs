@@ -10,8 +10,45 @@ use crate::format::frame::Frame;
 use crate::format::{Lineage, Lsn, Place, SegmentNo};
 use crate::storage::directory::Directory;
 
-/// A longer log has files that are opened to be read, so that it can be read whatever a process may have open.
-pub(crate) const OPEN_MAX: usize = 64;
+/// So many files of a log are kept open while it is read, if a process may have them open.
+const OPEN_MAX: usize = 512;
+
+/// Opens segments one after the other. They stay open, since a writer may remove them before they are read; but
+/// where they are too many, each is opened when it is read.
+#[derive(Debug)]
+pub(crate) struct Opener<'a> {
+    dir: &'a Directory,
+    kept: usize,
+}
+
+impl Opener<'_> {
+    pub(crate) fn new(dir: &Directory) -> Opener<'_> {
+        Opener { dir, kept: 0 }
+    }
+
+    /// Opens one beside those that it opened before.
+    pub(crate) fn open<'b>(
+        &mut self,
+        number: SegmentNo,
+        before: impl Iterator<Item = &'b mut SegmentReader>,
+    ) -> Result<SegmentReader, Unreadable> {
+        let mut opened = SegmentReader::open(self.dir, number);
+        if let Err(Unreadable::Refused(error)) = &opened
+            && error.is_out_of_files()
+        {
+            before.for_each(|segment| segment.close(self.dir));
+            self.kept = OPEN_MAX;
+            opened = SegmentReader::open(self.dir, number);
+        }
+        let mut segment = opened?;
+        if self.kept < OPEN_MAX {
+            self.kept += 1;
+        } else {
+            segment.close(self.dir);
+        }
+        Ok(segment)
+    }
+}
 
 /// Segments that continue each other, oldest first.
 #[derive(Debug)]
@@ -60,9 +97,11 @@ impl Chain {
     ) -> Result<Chain, Broken> {
         let mut segments: Vec<SegmentReader> = Vec::new();
         let (mut number, mut upto) = (newest, Lsn::ZERO);
+        let mut opener = Opener::new(dir);
         loop {
             let broken = |why| Broken { segment: number, upto, why };
-            let mut segment = SegmentReader::open(dir, number)
+            let mut segment = opener
+                .open(number, segments.iter_mut())
                 .map_err(|why| broken(BrokenLink::Unreadable(why)))?;
             if segment.header.lineage != lineage && !left_out(Step::SegmentLineage) {
                 return Err(broken(BrokenLink::Foreign));
@@ -70,9 +109,6 @@ impl Chain {
             let (header, before) = (segment.header, segment.header.before);
             if let Some(next) = segments.last() {
                 segment.seal_at(next.header.before.offset);
-            }
-            if segments.len() >= OPEN_MAX {
-                segment.close(dir);
             }
             segments.push(segment);
             // A place at the end of one segment is the same as the beginning of the next.
