@@ -49,10 +49,8 @@ pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(if EXPLORED { 0
 pub(super) struct Queue {
     /// [`GROUP_BYTES_MAX`], but where a test wants several groups.
     pub(super) group_bytes_max: usize,
-    /// [`STAGED_BYTES_MAX`], but where a test wants less.
-    pub(super) staged_bytes_max: usize,
     groups: VecDeque<(Group, Waiters)>,
-    /// Of their records.
+    /// Of the records of those groups.
     staged_bytes: usize,
     /// Those who wait for the group that is being written.
     led: Option<Waiters>,
@@ -130,7 +128,6 @@ impl Queue {
     pub(super) fn new(visible: Lsn, publisher: Publisher, sync_interval: Duration) -> Queue {
         Queue {
             group_bytes_max: GROUP_BYTES_MAX,
-            staged_bytes_max: STAGED_BYTES_MAX,
             staged_bytes: 0,
             groups: VecDeque::new(),
             led: None,
@@ -265,7 +262,7 @@ impl Queue {
 
     /// Whether so much is staged that nobody should begin to stage more.
     pub(super) fn is_full(&self) -> bool {
-        self.staged_bytes > self.staged_bytes_max
+        self.staged_bytes > STAGED_BYTES_MAX
     }
 
     pub(super) fn has_groups(&self) -> bool {
