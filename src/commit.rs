@@ -320,10 +320,13 @@ impl Commits {
                 queue.end_lead()
             }
             Ok(_) => queue.end_lead(),
-            Err(cause) => queue.poison(&cause),
+            Err(cause) => {
+                let done = queue.poison(&cause);
+                self.make_room(&queue);
+                done
+            }
         };
         queue.hand_over(&self.leading, &self.syncing);
-        self.make_room(&queue);
         drop(queue);
         // Acknowledge.
         self.led.notify_all();

@@ -61,14 +61,14 @@ pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Sealed>
     let salt = plan.dir.random()?;
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
     let (copies, end) = copy_frames(plan, begin, salt);
-    let room = FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4);
-    let mut prewritten = Spare::prewritten(plan.dir, block_after(room));
+    let len = block_after(FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4));
+    let mut prewritten = Spare::prewritten(plan.dir, len);
     if prewritten.is_err() && leftovers.give_back() {
-        prewritten = Spare::prewritten(plan.dir, block_after(room));
+        prewritten = Spare::prewritten(plan.dir, len);
     }
     let is_written = prewritten.is_ok();
     // A full disk has room for a segment that is only as long as it says.
-    let spare = prewritten.or_else(|_| Spare::allocated(plan.dir, block_after(room)))?;
+    let spare = prewritten.or_else(|_| Spare::allocated(plan.dir, len))?;
     if !copies.is_empty() {
         spare.write(&copies, FRAMES_BEGIN)?;
     }

@@ -71,20 +71,18 @@ pub(crate) fn take(from: &Ingredients<'_>, tail: &Tail) -> Result<Taken, Failed>
     );
     // Nothing is written yet.
     let mut to = to.map_err(|error| Failed { error, writing: false })?;
-    let mut unread = None;
-    let catalog = write(from, tail, &mut to, &mut unread)
-        .map_err(|error| Failed { error, writing: to.has_failed() })?;
+    let (catalog, unread) =
+        write(from, tail, &mut to).map_err(|error| Failed { error, writing: to.has_failed() })?;
     let file = to.publish(&catalog).map_err(|error| Failed { error, writing: true })?;
     Ok(Taken { catalog, file, unread })
 }
 
-/// Writes the sections, and says what they and the older ones make.
+/// Writes the sections, and says what they and the older ones make, and what could not be read.
 fn write(
     from: &Ingredients<'_>,
     tail: &Tail,
     to: &mut CheckpointWriter,
-    unread: &mut Option<Error>,
-) -> Result<Catalog> {
+) -> Result<(Catalog, Option<Error>)> {
     let mut catalog = Catalog {
         number: from.number,
         place: from.redundancy.at,
@@ -103,6 +101,7 @@ fn write(
     let mut budget = MergeBudget::for_tail(tail.bytes);
     apply_directory(&mut catalog, tail);
     let nothing = RegionTail::default();
+    let mut unread = None;
     for (number, region) in &mut catalog.regions {
         let change = tail.regions.get(number).unwrap_or(&nothing);
         if change.cleared && !left_out(Step::ClearReachesCheckpoint) {
@@ -138,7 +137,7 @@ fn write(
         let len = from.redundancy.files.get(number)?.len();
         catalog.files.insert(number, len);
     }
-    Ok(catalog)
+    Ok((catalog, unread))
 }
 
 /// Regions that the tail creates and removes.

@@ -192,6 +192,13 @@ fn spawn(subject: &Arc<Subject>, run: fn(&Subject)) -> thread::JoinHandle<()> {
     thread::spawn(move || run(&subject))
 }
 
+/// The threads that a store has for its commits.
+fn background(subject: &Arc<Subject>) -> [thread::JoinHandle<()>; 2] {
+    let run: [fn(&Subject); 2] =
+        [|subject| subject.commits.run_leader(), |subject| subject.commits.run_syncer()];
+    run.map(|run| spawn(subject, run))
+}
+
 fn schedules() -> usize {
     std::env::var("ROCSTATE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_500)
 }
@@ -226,8 +233,7 @@ fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
     explore(|| {
         let subject = Subject::new(0, false);
         let spawn = |run| spawn(&subject, run);
-        let leader = spawn(|subject| subject.commits.run_leader());
-        let syncer = spawn(|subject| subject.commits.run_syncer());
+        let background = background(&subject);
         let task = spawn(|subject| subject.submit(Durability::Machine));
         let other = spawn(|subject| subject.submit(Durability::Process));
         let writer = spawn(|subject| subject.write(Durability::Machine, 1));
@@ -236,8 +242,9 @@ fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
         }
         assert_eq!(subject.commits.seen().lsn.get(), 3);
         subject.commits.close();
-        leader.join().expect("it ends");
-        syncer.join().expect("it ends");
+        for thread in background {
+            thread.join().expect("it ends");
+        }
     });
 }
 
@@ -246,18 +253,15 @@ fn a_store_that_is_closed_leaves_nobody_waiting() {
     explore(|| {
         let subject = Subject::new(0, false);
         let spawn = |run| spawn(&subject, run);
-        let leader = spawn(|subject| subject.commits.run_leader());
-        let syncer = spawn(|subject| subject.commits.run_syncer());
+        let background = background(&subject);
         let threads = [
             spawn(|subject| subject.write(Durability::Process, 2)),
             spawn(|subject| subject.submit(Durability::Machine)),
             spawn(|subject| subject.commits.close()),
         ];
-        for thread in threads {
+        for thread in threads.into_iter().chain(background) {
             thread.join().expect("it ends");
         }
-        leader.join().expect("it ends");
-        syncer.join().expect("it ends");
     });
 }
 

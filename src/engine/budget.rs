@@ -67,7 +67,7 @@ impl Grown {
         self.bytes.store(work.bytes, Ordering::Relaxed);
         self.operations.store(work.operations, Ordering::Relaxed);
         self.segments.store(work.segments, Ordering::Relaxed);
-        let size = work.bytes + work.operations * BYTES_PER_OPERATION + work.segments * LOOK_BYTES;
+        let size = work.bytes + work.operations * BYTES_PER_OPERATION;
         let looks = size >= self.next_look.load(Ordering::Relaxed);
         if looks {
             self.next_look.store(size + LOOK_BYTES, Ordering::Relaxed);
