@@ -32,8 +32,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
 use crate::format::{CheckpointNo, Epoch, Lineage, Malformed, Place, SECTOR_BYTES, disk_len, name};
+use crate::log::begun::write_lock_sector;
 use crate::log::tail::{ReplayWork, Tail};
-use crate::log::writer::{LogWriter, write_lock_sector};
+use crate::log::writer::LogWriter;
 use crate::options::Options;
 use crate::region::Generation;
 use crate::report::{BootReport, LastRun, Phase, Progress};
@@ -381,6 +382,7 @@ impl Ending<'_> {
         let seal::Sealed { header, file, end } = seal::seal(&plan, leftovers)?;
         write_lock_sector(&lock_file, &header)?;
         seal::remove_superseded(&plan)?;
+        leftovers.add(dir, name::BEGUN)?;
         let segment_bytes = options.segment_bytes;
         let log = LogWriter::new(dir.clone(), lock_file, header, file, end, segment_bytes);
         Ok((Generation::of_boot(lineage, epoch, nonce), (log, guard)))

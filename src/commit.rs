@@ -39,7 +39,7 @@ use crate::state::State;
 use crate::sync::{Condvar, Mutex, MutexGuard, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
-use queue::{Group, Queue, Turn};
+use queue::{Due, Group, Queue, Turn};
 pub(crate) use waiters::Seat;
 
 /// Who begins a transaction waits no longer than this for room: it may be whom the log waits for.
@@ -271,11 +271,12 @@ impl Commits {
                 outcome => outcome?,
             };
         }
-        // A segment that ended was synced in any case.
+        // A segment that ended may have been synced in any case.
         self.note_durable(&log);
         self.pressure.log_grew(&log);
+        let due = Due::of(&log);
         drop(log);
-        Ok(Written { frame, commits, last, state, synced: sync, began })
+        Ok(Written { frame, commits, last, state, synced: sync, due, began })
     }
 
     /// Closes the block and syncs what is appended, with the log free for others meanwhile.
@@ -316,6 +317,7 @@ impl Commits {
                 queue.visible = written.last;
                 queue.expect(written.commits);
                 queue.note_write(written.began, written.synced);
+                queue.due = written.due;
                 queue.keep_buffer(written.frame);
                 queue.end_lead()
             }
@@ -356,8 +358,12 @@ impl Commits {
         if !log.is_synced() && !left_out(Step::RequestedSync) {
             log = self.sync_log(log).map_err(|cause| self.poison(&cause))?;
         }
+        let due = Due::of(&log);
         drop(log);
-        self.queue.lock().note_sync(began, self.durable_lsn());
+        let mut queue = self.queue.lock();
+        queue.note_sync(began, self.durable_lsn());
+        queue.due = due;
+        drop(queue);
         self.check()
     }
 
@@ -411,6 +417,7 @@ struct Written {
     last: Lsn,
     state: Arc<State>,
     synced: bool,
+    due: Due,
     began: Option<Instant>,
 }
 

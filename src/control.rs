@@ -53,6 +53,10 @@ steps! {
     NeededSegmentStays,
     /// A boot writes frames again that nobody claims to be synced.
     UnclaimedAreCopied,
+    /// It reads a segment that has no name yet.
+    BegunIsRead,
+    /// That stays until what it holds is durable under another name.
+    BegunStaysUntilSealed,
     /// A boot begins a new epoch.
     EpochGrows,
     /// Each boot has a nonce of its own.

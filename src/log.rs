@@ -7,11 +7,13 @@
 //! - A reader never writes; what broken bytes mean is for `boot::verdict` to say.
 
 pub(crate) mod ahead;
+pub(crate) mod begun;
 pub(crate) mod chain;
 pub(crate) mod cut;
 pub(crate) mod held;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod segment;
+pub(crate) mod sync;
 pub(crate) mod tail;
 pub(crate) mod writer;

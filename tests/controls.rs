@@ -20,15 +20,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::damage::{busy, shapes};
 use common::failing::every_call;
-use common::promise::crash;
+use common::promise::{crash, kill};
 use common::script::{self, Model, Op, random_script};
 use rocstate::control::{ALL, Step, without};
 use rocstate::sim::{CrashTest, SimDisk};
 
 type Suite = fn() -> Result<(), String>;
 
-const SUITES: [(&str, Suite); 6] = [
+const SUITES: [(&str, Suite); 7] = [
     ("crashes", crashes),
+    ("kills", kills),
     ("generations", generations),
     ("the newest segment", loss_of_the_newest_segment),
     ("failing calls", failing_calls),
@@ -79,6 +80,11 @@ fn long_crashes() -> Result<(), String> {
         crash(&mut CrashTest::new(seed), &script, false)
             .map_err(|failure| format!("{script:?}: {failure}"))
     })
+}
+
+/// A commit that is not synced, in a segment that has no name yet.
+fn kills() -> Result<(), String> {
+    kill(&[Op::BigProcess, Op::BigProcess, Op::PutProcess], 1)
 }
 
 /// Two boots of the same disk are two generations.
@@ -136,6 +142,7 @@ fn damage() -> Result<(), String> {
 /// Which suite is asked first, since it is known to miss the step: the others take long to say nothing.
 fn asked_first(step: Step) -> &'static str {
     match step {
+        Step::BegunIsRead | Step::BegunStaysUntilSealed => "kills",
         Step::FreshNonce => "generations",
         Step::LockWrite | Step::NewestIsThere => "the newest segment",
         Step::UnclaimedAreCopied

@@ -15,7 +15,7 @@ mod common {
 
 use std::time::Instant;
 
-use common::promise::crash_or_shorten;
+use common::promise::{crash_or_shorten, kill};
 use common::script::{OPS, Op, random_script};
 use rocstate::sim::{CrashTest, Summary};
 
@@ -98,4 +98,16 @@ fn long_random_scripts_survive_every_crash() {
     let scripts: Vec<Vec<Op>> = (0..count).map(|seed| random_script(seed, length)).collect();
     let images = explore(&scripts, false, CrashTest::new).images;
     assert!(images > 25_000 || count < 60, "only {images} images");
+}
+
+/// P2: what is acknowledged survives any death of the process, synced or not; `ROCSTATE_WORKLOADS` as above.
+#[test]
+fn a_process_that_is_killed_loses_nothing() {
+    let count = setting("ROCSTATE_WORKLOADS", 60) as u64;
+    let process =
+        [Op::BigProcess, Op::BigProcess, Op::PutProcess, Op::BigProcess, Op::Put, Op::BigProcess];
+    kill(&process, 1).unwrap();
+    for seed in 0..count / 4 {
+        kill(&random_script(seed, 12), 9).unwrap();
+    }
 }

@@ -1,6 +1,7 @@
 //! What was being made when the last run ended; nothing refers to it.
 
 use super::Listing;
+use crate::control::{Step, left_out};
 use crate::error::Result;
 use crate::format::name;
 use crate::storage::OpenMode;
@@ -18,17 +19,27 @@ pub(super) struct Leftovers {
 }
 
 impl Leftovers {
-    /// Removes the names. The room that was kept for this boot is given back at once.
+    /// Removes the names. The room that was kept for this boot is given back at once; what the log was continued
+    /// in stays until that is durable elsewhere.
     pub(super) fn remove(dir: &Directory, listing: &Listing) -> Result<Leftovers> {
-        let mut held = Vec::new();
+        let mut leftovers = Leftovers { held: Vec::new() };
         for temporary in &listing.temporary {
-            if temporary != name::RESERVE && held.len() < HELD_MAX {
-                // What cannot be opened gives its room back as it is removed.
-                held.extend(dir.open(temporary, OpenMode::Read).ok());
+            if temporary == name::RESERVE {
+                dir.remove(temporary)?;
+            } else if temporary != name::BEGUN || left_out(Step::BegunStaysUntilSealed) {
+                leftovers.add(dir, temporary)?;
             }
-            dir.remove(temporary)?;
         }
-        Ok(Leftovers { held })
+        Ok(leftovers)
+    }
+
+    /// Removes a name, and keeps the file for later.
+    pub(super) fn add(&mut self, dir: &Directory, name: &str) -> Result<()> {
+        if self.held.len() < HELD_MAX {
+            // What cannot be opened gives its room back as it is removed.
+            self.held.extend(dir.open(name, OpenMode::Read).ok());
+        }
+        dir.remove(name)
     }
 
     /// Gives back the room now; whether there was any.

@@ -11,9 +11,11 @@ use super::verdict::{Circumstances, Found, Verdict, verdict};
 use crate::control::{Step, left_out};
 use crate::error::{Error, Result};
 use crate::format::catalog::Catalog;
-use crate::format::segment::SegmentHeader;
+use crate::format::frame::{FrameFacts, FrameHeader};
+use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Lsn, Place, disk_len, name};
 use crate::log::ahead::Ahead;
+use crate::log::begun::{self, Found as Begun};
 use crate::log::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use crate::log::cut::broken_link;
 use crate::log::held::Held;
@@ -72,6 +74,13 @@ pub(crate) struct UnclaimedFrame {
     pub(crate) end: Place,
 }
 
+impl UnclaimedFrame {
+    fn new(header: &FrameHeader, end: Place, records: Held) -> UnclaimedFrame {
+        let FrameFacts { commits, time_us, .. } = header.facts;
+        UnclaimedFrame { records, commits, time_us, last_lsn: header.last_lsn(), end }
+    }
+}
+
 /// Reads the log and decides its end; writes nothing.
 pub(crate) fn scan(
     dir: &Directory,
@@ -128,6 +137,9 @@ pub(crate) fn scan(
             read_newest(&mut segment, &mut place, &mut scanned, options.read_only)?;
         }
         scanned.bytes += place.offset - begin;
+        if at == last && !options.read_only && !left_out(Step::BegunIsRead) {
+            read_begun(dir, &segment.header, &place, &mut scanned)?;
+        }
         if at == last || at % 4 == 3 {
             let (phase, done) = ("scan", scanned.bytes);
             options.progress(Progress { phase, done, total: total.max(done) });
@@ -234,16 +246,9 @@ fn read_newest(
         let ended = read_frames(segment, place, None, |frame, window| {
             claim = claim.max(frame.header.facts.claim);
             settle(scanned, &mut pending, claim, &path)?;
-            let (commits, time_us) = (frame.header.facts.commits, frame.header.facts.time_us);
-            let end = Place {
-                segment: scanned.claimed.segment,
-                offset: frame.header.end(),
-                lsn: frame.header.last_lsn(),
-                chain: frame.header.sum,
-            };
             let records = scanned.builder.hold(frame.records, Some(window));
-            let last_lsn = frame.header.last_lsn();
-            pending.push_back(UnclaimedFrame { records, commits, time_us, last_lsn, end });
+            let end = frame.header.place_behind(scanned.claimed.segment);
+            pending.push_back(UnclaimedFrame::new(&frame.header, end, records));
             Ok(())
         })?;
         settle(scanned, &mut pending, claim, &path)?;
@@ -259,6 +264,40 @@ fn read_newest(
         scanned.take(&frame.records, frame.commits, segment.path(), frame.end.offset)?;
     }
     scanned.unclaimed = pending.into();
+    Ok(())
+}
+
+/// Reads what was appended after the newest segment that has its name. Nothing claims any of it: before anybody
+/// was told that it is stable, it would have had a name.
+fn read_begun(
+    dir: &Directory,
+    newest: &SegmentHeader,
+    end: &Place,
+    scanned: &mut ScannedLog,
+) -> Result<()> {
+    let mut segment = match begun::find(dir, newest, end)? {
+        Begun::Continues(segment) => segment,
+        Begun::Torn(bytes) => {
+            scanned.torn_bytes += bytes;
+            return Ok(());
+        }
+    };
+    let (path, mut place) = (segment.path().to_owned(), segment.header.begin());
+    scanned.segments += 1;
+    let number = segment.header.number;
+    let ended = read_frames(&mut segment, &mut place, None, |frame, window| {
+        let records = scanned.builder.hold(frame.records, Some(window));
+        scanned.take(&records, frame.header.facts.commits, &path, frame.header.begin)?;
+        let end = frame.header.place_behind(number);
+        scanned.unclaimed.push(UnclaimedFrame::new(&frame.header, end, records));
+        Ok(())
+    })?;
+    if let Ended::BreaksChain(offset) = ended {
+        let error = Error::damaged(&path, offset, "a frame does not continue the one before it");
+        needed(Found::ChainBreak, error.at_lsn(place.lsn.next()))?;
+    }
+    scanned.bytes += place.offset - FRAMES_BEGIN;
+    scanned.torn_bytes += segment.look_behind(place.offset)?.not_zero;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::format::operation::{put_record, record_len};
+use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
 use crate::sync::{Condvar, EXPLORED};
@@ -60,6 +61,7 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Since when something is appended that nobody has synced.
     pub(super) unsynced_since: Option<Instant>,
+    pub(super) due: Due,
     /// When a write began last; or, of writes that are not timed, the first that the last sync covered.
     pub(super) last_write: Instant,
     /// How long something may be unsynced.
@@ -79,6 +81,20 @@ pub(super) struct Queue {
     /// What the thread does that syncs what is due.
     pub(super) syncer: Syncer,
     buffer: Vec<u8>,
+}
+
+/// How soon what nobody has synced is to be synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    InTime,
+    /// The newest segment has no name until then.
+    AtOnce,
+}
+
+impl Due {
+    pub(super) fn of(log: &LogWriter) -> Due {
+        if log.is_unnamed() { Due::AtOnce } else { Due::InTime }
+    }
 }
 
 /// When the thread that syncs what is due looks at the queue again.
@@ -136,6 +152,7 @@ impl Queue {
             poison: None,
             closed: false,
             unsynced_since: None,
+            due: Due::InTime,
             last_write: Instant::now(),
             sync_interval,
             expected: 0,
@@ -365,7 +382,11 @@ impl Queue {
 
     /// When something is to be synced, or the log falls idle.
     pub(super) fn due(&self) -> Option<Instant> {
-        let sync = self.unsynced_since.map(|since| since + self.sync_interval);
+        let within = match self.due {
+            Due::InTime => self.sync_interval,
+            Due::AtOnce => Duration::ZERO,
+        };
+        let sync = self.unsynced_since.map(|since| since + within);
         let witness = self.unwitnessed.then(|| self.last_write + WITNESS_AFTER);
         sync.into_iter().chain(witness).min()
     }

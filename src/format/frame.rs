@@ -7,7 +7,7 @@
 
 use super::bytes::{Reader, SEED_BYTES, checksum, checksum_behind_seed, seed};
 use super::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX};
-use super::{BLOCK_BYTES, Lsn, block_after, disk_len, short_len};
+use super::{BLOCK_BYTES, Lsn, Place, SegmentNo, block_after, disk_len, short_len};
 use crate::control::{Step, left_out};
 
 /// The bytes before the commits of a frame.
@@ -175,6 +175,11 @@ impl FrameHeader {
     /// Where the frame ends in its segment.
     pub fn end(&self) -> u64 {
         self.begin + self.len
+    }
+
+    /// The place behind the frame, which stands in that segment.
+    pub fn place_behind(&self, segment: SegmentNo) -> Place {
+        Place { segment, offset: self.end(), lsn: self.last_lsn(), chain: self.sum }
     }
 
     /// The last commit up to and including this frame.

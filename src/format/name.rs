@@ -8,6 +8,8 @@ pub const LOCK: &str = "LOCK";
 pub(crate) const SPARE: &str = "log-spare.tmp";
 /// A segment that is made when no spare one is ready.
 pub(crate) const URGENT: &str = "log-urgent.tmp";
+/// The newest segment, from its first frame until the log before it is stable, and it has its own name.
+pub const BEGUN: &str = "log-begun.tmp";
 /// Zeros that the next boot removes, so that it has room to begin also on a full disk.
 pub(crate) const RESERVE: &str = "log-reserve.tmp";
 const TEMPORARY: &str = ".tmp";
@@ -21,7 +23,7 @@ pub enum Name {
     Segment(SegmentNo),
     /// A checkpoint file.
     Checkpoint(CheckpointNo),
-    /// A file that was being made: removed by the next boot.
+    /// A file that was being made, or [`BEGUN`]: removed by the next boot.
     Temporary,
 }
 
@@ -81,6 +83,7 @@ mod tests {
         assert_eq!(parse("LOCK"), Some(Name::Lock));
         assert_eq!(parse(SPARE), Some(Name::Temporary));
         assert_eq!(parse(URGENT), Some(Name::Temporary));
+        assert_eq!(parse(BEGUN), Some(Name::Temporary));
     }
 
     #[test]

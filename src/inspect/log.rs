@@ -9,6 +9,7 @@ use crate::format::frame::{Frame, FrameHeader};
 use crate::format::operation::{Operation, Record};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Lsn, Place, SegmentNo, disk_len, name};
+use crate::log::begun;
 use crate::log::chain::Opener;
 use crate::log::cut::unreadable;
 use crate::log::scan::{SegmentReader, Standing};
@@ -16,7 +17,7 @@ use crate::log::scan::{SegmentReader, Standing};
 /// What a walk through the log meets, in the order of the log.
 #[derive(Debug)]
 pub enum LogEvent<'a> {
-    /// A segment begins.
+    /// A segment begins; [`name_of_segment`](Inspector::name_of_segment) tells which file that is.
     Segment(&'a SegmentHeader),
     /// A valid frame.
     Frame(LogFrame<'a>),
@@ -287,7 +288,32 @@ impl Inspector {
         if done.is_break() || !newest {
             return Ok(done);
         }
-        walk.end(each)
+        let Some(begun) = self.begun(&header, &walk.place)? else { return walk.end(each) };
+        if each(LogEvent::Segment(&begun.header))?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let place = begun.header.begin();
+        let mut walk = Walk { reader: begun, place, seal: None, claim: FRAMES_BEGIN, from };
+        let done = walk.run(each)?;
+        *lsn = Some(walk.place.lsn);
+        if done.is_break() { Ok(done) } else { walk.end(each) }
+    }
+
+    /// What continues the log and has no name of its own yet.
+    fn begun(&self, newest: &SegmentHeader, end: &Place) -> Result<Option<SegmentReader>> {
+        if self.only.is_some() {
+            return Ok(None);
+        }
+        match begun::find(&self.dir, newest, end)? {
+            begun::Found::Continues(reader) => Ok(Some(reader)),
+            begun::Found::Torn(_) => Ok(None),
+        }
+    }
+
+    /// The file that a segment is kept in of which [`walk_log`](Self::walk_log) tells.
+    pub fn name_of_segment(&self, number: SegmentNo) -> String {
+        let is_begun = self.segments().last().is_some_and(|newest| *newest < number);
+        if is_begun { name::BEGUN.to_owned() } else { name::segment(number) }
     }
 }
 
@@ -309,7 +335,7 @@ impl Walk {
             }
             let what = match self.reader.next(&self.place)? {
                 Standing::Continues(frame, _) => {
-                    self.place = after(self.place.segment, &frame.header);
+                    self.place = frame.header.place_behind(self.place.segment);
                     if frame.header.last_lsn() < self.from {
                         continue;
                     }
@@ -366,10 +392,6 @@ impl Walk {
         let torn_bytes = self.reader.look_behind(offset)?.not_zero;
         each(LogEvent::End(LogEnd { segment, offset, lsn, claim: self.claim, torn_bytes }))
     }
-}
-
-fn after(segment: SegmentNo, header: &FrameHeader) -> Place {
-    Place { segment, offset: header.end(), lsn: header.last_lsn(), chain: header.sum }
 }
 
 fn event<'a>(segment: SegmentNo, frame: &Frame<'a>, claim: u64) -> LogEvent<'a> {

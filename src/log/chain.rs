@@ -156,12 +156,7 @@ pub(crate) fn read_frames(
         match segment.next(place)? {
             Standing::Continues(frame, window) => {
                 each(&frame, window)?;
-                *place = Place {
-                    segment: place.segment,
-                    offset: frame.header.end(),
-                    lsn: frame.header.last_lsn(),
-                    chain: frame.header.sum,
-                };
+                *place = frame.header.place_behind(place.segment);
             }
             Standing::BreaksChain(offset) => return Ok(Ended::BreaksChain(offset)),
             Standing::Nothing => return Ok(Ended::Nothing),

@@ -78,16 +78,21 @@ pub(crate) enum Standing<'a> {
 impl SegmentReader {
     /// Opens a segment by its number and checks its header and length.
     pub(crate) fn open(dir: &Directory, number: SegmentNo) -> Result<SegmentReader, Unreadable> {
-        let file = match dir.open(&name::segment(number), OpenMode::Read) {
+        let segment = SegmentReader::open_file(dir, &name::segment(number))?;
+        if segment.header.number != number && !left_out(Step::SegmentNumber) {
+            return Err(Unreadable::BadHeader(Malformed::Field("number")));
+        }
+        Ok(segment)
+    }
+
+    pub(super) fn open_file(dir: &Directory, name: &str) -> Result<SegmentReader, Unreadable> {
+        let file = match dir.open(name, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.is_absent() => return Err(Unreadable::Absent),
             Err(error) => return Err(Unreadable::Refused(error)),
         };
         let head = file.read(0, disk_len(SECTOR_BYTES)).map_err(Unreadable::Refused)?;
         let header = SegmentHeader::decode(&head).map_err(Unreadable::BadHeader)?;
-        if header.number != number && !left_out(Step::SegmentNumber) {
-            return Err(Unreadable::BadHeader(Malformed::Field("number")));
-        }
         let len = file.len().map_err(Unreadable::Refused)?;
         if len < header.len {
             return Err(Unreadable::CutShort(len));

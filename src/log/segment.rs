@@ -128,6 +128,12 @@ impl Spare {
         self.file.write(bytes, offset)
     }
 
+    /// Gives it its header, and the name of a segment that has its own only later.
+    pub(crate) fn begin(self, dir: &Directory, header: &SegmentHeader) -> Result<StoreFile> {
+        self.file.write(&header.encode(), 0)?;
+        dir.rename(self.file, name::BEGUN)
+    }
+
     /// Gives it its header and its name; it exists whole from here on, also after a power loss.
     pub(crate) fn publish(
         self,

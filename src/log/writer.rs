@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::begun::Begun;
 use super::segment::{Spare, next_len};
+use super::sync::{Sync, Turn};
 use super::tail::ReplayWork;
 use crate::control::{Step, left_out};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal};
-use crate::format::lock::LockSector;
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{BLOCK_BYTES, Lsn, Place, SegmentNo, block_after, disk_len, memory_len};
-use crate::storage::directory::{Directory, PublishSteps, StoreFile};
+use crate::storage::directory::{Directory, StoreFile};
 
 /// Where the keeper leaves the next segment.
 #[derive(Debug, Default)]
@@ -68,50 +69,9 @@ pub(crate) struct LogWriter {
     work: ReplayWork,
     segment_bytes: u64,
     spare: Arc<SpareSlot>,
-    turn: Arc<crate::sync::Mutex<Turn>>,
-}
-
-/// A sync under way: what will be stable when it returns.
-#[derive(Debug)]
-pub(crate) struct Sync {
-    file: StoreFile,
-    place: Place,
-    turn: Arc<crate::sync::Mutex<Turn>>,
-}
-
-/// How the syncs before this one ended.
-#[derive(Debug, Default)]
-enum Turn {
-    #[default]
-    Well,
-    /// Under way; or it panicked, for whoever has the lock after it.
-    Begun,
-    Failed(Error),
-}
-
-impl Sync {
-    /// Runs the sync, after any that is under way; the log may be appended to meanwhile.
-    ///
-    /// The system tells of a write that failed once for each open file: of two syncs at a time one would
-    /// return as if nothing had happened.
-    pub(crate) fn run(&self) -> Result<()> {
-        let mut turn = self.turn.lock();
-        match &*turn {
-            Turn::Well => {}
-            _ if left_out(Step::FailedSyncIsFinal) => {}
-            Turn::Begun => {
-                return Err(Error::new(
-                    ErrorKind::Poisoned,
-                    "the thread that synced the log panicked",
-                ));
-            }
-            Turn::Failed(first) => return Err(first.clone()),
-        }
-        *turn = Turn::Begun;
-        let synced = self.file.sync();
-        *turn = synced.as_ref().map_or_else(|error| Turn::Failed(error.clone()), |()| Turn::Well);
-        synced
-    }
+    /// The newest segment, while it has no name yet.
+    begun: Option<Arc<Begun>>,
+    turn: Turn,
 }
 
 impl LogWriter {
@@ -138,7 +98,8 @@ impl LogWriter {
             work: ReplayWork { segments: 1, ..ReplayWork::default() },
             segment_bytes,
             spare: Arc::default(),
-            turn: Arc::default(),
+            begun: None,
+            turn: Turn::default(),
         }
     }
 
@@ -165,7 +126,9 @@ impl LogWriter {
         }
         self.file.write(frame, offset)?;
         self.stated_claim = facts.claim;
-        self.witnessed = self.synced.lsn;
+        if self.synced.segment == self.header.number {
+            self.witnessed = self.synced.lsn;
+        }
         self.work.bytes += block_after(offset + len) - block_after(self.end.offset.min(offset));
         self.end = Place {
             segment: self.header.number,
@@ -193,7 +156,8 @@ impl LogWriter {
         if !left_out(Step::BlockIsClosed) {
             self.next = block_after(self.end.offset);
         }
-        Sync { file: self.file.clone(), place: self.end, turn: Arc::clone(&self.turn) }
+        let (file, begun) = (self.file.clone(), self.begun.clone());
+        Sync { file, begun, place: self.end, turn: self.turn.clone() }
     }
 
     /// Takes note that a sync returned.
@@ -203,6 +167,16 @@ impl LogWriter {
         if newer {
             self.synced = sync.place;
         }
+        if let Some(named) = self.begun.as_ref().and_then(|begun| begun.named().cloned()) {
+            self.file = named;
+            self.begun = None;
+            self.witnessed = self.witnessed.max(self.header.before.lsn);
+        }
+    }
+
+    /// Whether the newest segment waits for a sync, to have its name.
+    pub(crate) fn is_unnamed(&self) -> bool {
+        self.begun.is_some()
     }
 
     /// Takes note of how many operations a frame held.
@@ -255,16 +229,15 @@ impl LogWriter {
         if closed { block_after(self.next) } else { self.next }
     }
 
-    /// Closes this segment and begins the next: sync the old one, unless all of it is stable, then give
-    /// the new one a header that seals it, sync, rename, sync the directory, and name it in LOCK.
+    /// Begins the next segment, with a header that seals this one. Whoever appends waits for no sync: until the
+    /// first one of the new segment, which makes this one stable as well, it has a name that only a boot knows.
     fn begin_segment(&mut self, frame: u64) -> Result<()> {
-        let sync = self.begin_sync();
-        let late = left_out(Step::SealAfterClosing);
-        let is_stable = self.synced == self.end;
-        if !is_stable && !late && !left_out(Step::ClosingSync) {
+        if self.begun.is_some() {
+            // One at a time is left without its name.
+            let sync = self.begin_sync();
             sync.run()?;
+            self.end_sync(&sync);
         }
-        self.end_sync(&sync);
         let number = SegmentNo(self.header.number.0 + 1);
         let len = next_len(self.header.len, frame, self.segment_bytes);
         let ready = self.spare.take();
@@ -280,32 +253,19 @@ impl LogWriter {
             before: self.end,
             ..self.header
         };
-        if left_out(Step::LockAfterSegment) {
-            write_lock_sector(&self.lock_file, &header)?;
-        }
-        self.file = spare.publish(&self.dir, &header, PublishSteps::OF_SEGMENT)?;
-        if late {
-            sync.run()?;
-        }
+        let file = spare.begin(&self.dir, &header)?;
+        let is_stable = self.synced == self.end;
+        let before = (!is_stable).then(|| self.file.clone());
+        let (dir, lock_file) = (self.dir.clone(), self.lock_file.clone());
+        self.begun = Some(Arc::new(Begun::new(dir, lock_file, header, file.clone(), before)));
+        self.file = file;
         self.header = header;
         self.work.segments += 1;
         self.end = header.begin();
-        self.synced = self.end;
         self.next = FRAMES_BEGIN;
         self.stated_claim = header.claim;
-        self.witnessed = self.synced.lsn;
-        write_lock_sector(&self.lock_file, &header)
+        Ok(())
     }
-}
-
-/// Names the newest segment in LOCK, after it is durable.
-pub(crate) fn write_lock_sector(lock_file: &StoreFile, newest: &SegmentHeader) -> Result<()> {
-    let sector =
-        LockSector { lineage: newest.lineage, epoch: newest.epoch, newest_segment: newest.number };
-    if !left_out(Step::LockWrite) {
-        lock_file.write(&sector.encode(), 0)?;
-    }
-    if left_out(Step::LockSync) { Ok(()) } else { lock_file.sync() }
 }
 
 const _: () = assert!(FRAME_HEADER_BYTES as u64 <= BLOCK_BYTES);

@@ -145,17 +145,23 @@ impl Directory {
         if !early && !left_out(steps.sync) {
             file.sync()?;
         }
-        let path = self.path_of(name);
-        self.storage
-            .rename(&file.path, &path)
-            .map_err(|cause| Error::io("give the file its name", &path, cause))?;
+        let file = self.rename(file, name)?;
         if early {
             file.sync()?;
         }
         if !left_out(steps.dir_sync) {
             self.sync()?;
         }
-        Ok(StoreFile { path: path.into(), file: file.file })
+        Ok(file)
+    }
+
+    /// Gives a file another name, which is not stable yet.
+    pub(crate) fn rename(&self, file: StoreFile, name: &str) -> Result<StoreFile> {
+        let path = self.path_of(name);
+        match self.storage.rename(&file.path, &path) {
+            Ok(()) => Ok(StoreFile { path: path.into(), file: file.file }),
+            Err(cause) => Err(Error::io("give the file its name", &path, cause)),
+        }
     }
 
     /// Removes a file; one that is gone already is as good as removed.

@@ -8,11 +8,11 @@
     reason = "each test binary uses a part of it, and a test that fails says where"
 )]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::fmt;
 
-use rocstate::sim::{Crash, CrashTest, Failure, Notes, Outcome, SimDisk};
+use rocstate::sim::{Crash, CrashTest, Failure, Fault, Notes, Outcome, SimDisk};
 use rocstate::{DurableMap, Generation, VolatileMap};
 
 use super::script::{DIR, Model, OPS, Op, Promise, Runner, content, digest, options};
@@ -160,6 +160,47 @@ pub fn crash_or_shorten(
         }
         return Err(Broken { script, failure });
     }
+}
+
+/// Kills the process after every step of a script, and the next one while it boots: whoever boots in the end finds all
+/// that was acknowledged, and loses nothing of it with the power. Every `stride`-th call of a boot is tried.
+pub fn kill(script: &[Op], stride: usize) -> Result<(), String> {
+    let (disk, model) = (SimDisk::new(7), RefCell::new(Model::new()));
+    let (acknowledged, durable) = (Cell::new(0), Cell::new(0));
+    let promise = |promise| {
+        if let Promise::Kept(lsn) = promise {
+            durable.set(lsn);
+        }
+    };
+    let mut runner = Runner::open(&disk, &model, &promise).map_err(|error| error.to_string())?;
+    let check = |disk: &SimDisk, kept: &Cell<u64>, before: Option<&Booted>, when: &str| {
+        check(disk, &model, &[Promise::Kept(kept.get())], before)
+            .map_err(|why| format!("{when}: {why}"))
+    };
+    for (at, op) in script.iter().enumerate() {
+        let after = |why| format!("killed after step {at} of {script:?}: {why}");
+        runner.step(*op).map_err(|error| error.to_string())?;
+        acknowledged.set(runner.store().visible_lsn().get());
+        let next = disk.kill();
+        let served = check(&next, &acknowledged, None, "at once").map_err(after)?;
+        let loss = check(&next.power_loss(at as u64), &durable, Some(&served), "and without power");
+        loss.map_err(after)?;
+        let calls = {
+            let next = disk.kill();
+            options(&next).open(DIR).map_err(|error| error.to_string())?;
+            usize::try_from(next.calls()).unwrap()
+        };
+        for call in (at % stride..calls).step_by(stride) {
+            let next = disk.kill();
+            let call = call as u64 + 1;
+            next.inject(call, Fault::PowerLoss);
+            drop(options(&next).open(DIR));
+            let when = format!("and at call {call} of the next boot");
+            check(&next.kill(), &acknowledged, None, &when).map_err(after)?;
+            check(&next.power_loss(call), &durable, None, &when).map_err(after)?;
+        }
+    }
+    Ok(())
 }
 
 /// A script out of bytes, with power losses between its steps: what the fuzzer runs.

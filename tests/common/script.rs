@@ -41,8 +41,9 @@ pub enum Op {
     Tend,
     /// The store is dropped and opened again, by the same machine.
     Reopen,
-    /// A commit so large that two of them change the segment.
+    /// A commit so large that two of them change the segment, synced, or not.
     Big,
+    BigProcess,
     /// A bit of the newest checkpoint rots, and the store is opened again.
     Fallback,
     /// A thousand entries, so that the base has several pieces; and one in twelve of them replaced.
@@ -55,7 +56,7 @@ pub enum Op {
 }
 
 /// Those that short scripts are enumerated over.
-pub const OPS: [Op; 14] = [
+pub const OPS: [Op; 15] = [
     Op::Put,
     Op::PutProcess,
     Op::Both,
@@ -69,6 +70,7 @@ pub const OPS: [Op; 14] = [
     Op::Tend,
     Op::Reopen,
     Op::Big,
+    Op::BigProcess,
     Op::Fallback,
 ];
 
@@ -235,10 +237,10 @@ impl<'a> Runner<'a> {
     }
 
     /// A value that spans blocks and looks like the headers of frames that claim something.
-    fn put_big(&self) -> Result<(), Error> {
+    fn put_big(&self, durability: Durability) -> Result<(), Error> {
         let shift = self.model.borrow().puts as usize % 4;
         let words = "\0 \0\0".repeat((130 << 10) / 4);
-        self.put_text(Durability::Machine, &["a"], &["x".repeat(shift), words].concat())
+        self.put_text(durability, &["a"], &["x".repeat(shift), words].concat())
     }
 
     fn put_text(&self, durability: Durability, names: &[&str], text: &str) -> Result<(), Error> {
@@ -266,7 +268,8 @@ impl<'a> Runner<'a> {
             Op::Put => self.put(machine, &["a"], 40),
             Op::PutProcess => self.put(Durability::Process, &["a"], 700),
             Op::Both => self.put(machine, &["a", "b"], 20),
-            Op::Big => self.put_big(),
+            Op::Big => self.put_big(machine),
+            Op::BigProcess => self.put_big(Durability::Process),
             Op::Fill => self.fill(1),
             Op::Scatter => self.fill(12),
             Op::Beside => self.put(machine, &["beside"], 9),

@@ -112,7 +112,12 @@ fn plan(files: &mut Inspector) -> Done<Plan> {
     files.walk_log(rocstate::Lsn::ZERO, |event| {
         match event {
             LogEvent::Segment(header) => {
-                match open(&name::segment(header.number)) {
+                let file = files.name_of_segment(header.number);
+                // Before it has its name, nothing in it is claimed.
+                if running && file == name::BEGUN {
+                    return Ok(ControlFlow::Break(()));
+                }
+                match open(&file) {
                     Ok(file) => segments.push((*header, file)),
                     Err(why) => failure = Some(why),
                 }
