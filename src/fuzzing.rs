@@ -23,7 +23,7 @@ use crate::log::chain::read_frames;
 use crate::log::run::Run;
 use crate::log::scan::SegmentReader;
 use crate::log::tail::TailBuilder;
-use crate::options::Options;
+use crate::options::{Durability, Options};
 use crate::region::{Key, KeyReader, KeyWriter};
 use crate::storage::directory::Directory;
 use crate::storage::sim::SimDisk;
@@ -241,13 +241,14 @@ fn read(store: &Store) {
     }
 }
 
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 7] = [
     "LOCK",
     "log-0000000001.roc",
     "log-0000000002.roc",
     "checkpoint-0000000001.roc",
     "checkpoint-0000000002.roc",
     "log-spare.tmp",
+    name::BEGUN,
 ];
 
 /// Files, each behind its number and three bytes of length.
@@ -291,7 +292,7 @@ fn patched_files(mut rest: &[u8]) -> SimDisk {
     disk
 }
 
-/// A store with two segments and two checkpoints.
+/// A store with two checkpoints, and two segments and one that has no name yet.
 pub fn real_store() -> SimDisk {
     let disk = SimDisk::new(5);
     let write = |from: u32| -> Result<(), crate::Error> {
@@ -310,7 +311,13 @@ pub fn real_store() -> SimDisk {
         store.transact(|tx| map.remove(tx, &from))?;
         store.tend()
     };
-    write(0).and_then(|()| write(30)).expect("a simulated disk does not fail");
+    let begin_segment = || -> Result<(), crate::Error> {
+        let store = options(&disk).durability(Durability::Process).open(DIR)?;
+        let map: DurableMap<u32, String> = store.durable_map("a")?;
+        (0..3).try_for_each(|n| store.transact(|tx| map.put(tx, n, "x".repeat(100_000)).map(drop)))
+    };
+    let written = write(0).and_then(|()| write(30)).and_then(|()| begin_segment());
+    written.expect("a simulated disk does not fail");
     disk
 }
 

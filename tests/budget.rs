@@ -98,6 +98,29 @@ impl StorageFile for SlowFile {
     }
 }
 
+/// Also where a segment ends, and those who sync it take their time.
+#[test]
+fn a_commit_that_asks_for_no_sync_waits_for_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SlowSyncs::new(Duration::ZERO, Duration::from_secs(1));
+    let options = Store::options().durability(Durability::Process).sync_interval(Duration::MAX);
+    let store = options.storage(disk).open(dir.path()).unwrap();
+    let map: DurableMap<u32, String> = store.durable_map("map").unwrap();
+    let took = (0..80).map(|n| {
+        let began = Instant::now();
+        store.transact(|tx| map.insert(tx, n, "x".repeat(5_000))).unwrap();
+        began.elapsed()
+    });
+    let longest = took.max().unwrap();
+    let begun = dir.path().join("log-begun.tmp");
+    assert!(begun.exists(), "all of it fits one segment");
+    assert!(longest < Duration::from_millis(500), "one took {longest:?}");
+    // It has its name soon, whatever the interval.
+    eventually("the segment gets its name", || !begun.exists());
+    assert_eq!(common::files(dir.path(), "log-").len(), 2);
+    eventually("what it holds is durable", || store.durable_lsn() == store.visible_lsn());
+}
+
 const BUDGET: Duration = Duration::from_millis(20);
 
 /// What a sync of a slow checkpoint takes.

@@ -235,14 +235,14 @@ impl Inspector {
             self.walk_log(lsn.next(), |event| {
                 match event {
                     LogEvent::Segment(header) if header.before.lsn > lsn => {
-                        let path = self.path_of(&crate::format::name::segment(header.number));
+                        let path = self.path_of(&self.name_of_segment(header.number));
                         let what = "the log before this segment is gone";
                         shortfall = Some(Error::damaged(&path, 0, what).at_lsn(lsn.next()));
                     }
                     LogEvent::Frame(frame) => match add(&mut builder, &frame, lsn, upto) {
                         Ok(now) => lsn = now,
                         Err(why) => {
-                            let name = crate::format::name::segment(frame.segment);
+                            let name = self.name_of_segment(frame.segment);
                             let path = self.path_of(&name);
                             let begin = frame.header.begin;
                             shortfall = Some(Error::damaged(&path, begin, why).at_lsn(lsn.next()));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use common::{Model, Work, idle, read, rocdump, scanned, text};
 use rocdump::{Exit, Rocdump};
-use rocstate::Store;
+use rocstate::{Durability, DurableMap, Store};
 use serde_json::{Value, json};
 
 /// A store and all that it ever held.
@@ -539,4 +539,41 @@ fn the_command_line_explains_itself() {
     assert_eq!(rocdump(&["log", "x", "--from", "yesterday"]).exit, Exit::Usage);
     assert!(rocdump(&["man"]).expect(Exit::Fine).out.contains("rocdump"));
     assert!(rocdump(&["completions", "bash"]).expect(Exit::Fine).out.contains("complete"));
+}
+
+/// What a process that is killed leaves where it had begun a segment and not synced it.
+#[test]
+fn a_segment_without_a_name_is_a_part_of_the_log() {
+    let (dir, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = Store::options().threads(false).durability(Durability::Process);
+    let store = options.open(dir.path()).unwrap();
+    let map: DurableMap<u32, String> = store.durable_map("map").unwrap();
+    for n in 1..=3 {
+        store.transact(|tx| map.insert(tx, n, "x".repeat(100_000))).unwrap();
+    }
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), killed.path().join(entry.file_name())).unwrap();
+    }
+    drop(store);
+    let path = text(killed.path());
+    assert!(killed.path().join("log-begun.tmp").exists());
+    assert_eq!(rocdump(&["--json", "log", path]).expect(Exit::Fine).lines().len(), 1 + 3);
+    rocdump(&["show", path, "3"]).expect(Exit::Fine);
+    assert_eq!(scanned(path, "map", "end").len(), 3);
+    let info = rocdump(&["--json", "info", path]).expect(Exit::Fine).json();
+    assert_eq!(info["segments"].as_array().unwrap().len(), 2);
+    rocdump(&["timeline", path]).expect(Exit::Fine);
+    rocdump(&["stats", path]).expect(Exit::Fine);
+    rocdump(&["verify", "--deep", path]).expect(Exit::Fine);
+    let to = tempfile::tempdir().unwrap();
+    let backup = to.path().join("backup");
+    rocdump(&["backup", path, text(&backup)]).expect(Exit::Fine);
+    rocdump(&["verify", "--deep", text(&backup)]).expect(Exit::Fine);
+    for path in [killed.path(), &backup] {
+        let store = options.open(path).unwrap();
+        assert_eq!((store.visible_lsn().get(), store.boot_report().torn_bytes), (3, 0));
+        drop(store);
+        assert!(!path.join("log-begun.tmp").exists());
+    }
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use rocstate::format::frame::{FRAME_FIELDS, FRAME_HEADER_BYTES, FrameHeader};
-use rocstate::format::name;
 use rocstate::inspect::LogEvent;
 
 use super::log::{key_of, name_of, value_of, write_operation};
@@ -77,7 +76,7 @@ pub(crate) fn run(store: &Opened<'_>, point: Point, out: &mut Out<'_>) -> Done {
                         };
                         lines.push((name_of(&operation).to_owned(), what));
                     }
-                    let segment = name::segment(frame.segment);
+                    let segment = store.files.name_of_segment(frame.segment);
                     let head_len = FRAME_HEADER_BYTES as u64;
                     let head = store.files.read(&segment, frame.header.begin, head_len)?;
                     found = Some(Found {
