@@ -7,9 +7,9 @@
 use super::leftovers::Leftovers;
 use super::scan::UnclaimedFrame;
 use crate::control::{Step, left_out};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal as seal_frame};
-use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
+use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{Epoch, Lineage, Place, SegmentNo, block_after, disk_len, name};
 use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
 use crate::log::tail::Tail;
@@ -61,7 +61,13 @@ pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Sealed>
     let salt = plan.dir.random()?;
     let begin = Place { segment: number, offset: FRAMES_BEGIN, ..before };
     let (copies, end) = copy_frames(plan, begin, salt);
+    if end.offset > SEGMENT_BYTES_MAX {
+        let path = plan.dir.path_of(&name::segment(plan.named));
+        let what = "more of the log is claimed by nobody than a segment holds";
+        return Err(Error::damaged(&path, plan.claimed.offset, what));
+    }
     let len = block_after(FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4));
+    let len = len.min(SEGMENT_BYTES_MAX);
     let mut prewritten = Spare::prewritten(plan.dir, len);
     if prewritten.is_err() && leftovers.give_back() {
         prewritten = Spare::prewritten(plan.dir, len);

@@ -3,11 +3,12 @@
 use std::sync::OnceLock;
 
 use super::scan::{SegmentReader, Unreadable};
+use super::segment::FIRST_SEGMENT_BYTES;
 use crate::checkpoint::reader::malformed;
 use crate::control::{Step, left_out};
 use crate::error::Result;
 use crate::format::lock::LockSector;
-use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
+use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{Malformed, Place, disk_len, name};
 use crate::storage::OpenMode;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
@@ -36,6 +37,12 @@ impl Begun {
         before: Option<StoreFile>,
     ) -> Begun {
         Begun { dir, lock_file, header, file, before, named: OnceLock::new() }
+    }
+
+    /// Whether one of so many bytes may be left without its name for a while, behind one of `before` bytes: a boot
+    /// copies what nobody claims, which may be all of both, into one segment.
+    pub(super) fn may_wait(before: u64, len: u64) -> bool {
+        before + len + FIRST_SEGMENT_BYTES <= SEGMENT_BYTES_MAX
     }
 
     /// The file under its name, if it has that.
@@ -125,5 +132,23 @@ fn not_zero(file: &StoreFile) -> Result<u64> {
             found = at + disk_len(last) + 1 - FRAMES_BEGIN;
         }
         at += disk_len(window.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_boot_copies_of_two_segments_fits_one() {
+        let [mib, gib] = [1 << 20, 1 << 30];
+        for (before, len, may) in [
+            (FIRST_SEGMENT_BYTES, 4 * FIRST_SEGMENT_BYTES, true),
+            (1023 * mib, gib, true),
+            (gib, gib, false),
+            (SEGMENT_BYTES_MAX, mib, false),
+        ] {
+            assert_eq!(Begun::may_wait(before, len), may, "{before} and {len}");
+        }
     }
 }

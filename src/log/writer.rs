@@ -234,9 +234,7 @@ impl LogWriter {
     fn begin_segment(&mut self, frame: u64) -> Result<()> {
         if self.begun.is_some() {
             // One at a time is left without its name.
-            let sync = self.begin_sync();
-            sync.run()?;
-            self.end_sync(&sync);
+            self.name_segment()?;
         }
         let number = SegmentNo(self.header.number.0 + 1);
         let len = next_len(self.header.len, frame, self.segment_bytes);
@@ -254,6 +252,7 @@ impl LogWriter {
             ..self.header
         };
         let file = spare.begin(&self.dir, &header)?;
+        let may_wait = Begun::may_wait(self.header.len, header.len);
         let is_stable = self.synced == self.end;
         let before = (!is_stable).then(|| self.file.clone());
         let (dir, lock_file) = (self.dir.clone(), self.lock_file.clone());
@@ -264,6 +263,14 @@ impl LogWriter {
         self.end = header.begin();
         self.next = FRAMES_BEGIN;
         self.stated_claim = header.claim;
+        if may_wait { Ok(()) } else { self.name_segment() }
+    }
+
+    /// Gives the newest segment its name, while nobody appends.
+    fn name_segment(&mut self) -> Result<()> {
+        let sync = self.begin_sync();
+        sync.run()?;
+        self.end_sync(&sync);
         Ok(())
     }
 }
