@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,6 +16,7 @@ use shuttle::thread::{self, yield_now};
 
 use super::*;
 use crate::boot::boot;
+use crate::format::BLOCK_BYTES;
 use crate::format::frame::FRAME_HEADER_BYTES;
 use crate::options::Options;
 use crate::storage::sim::SimDisk;
@@ -29,7 +30,8 @@ const TWO_COMMITS: usize = FRAME_HEADER_BYTES + 2 * 4;
 #[derive(Debug, Default)]
 struct Told {
     appended: AtomicU64,
-    stable: AtomicU64,
+    /// In the order in which they were made.
+    files: parking_lot::Mutex<Vec<Made>>,
     /// Syncs until one goes wrong, once armed.
     fails_in: AtomicU64,
     panics: bool,
@@ -38,12 +40,39 @@ struct Told {
     lost: AtomicBool,
 }
 
+/// A file, the last commit that was written to it, and the last that was stable.
+#[derive(Debug)]
+struct Made {
+    path: PathBuf,
+    appended: u64,
+    stable: u64,
+    /// The directory was synced since it has its own name.
+    is_named: bool,
+}
+
+impl Told {
+    /// The last commit that a power loss would leave, with all before it.
+    fn stable(&self) -> u64 {
+        let files = self.files.lock();
+        let mut log = files.iter().filter(|file| file.appended > 0).peekable();
+        let mut stable = 0;
+        while let Some(file) = log.next_if(|file| file.is_named && file.stable > 0) {
+            stable = file.stable;
+            if stable < file.appended {
+                break;
+            }
+        }
+        stable
+    }
+}
+
 /// A disk at every call of which somebody else may run.
 #[derive(Clone, Debug)]
 struct Yielding(SimDisk, Arc<Told>);
 
+/// With its number among those that were made.
 #[derive(Debug)]
-struct YieldingFile(Arc<dyn StorageFile>, Arc<Told>);
+struct YieldingFile(Arc<dyn StorageFile>, Arc<Told>, usize);
 
 impl Storage for Yielding {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -53,16 +82,31 @@ impl Storage for Yielding {
         self.0.list(dir)
     }
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(YieldingFile(self.0.open(path, mode)?, Arc::clone(&self.1))))
+        let file = self.0.open(path, mode)?;
+        let mut files = self.1.files.lock();
+        files.push(Made { path: path.to_owned(), appended: 0, stable: 0, is_named: false });
+        Ok(Arc::new(YieldingFile(file, Arc::clone(&self.1), files.len() - 1)))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
+        yield_now();
+        self.0.rename(from, to)?;
+        let mut files = self.1.files.lock();
+        // A name that is used again is that of the newest.
+        if let Some(file) = files.iter_mut().rfind(|file| file.path == from) {
+            file.path = to.to_owned();
+        }
+        Ok(())
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.remove(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
+        yield_now();
+        self.0.sync_dir(dir)?;
+        for file in self.1.files.lock().iter_mut() {
+            file.is_named |= file.path.extension().is_some_and(|extension| extension == "roc");
+        }
+        Ok(())
     }
     fn try_lock(&self, _: &Arc<dyn StorageFile>) -> io::Result<Option<LockGuard>> {
         Ok(Some(Box::new(())))
@@ -83,6 +127,7 @@ impl StorageFile for YieldingFile {
         let (commits, first) = (word(16).unwrap_or(0) & 0xffff_ffff, word(32).unwrap_or(0));
         if offset >= 4096 && commits > 0 {
             self.1.appended.fetch_max(first + commits - 1, Ordering::SeqCst);
+            self.1.files.lock()[self.2].appended = first + commits - 1;
         }
         yield_now();
         Ok(())
@@ -91,7 +136,7 @@ impl StorageFile for YieldingFile {
         self.0.set_len(len)
     }
     fn sync(&self) -> io::Result<()> {
-        let appended = self.1.appended.load(Ordering::SeqCst);
+        let appended = self.1.files.lock()[self.2].appended;
         yield_now();
         let left = self.1.fails_in.load(Ordering::SeqCst);
         if left > 0 {
@@ -106,7 +151,8 @@ impl StorageFile for YieldingFile {
         self.0.sync()?;
         yield_now();
         if !self.1.lost.load(Ordering::SeqCst) {
-            self.1.stable.fetch_max(appended, Ordering::SeqCst);
+            let file = &mut self.1.files.lock()[self.2];
+            file.stable = file.stable.max(appended);
         }
         Ok(())
     }
@@ -125,7 +171,10 @@ struct Subject {
 impl Subject {
     fn new(fails_in: u64, panics: bool) -> Arc<Subject> {
         let told = Arc::new(Told { panics, ..Told::default() });
-        let options = Options::default().storage(Yielding(SimDisk::new(1), Arc::clone(&told)));
+        // A frame in each segment, or some.
+        let segment_bytes = if thread_rng().gen_bool(0.5) { 2 * BLOCK_BYTES } else { 1 << 20 };
+        let options = Options::default().segment_bytes(segment_bytes);
+        let options = options.storage(Yielding(SimDisk::new(1), Arc::clone(&told)));
         let booted = boot(Path::new("/s"), &options, 1, &Graveyard::none(), Duration::ZERO);
         let booted = booted.expect("a simulated disk does not fail");
         let (log, _) = booted.log.expect("it writes");
@@ -154,12 +203,12 @@ impl Subject {
     fn acknowledged(&self, lsn: Lsn, durability: Durability) {
         assert!(self.commits.seen().lsn >= lsn, "{lsn} is acknowledged and not visible");
         let told = match durability {
-            Durability::Machine => &self.told.stable,
-            Durability::Process => &self.told.appended,
+            Durability::Machine => self.told.stable(),
+            Durability::Process => self.told.appended.load(Ordering::SeqCst),
         };
-        assert!(told.load(Ordering::SeqCst) >= lsn.get(), "{lsn} is acknowledged too early");
+        assert!(told >= lsn.get(), "{lsn} is acknowledged too early");
         let durable = self.commits.durable_lsn().get();
-        assert!(self.told.stable.load(Ordering::SeqCst) >= durable, "{durable} is not stable");
+        assert!(self.told.stable() >= durable, "{durable} is not stable");
     }
 
     /// Commits and waits, `count` times or until something fails.

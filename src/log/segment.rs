@@ -7,9 +7,10 @@ use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{BLOCK_BYTES, block_after, disk_len, name};
 use crate::give_way::GiveWay;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
+use crate::sync::EXPLORED;
 
-/// The length of the segment that a boot begins with: short, so that boot is.
-pub(crate) const FIRST_SEGMENT_BYTES: u64 = 256 << 10;
+/// The length of the segment that a boot begins with: short, so that boot is; a frame where schedules are explored.
+pub(crate) const FIRST_SEGMENT_BYTES: u64 = if EXPLORED { 2 * BLOCK_BYTES } else { 256 << 10 };
 
 /// What a boot on a full disk gets by: a header, and copies of the frames that nobody claimed.
 const RESERVE_BYTES: u64 = 64 << 10;
