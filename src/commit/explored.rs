@@ -23,8 +23,11 @@ use crate::storage::sim::SimDisk;
 use crate::storage::{LockGuard, OpenMode, Storage, StorageFile};
 use crate::tree::Graveyard;
 
+/// What a commit changes, whatever that is: a block holds two frames of it.
+const OPERATIONS: [u8; 1_500] = [1; 1_500];
+
 /// The header of a frame, and the records of two commits.
-const TWO_COMMITS: usize = FRAME_HEADER_BYTES + 2 * 4;
+const TWO_COMMITS: usize = FRAME_HEADER_BYTES + 2 * (OPERATIONS.len() + 4);
 
 /// What the disk has been told, by commits.
 #[derive(Debug, Default)]
@@ -93,7 +96,7 @@ impl Storage for Yielding {
         let mut files = self.1.files.lock();
         // A name that is used again is that of the newest.
         if let Some(file) = files.iter_mut().rfind(|file| file.path == from) {
-            file.path = to.to_owned();
+            to.clone_into(&mut file.path);
         }
         Ok(())
     }
@@ -194,7 +197,8 @@ impl Subject {
         let mut state = State::clone(&head);
         state.lsn = state.lsn.next();
         let state = Arc::new(state);
-        self.commits.enqueue(Staged::sample(durability, Arc::clone(&state)))?;
+        let staged = Staged::sample(durability, Arc::clone(&state));
+        self.commits.enqueue(Staged { operations: &OPERATIONS, ..staged })?;
         *head = state;
         Ok(head.lsn)
     }
