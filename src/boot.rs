@@ -382,7 +382,7 @@ impl Ending<'_> {
         let seal::Sealed { header, file, end } = seal::seal(&plan, leftovers)?;
         write_lock_sector(&lock_file, &header)?;
         seal::remove_superseded(&plan)?;
-        leftovers.add(dir, name::BEGUN)?;
+        leftovers.remove_begun(dir)?;
         let segment_bytes = options.segment_bytes;
         let log = LogWriter::new(dir.clone(), lock_file, header, file, end, segment_bytes);
         Ok((Generation::of_boot(lineage, epoch, nonce), (log, guard)))

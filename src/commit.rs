@@ -39,7 +39,7 @@ use crate::state::State;
 use crate::sync::{Condvar, Mutex, MutexGuard, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
-use queue::{Due, Group, Queue, Turn};
+use queue::{Group, Queue, Turn, Urgency};
 pub(crate) use waiters::Seat;
 
 /// Who begins a transaction waits no longer than this for room: it may be whom the log waits for.
@@ -274,9 +274,9 @@ impl Commits {
         // A segment that ended may have been synced in any case.
         self.note_durable(&log);
         self.pressure.log_grew(&log);
-        let due = Due::of(&log);
+        let urgency = Urgency::of(&log);
         drop(log);
-        Ok(Written { frame, commits, last, state, synced: sync, due, began })
+        Ok(Written { frame, commits, last, state, synced: sync, urgency, began })
     }
 
     /// Closes the block and syncs what is appended, with the log free for others meanwhile.
@@ -317,7 +317,7 @@ impl Commits {
                 queue.visible = written.last;
                 queue.expect(written.commits);
                 queue.note_write(written.began, written.synced);
-                queue.due = written.due;
+                queue.urgency = written.urgency;
                 queue.keep_buffer(written.frame);
                 queue.end_lead()
             }
@@ -358,11 +358,11 @@ impl Commits {
         if !log.is_synced() && !left_out(Step::RequestedSync) {
             log = self.sync_log(log).map_err(|cause| self.poison(&cause))?;
         }
-        let due = Due::of(&log);
+        let urgency = Urgency::of(&log);
         drop(log);
         let mut queue = self.queue.lock();
         queue.note_sync(began, self.durable_lsn());
-        queue.due = due;
+        queue.urgency = urgency;
         drop(queue);
         self.check()
     }
@@ -417,7 +417,7 @@ struct Written {
     last: Lsn,
     state: Arc<State>,
     synced: bool,
-    due: Due,
+    urgency: Urgency,
     began: Option<Instant>,
 }
 

@@ -16,25 +16,34 @@ const HELD_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Leftovers {
     held: Vec<StoreFile>,
+    /// What the log was continued in has its name still.
+    begun: bool,
 }
 
 impl Leftovers {
     /// Removes the names. The room that was kept for this boot is given back at once; what the log was continued
     /// in stays until that is durable elsewhere.
     pub(super) fn remove(dir: &Directory, listing: &Listing) -> Result<Leftovers> {
-        let mut leftovers = Leftovers { held: Vec::new() };
+        let mut leftovers = Leftovers { held: Vec::new(), begun: false };
         for temporary in &listing.temporary {
             if temporary == name::RESERVE {
                 dir.remove(temporary)?;
-            } else if temporary != name::BEGUN || left_out(Step::BegunStaysUntilSealed) {
+            } else if temporary == name::BEGUN && !left_out(Step::BegunStaysUntilSealed) {
+                leftovers.begun = true;
+            } else {
                 leftovers.add(dir, temporary)?;
             }
         }
         Ok(leftovers)
     }
 
+    /// Removes what the log was continued in, if there was that, now that it is durable elsewhere.
+    pub(super) fn remove_begun(&mut self, dir: &Directory) -> Result<()> {
+        if self.begun { self.add(dir, name::BEGUN) } else { Ok(()) }
+    }
+
     /// Removes a name, and keeps the file for later.
-    pub(super) fn add(&mut self, dir: &Directory, name: &str) -> Result<()> {
+    fn add(&mut self, dir: &Directory, name: &str) -> Result<()> {
         if self.held.len() < HELD_MAX {
             // What cannot be opened gives its room back as it is removed.
             self.held.extend(dir.open(name, OpenMode::Read).ok());

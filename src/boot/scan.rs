@@ -15,7 +15,7 @@ use crate::format::frame::{FrameFacts, FrameHeader};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{Lsn, Place, disk_len, name};
 use crate::log::ahead::Ahead;
-use crate::log::begun::{self, Found as Begun};
+use crate::log::begun;
 use crate::log::chain::{Broken, BrokenLink, Chain, Ended, read_frames};
 use crate::log::cut::broken_link;
 use crate::log::held::Held;
@@ -135,11 +135,11 @@ pub(crate) fn scan(
         } else {
             scanned.newest = Some(segment.header);
             read_newest(&mut segment, &mut place, &mut scanned, options.read_only)?;
+            if !options.read_only && !left_out(Step::BegunIsRead) {
+                read_begun(dir, &segment.header, &place, &mut scanned)?;
+            }
         }
         scanned.bytes += place.offset - begin;
-        if at == last && !options.read_only && !left_out(Step::BegunIsRead) {
-            read_begun(dir, &segment.header, &place, &mut scanned)?;
-        }
         if at == last || at % 4 == 3 {
             let (phase, done) = ("scan", scanned.bytes);
             options.progress(Progress { phase, done, total: total.max(done) });
@@ -276,8 +276,8 @@ fn read_begun(
     scanned: &mut ScannedLog,
 ) -> Result<()> {
     let mut segment = match begun::find(dir, newest, end)? {
-        Begun::Continues(segment) => segment,
-        Begun::Torn(bytes) => {
+        begun::Found::Continues(segment) => segment,
+        begun::Found::Torn(bytes) => {
             scanned.torn_bytes += bytes;
             return Ok(());
         }

@@ -61,7 +61,7 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Since when something is appended that nobody has synced.
     pub(super) unsynced_since: Option<Instant>,
-    pub(super) due: Due,
+    pub(super) urgency: Urgency,
     /// When a write began last; or, of writes that are not timed, the first that the last sync covered.
     pub(super) last_write: Instant,
     /// How long something may be unsynced.
@@ -85,15 +85,15 @@ pub(super) struct Queue {
 
 /// How soon what nobody has synced is to be synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum Urgency {
     InTime,
     /// The newest segment has no name until then.
     AtOnce,
 }
 
-impl Due {
-    pub(super) fn of(log: &LogWriter) -> Due {
-        if log.is_unnamed() { Due::AtOnce } else { Due::InTime }
+impl Urgency {
+    pub(super) fn of(log: &LogWriter) -> Urgency {
+        if log.is_unnamed() { Urgency::AtOnce } else { Urgency::InTime }
     }
 }
 
@@ -152,7 +152,7 @@ impl Queue {
             poison: None,
             closed: false,
             unsynced_since: None,
-            due: Due::InTime,
+            urgency: Urgency::InTime,
             last_write: Instant::now(),
             sync_interval,
             expected: 0,
@@ -382,9 +382,9 @@ impl Queue {
 
     /// When something is to be synced, or the log falls idle.
     pub(super) fn due(&self) -> Option<Instant> {
-        let within = match self.due {
-            Due::InTime => self.sync_interval,
-            Due::AtOnce => Duration::ZERO,
+        let within = match self.urgency {
+            Urgency::InTime => self.sync_interval,
+            Urgency::AtOnce => Duration::ZERO,
         };
         let sync = self.unsynced_since.map(|since| since + within);
         let witness = self.unwitnessed.then(|| self.last_write + WITNESS_AFTER);

@@ -27,8 +27,8 @@ pub(super) struct Turn(Arc<Mutex<LastSync>>);
 enum LastSync {
     #[default]
     Well,
-    /// Under way; or it panicked, for whoever has the lock after it.
-    Begun,
+    /// Or it panicked, for whoever has the lock after it.
+    UnderWay,
     Failed(Error),
 }
 
@@ -42,7 +42,7 @@ impl Sync {
         match &*last {
             LastSync::Well => {}
             _ if left_out(Step::FailedSyncIsFinal) => {}
-            LastSync::Begun => {
+            LastSync::UnderWay => {
                 return Err(Error::new(
                     ErrorKind::Poisoned,
                     "the thread that synced the log panicked",
@@ -50,7 +50,7 @@ impl Sync {
             }
             LastSync::Failed(first) => return Err(first.clone()),
         }
-        *last = LastSync::Begun;
+        *last = LastSync::UnderWay;
         let synced = match &self.begun {
             Some(begun) if begun.named().is_none() => begun.name(),
             _ => self.file.sync(),
