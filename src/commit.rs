@@ -10,8 +10,8 @@
 //! **A commit becomes durable in step 3 of [`Commits::write`]; it is acknowledged only after.**
 //!
 //! # Invariants
-//! - One leader at a time, any of those who wait: groups are written, synced and published in LSN
-//!   order, each after the one before it.
+//! - Any of those who wait leads, one at a time, or two while the first syncs: groups are appended and published in
+//!   LSN order, each after the one before it, whichever is synced first.
 //! - A leader that fails or panics poisons the store and wakes everybody; nobody waits for a leader
 //!   that is gone.
 //! - After a failed append or sync nothing further is acknowledged.
@@ -20,8 +20,11 @@
 
 mod background;
 mod bell;
+mod crowd;
 #[cfg(all(test, feature = "schedules"))]
 mod explored;
+mod led;
+mod pace;
 mod queue;
 mod waiters;
 
@@ -36,10 +39,10 @@ use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::{Condvar, Mutex, MutexGuard, sleep_until};
+use crate::sync::{Condvar, EXPLORED, Mutex, MutexGuard, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
-use queue::{Group, Queue, Turn, Urgency};
+use queue::{AT_ONCE, Group, Queue, Turn, Urgency};
 pub(crate) use waiters::Seat;
 
 /// Who begins a transaction waits no longer than this for room: it may be whom the log waits for.
@@ -116,8 +119,10 @@ impl Commits {
     ) -> Commits {
         let lsn = state.lsn;
         let (visible, publisher) = Visible::new(state);
+        let mut queue = Queue::new(lsn, publisher, sync_interval);
+        queue.pace.is_possible = log.syncs_beside();
         Commits {
-            queue: Mutex::new(Queue::new(lsn, publisher, sync_interval)),
+            queue: Mutex::new(queue),
             durable: AtomicU64::new(log.synced().lsn.get()),
             log: Mutex::new(log),
             visible,
@@ -182,7 +187,7 @@ impl Commits {
             if let Some(outcome) = queue.outcome(lsn) {
                 return outcome;
             }
-            match queue.turn() {
+            match queue.turn_of(lsn) {
                 Turn::Lead => match self.lead(queue) {
                     Some(acknowledged) if acknowledged >= lsn => return Ok(()),
                     _ => queue = self.queue.lock(),
@@ -245,10 +250,11 @@ impl Commits {
         };
         self.make_room(&queue);
         drop(queue);
-        let unless_it_panics = Leader(self);
+        let last = group.last;
+        let unless_it_panics = Leader(self, last);
         let outcome = self.write(group);
         std::mem::forget(unless_it_panics);
-        self.finish(outcome)
+        self.finish(last, outcome)
     }
 
     /// Steps 2 and 3; returns what step 4 publishes.
@@ -257,7 +263,7 @@ impl Commits {
         // Append.
         let mut log = self.log.lock();
         if left_out(Step::AcknowledgeAfterSync) {
-            log = self.sync_log(log)?;
+            log = self.sync_log(log, || ())?;
         }
         let appended = log.append(&mut frame, commits, sync);
         if !left_out(Step::FailedAppendPoisons) {
@@ -266,7 +272,7 @@ impl Commits {
         log.count_operations(operations);
         if sync && !left_out(Step::AcknowledgeAfterSync) {
             // Sync.
-            log = match self.sync_log(log) {
+            log = match self.sync_log(log, || self.let_others_lead(last)) {
                 Err(_) if left_out(Step::FailedSyncPoisons) => self.log.lock(),
                 outcome => outcome?,
             };
@@ -274,18 +280,31 @@ impl Commits {
         // A segment that ended may have been synced in any case.
         self.note_durable(&log);
         self.pressure.log_grew(&log);
-        let urgency = Urgency::of(&log);
+        let (urgency, syncs_beside) = (Urgency::of(&log), log.syncs_beside());
         drop(log);
-        Ok(Written { frame, commits, last, state, synced: sync, urgency, began })
+        let took = |began: Instant| if EXPLORED { Duration::ZERO } else { began.elapsed() };
+        let timing = began.map(|began| (began, took(began)));
+        Ok(Written { frame, commits, last, state, synced: sync, urgency, syncs_beside, timing })
+    }
+
+    /// The group that ends with this commit is appended: while it is synced, another one may be.
+    fn let_others_lead(&self, last: Lsn) {
+        let mut queue = self.queue.lock();
+        queue.note_append(last);
+        if queue.wants_leader() {
+            queue.call_leader(&self.leading);
+        }
     }
 
     /// Closes the block and syncs what is appended, with the log free for others meanwhile.
     fn sync_log<'a>(
         &'a self,
         mut log: MutexGuard<'a, LogWriter>,
+        meanwhile: impl FnOnce(),
     ) -> Result<MutexGuard<'a, LogWriter>> {
         let ticket = log.begin_sync();
         drop(log);
+        meanwhile();
         if !left_out(Step::GroupSync) {
             let outcome = ticket.run();
             let again = outcome.is_err() && left_out(Step::FailedSyncIsFinal);
@@ -305,35 +324,27 @@ impl Commits {
         }
     }
 
-    /// Steps 4 and 5, or the end of all acknowledgements; returns the last commit that is acknowledged.
-    fn finish(&self, outcome: Result<Written>) -> Option<Lsn> {
+    /// Steps 4 and 5, unless a group before this one is not there yet, or the end of all acknowledgements; returns
+    /// the last commit that is acknowledged.
+    fn finish(&self, last: Lsn, outcome: Result<Written>) -> Option<Lsn> {
         let mut queue = self.queue.lock();
-        let (mut replaced, mut acknowledged) = (None, None);
-        let done = match outcome {
-            Ok(written) if queue.poison.is_none() => {
-                // Publish.
-                replaced = Some(queue.publisher.publish(written.state));
-                acknowledged = Some(written.last);
-                queue.visible = written.last;
-                queue.expect(written.commits);
-                queue.note_write(written.began, written.synced);
-                queue.urgency = written.urgency;
-                queue.keep_buffer(written.frame);
-                queue.end_lead()
-            }
-            Ok(_) => queue.end_lead(),
-            Err(cause) => {
-                let done = queue.poison(&cause);
-                self.make_room(&queue);
-                done
-            }
-        };
+        let refused = queue.end_lead(last, outcome);
+        if queue.poison.is_some() {
+            self.make_room(&queue);
+        }
+        // Publish.
+        let published: [_; AT_ONCE] = std::array::from_fn(|_| queue.publish_first());
         queue.hand_over(&self.leading, &self.syncing);
         drop(queue);
         // Acknowledge.
         self.led.notify_all();
-        done.wake();
-        drop(replaced);
+        refused.wake();
+        let mut acknowledged = None;
+        for (waiters, replaced) in published.into_iter().flatten() {
+            acknowledged = Some(waiters.last);
+            waiters.acknowledge();
+            drop(replaced);
+        }
         acknowledged
     }
 
@@ -356,7 +367,7 @@ impl Commits {
         let (began, mut log) = (Instant::now(), self.log.lock());
         // Also if it was synced by another sync: whoever wrote meanwhile may not have known.
         if !log.is_synced() && !left_out(Step::RequestedSync) {
-            log = self.sync_log(log).map_err(|cause| self.poison(&cause))?;
+            log = self.sync_log(log, || ()).map_err(|cause| self.poison(&cause))?;
         }
         let urgency = Urgency::of(&log);
         drop(log);
@@ -375,12 +386,12 @@ impl Commits {
     /// Stops all acknowledgements from here on.
     pub(crate) fn poison(&self, cause: &Error) -> Error {
         let mut queue = self.queue.lock();
-        let done = queue.poison_all(cause);
+        let refused = queue.poison(cause);
         self.make_room(&queue);
         let error = queue.poison.as_ref().map_or_else(Error::closed, Error::poisoned);
         self.end_background();
         drop(queue);
-        done.wake();
+        refused.wake();
         error
     }
 
@@ -392,9 +403,9 @@ impl Commits {
         while queue.is_led() {
             self.led.wait(&mut queue);
         }
-        let done = queue.refuse_all();
+        let refused = queue.refuse_all();
         drop(queue);
-        done.wake();
+        refused.wake();
     }
 
     /// Has the threads of the store end: nothing more will be written, as the queue says, whose lock is held.
@@ -418,15 +429,17 @@ struct Written {
     state: Arc<State>,
     synced: bool,
     urgency: Urgency,
-    began: Option<Instant>,
+    syncs_beside: bool,
+    /// When it began and how long it took, if that matters.
+    timing: Option<(Instant, Duration)>,
 }
 
 /// Ends the lead of whoever panics in it.
-struct Leader<'a>(&'a Commits);
+struct Leader<'a>(&'a Commits, Lsn);
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let error = Error::new(ErrorKind::Poisoned, "the thread that wrote a group panicked");
-        self.0.finish(Err(error));
+        self.0.finish(self.1, Err(error));
     }
 }

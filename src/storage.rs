@@ -117,6 +117,12 @@ pub trait StorageFile: Debug + Send + Sync + 'static {
     /// Told that these bytes will be read soon, so that they may be on their way meanwhile; it waits for
     /// nothing, and may be told of bytes beyond the end.
     fn expect_reads(&self, _offset: u64, _len: u64) {}
+    /// Prepares the file for syncs that run at the same time, before anything is written that they are to make
+    /// stable: then each of them fails if a write did, also if another one was told so before. `false`, the
+    /// default, if that cannot be had: then the file gets one sync at a time.
+    fn expect_syncs_beside(&self) -> bool {
+        false
+    }
     /// Makes its bytes and its length stable.
     fn sync(&self) -> io::Result<()>;
     /// For the implementation's own use.

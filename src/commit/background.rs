@@ -93,7 +93,7 @@ impl Commits {
             return Ok(());
         }
         let appended = log.append_witness();
-        let synced = appended.and_then(|()| self.sync_log(log).map(drop));
+        let synced = appended.and_then(|()| self.sync_log(log, || ()).map(drop));
         synced.map_err(|cause| self.poison(&cause))
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::boot::boot;
     use crate::commit::queue::{Group, WITNESS_AFTER};
-    use crate::commit::{NoPressure, Staged};
+    use crate::commit::{NoPressure, Staged, Written};
     use crate::options::{Durability, Options};
     use crate::state::State;
     use crate::tree::Graveyard;
@@ -132,6 +132,11 @@ mod tests {
         (dir, commits, group)
     }
 
+    fn finish(commits: &Commits, written: Result<Written>) {
+        let last = commits.queue.lock().last_enqueued();
+        commits.finish(last, written);
+    }
+
     #[test]
     fn the_witness_of_an_idle_log_is_due_in_time() {
         // Whether writes are timed, or what syncs them comes soon.
@@ -139,7 +144,7 @@ mod tests {
             let before = Instant::now();
             let (_dir, commits, group) = begun(sync_interval);
             let written = commits.write(group);
-            commits.finish(written);
+            finish(&commits, written);
             let after = Instant::now();
             std::thread::sleep(Duration::from_millis(10));
             commits.sync_appended().unwrap();
@@ -153,7 +158,7 @@ mod tests {
         let (_dir, commits, group) = begun(SECOND);
         let written = commits.write(group);
         commits.sync_appended().unwrap();
-        commits.finish(written);
+        finish(&commits, written);
         assert!(commits.queue.lock().unsynced_since.is_some(), "it is not known yet");
         commits.sync_appended().unwrap();
         assert!(commits.queue.lock().unsynced_since.is_none());
@@ -164,7 +169,7 @@ mod tests {
         let (_dir, commits, group) = begun(SECOND);
         let (began, sync) = (Instant::now(), commits.log.lock().begin_sync());
         let written = commits.write(group);
-        commits.finish(written);
+        finish(&commits, written);
         sync.run().unwrap();
         commits.log.lock().end_sync(&sync);
         commits.queue.lock().note_sync(began, commits.durable_lsn());

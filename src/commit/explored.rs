@@ -38,8 +38,10 @@ struct Told {
     /// Syncs until one goes wrong, once armed.
     fails_in: AtomicU64,
     panics: bool,
-    /// One went wrong. What was not stable by then never will be, and only one of those who were waiting
-    /// for it is told: an error of the system's is reported once for each open file.
+    /// Each sync has an open file of its own, so that they may run at the same time.
+    beside: bool,
+    /// One went wrong. What was not stable by then never will be, and of those who were waiting for it only one
+    /// is told, or each that has an open file of its own: an error of the system's is reported once for each.
     lost: AtomicBool,
 }
 
@@ -153,11 +155,17 @@ impl StorageFile for YieldingFile {
         }
         self.0.sync()?;
         yield_now();
+        if self.1.beside && self.1.lost.load(Ordering::SeqCst) {
+            return Err(io::Error::other("another sync was told"));
+        }
         if !self.1.lost.load(Ordering::SeqCst) {
             let file = &mut self.1.files.lock()[self.2];
             file.stable = file.stable.max(appended);
         }
         Ok(())
+    }
+    fn expect_syncs_beside(&self) -> bool {
+        self.1.beside
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -173,7 +181,8 @@ struct Subject {
 
 impl Subject {
     fn new(fails_in: u64, panics: bool) -> Arc<Subject> {
-        let told = Arc::new(Told { panics, ..Told::default() });
+        let beside = thread_rng().gen_bool(0.5);
+        let told = Arc::new(Told { panics, beside, ..Told::default() });
         // A frame in each segment, or some.
         let segment_bytes = if thread_rng().gen_bool(0.5) { 2 * BLOCK_BYTES } else { 1 << 20 };
         let options = Options::default().segment_bytes(segment_bytes);

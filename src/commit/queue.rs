@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Staged;
-use super::waiters::{Done, Waiters};
+use super::crowd::Crowd;
+use super::led::Led;
+use super::pace::Pace;
+use super::waiters::{Refused, Waiters};
+use super::{Staged, Written};
 use crate::error::{Error, Result};
 use crate::format::Lsn;
 use crate::format::frame::FRAME_HEADER_BYTES;
@@ -22,26 +25,11 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Whoever begins a transaction waits while more than this is staged and nobody has begun to write it.
 const STAGED_BYTES_MAX: usize = 64 << 20;
 
+/// So many groups are written at a time.
+pub(super) const AT_ONCE: usize = 2;
+
 /// A buffer that grew beyond this is not kept for the next group.
 const KEPT_BUFFER_BYTES: usize = 1 << 20;
-
-/// A group waits for those who are expected for as long as the last write took, if they mostly come; else for so
-/// small a part of it.
-const GATHER_PART: u32 = 2;
-
-/// Trust in those who are expected grows by one with each group that is complete in time, up to this, and falls
-/// by half of this with each that has waited in vain. So one who waited for a processor is forgiven, and those
-/// who come when they like are not trusted.
-const TRUST_MAX: u32 = 8;
-
-/// Who was woken comes back in less, however long a sync has waited for the disk.
-const PATIENCE_MAX: Duration = Duration::from_millis(10);
-
-/// Under explored schedules, where there is no time, it is looked at so often instead.
-const GATHER_LOOKS: u32 = 4;
-
-/// Writers that were acknowledged longer ago are not expected back.
-const RECENT: Duration = Duration::from_millis(2);
 
 /// A log that has been idle for this long gets a witness of its last commit.
 pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(if EXPLORED { 0 } else { 250 });
@@ -53,8 +41,7 @@ pub(super) struct Queue {
     groups: VecDeque<(Group, Waiters)>,
     /// Of the records of those groups.
     staged_bytes: usize,
-    /// Those who wait for the group that is being written.
-    led: Option<Waiters>,
+    led: Led,
     pub(super) visible: Lsn,
     pub(super) publisher: Publisher,
     pub(super) poison: Option<Error>,
@@ -62,18 +49,12 @@ pub(super) struct Queue {
     /// Since when something is appended that nobody has synced.
     pub(super) unsynced_since: Option<Instant>,
     pub(super) urgency: Urgency,
+    pub(super) pace: Pace,
     /// When a write began last; or, of writes that are not timed, the first that the last sync covered.
     pub(super) last_write: Instant,
     /// How long something may be unsynced.
     sync_interval: Duration,
-    /// How many commits the next group may be about to have.
-    expected: u32,
-    /// From the beginning of the last write to its end, with the sync.
-    pub(super) last_write_took: Duration,
-    /// The first group waits for more to join it.
-    gathering: Option<Gathering>,
-    /// How reliably those who were expected came of late, up to [`TRUST_MAX`].
-    trust: u32,
+    crowd: Crowd,
     /// Somebody is about to lead, and held until checkpoints have caught up.
     pub(super) held: bool,
     /// Something was synced that has no witness yet.
@@ -103,15 +84,6 @@ pub(super) enum Syncer {
     Awake,
     SleepsUntil(Instant),
     Sleeps,
-}
-
-/// How long the first group may wait for more.
-#[derive(Clone, Copy, Debug)]
-struct Gathering {
-    until: Instant,
-    /// Somebody is awake by then.
-    is_kept: bool,
-    looks: u32,
 }
 
 /// What somebody who waits for a commit, or the thread that leads, does next.
@@ -146,19 +118,17 @@ impl Queue {
             group_bytes_max: GROUP_BYTES_MAX,
             staged_bytes: 0,
             groups: VecDeque::new(),
-            led: None,
+            led: Led::default(),
             visible,
             publisher,
             poison: None,
             closed: false,
             unsynced_since: None,
             urgency: Urgency::InTime,
+            pace: Pace::default(),
             last_write: Instant::now(),
             sync_interval,
-            expected: 0,
-            last_write_took: Duration::ZERO,
-            gathering: None,
-            trust: 0,
+            crowd: Crowd::new(),
             held: false,
             unwitnessed: false,
             syncer: Syncer::Awake,
@@ -206,7 +176,33 @@ impl Queue {
     }
 
     pub(super) fn is_led(&self) -> bool {
-        self.led.is_some() || self.held
+        self.led.len() > 0 || self.held
+    }
+
+    /// Whether somebody may lead the first group now.
+    fn may_lead(&self) -> bool {
+        let is_free = self.led.len() == 0
+            || self.led.len() < AT_ONCE
+                && self.led.is_appended()
+                && self.is_first_synced()
+                && self.leads_beside();
+        is_free && !self.held
+    }
+
+    /// Whether a group may be written while another one is synced: if that pays, and those who commit wait for less.
+    fn leads_beside(&self) -> bool {
+        self.pace.pays() && self.crowd.is_loose(self.led.commits())
+    }
+
+    /// Whether somebody in the first group asks for a sync: else it may as well wait for more.
+    fn is_first_synced(&self) -> bool {
+        self.groups.front().is_some_and(|(group, _)| group.sync)
+    }
+
+    /// What somebody does next who waits for this commit.
+    pub(super) fn turn_of(&mut self, lsn: Lsn) -> Turn {
+        // Somebody writes it.
+        if self.led.last().is_some_and(|last| lsn <= last) { Turn::Wait } else { self.turn() }
     }
 
     /// Whose turn it is to lead the first group: whoever makes it complete, or comes after its time.
@@ -214,62 +210,37 @@ impl Queue {
     /// Those who were just acknowledged may join before the group is written: without it, two halves of
     /// the writers would wait for each other's syncs in turn. A lone writer never waits here.
     pub(super) fn turn(&mut self) -> Turn {
-        if self.is_led() {
+        if !self.may_lead() {
             return Turn::Wait;
         }
         if self.is_complete() {
             return Turn::Lead;
         }
-        let now = Instant::now();
-        let new = Gathering { until: now + self.patience(), is_kept: false, looks: 0 };
-        let gathering = self.gathering.get_or_insert(new);
-        gathering.looks += 1;
-        let is_over =
-            if EXPLORED { gathering.looks > GATHER_LOOKS } else { now >= gathering.until };
-        if is_over {
-            return Turn::Lead;
-        }
-        if std::mem::replace(&mut gathering.is_kept, true) {
-            return Turn::Wait;
-        }
-        Turn::KeepTime(gathering.until)
+        self.crowd.gather()
     }
 
-    /// How long a group waits for those who are expected.
-    fn patience(&self) -> Duration {
-        let part = if self.trust >= TRUST_MAX / 2 { 1 } else { GATHER_PART };
-        (self.last_write_took / part).min(PATIENCE_MAX)
-    }
-
-    /// Whoever kept the time until then is awake again; somebody has to, unless the group is led.
+    /// See [`Crowd::end_keeping_time`].
     pub(super) fn end_keeping_time(&mut self, until: Instant) {
-        if let Some(gathering) = self.gathering.as_mut().filter(|kept| kept.until == until) {
-            gathering.is_kept = false;
-        }
+        self.crowd.end_keeping_time(until);
     }
 
     /// Whether there is a group that nobody leads, and nobody will before somebody is woken for it.
     pub(super) fn wants_leader(&self) -> bool {
-        let is_kept = self.gathering.is_some_and(|gathering| gathering.is_kept);
-        self.has_groups() && !self.is_led() && (!is_kept || self.is_complete())
+        let is_kept = self.crowd.is_kept();
+        self.has_groups() && self.may_lead() && (!is_kept || self.is_complete())
     }
 
     /// Whether nobody is expected to join the first group.
     fn is_complete(&self) -> bool {
-        let expected = self.expected_commits();
-        expected < 2 || self.first_commits() >= expected || self.groups.len() > 1
+        let wanted = self.wanted_commits();
+        wanted < 2 || self.first_commits() >= wanted || self.groups.len() > 1
     }
 
-    /// A group of so many commits was acknowledged. Those who made them are awake now and may come back,
-    /// to join those who wait already.
-    pub(super) fn expect(&mut self, commits: u32) {
-        self.expected = commits.saturating_add(self.first_commits());
-    }
-
-    /// How many commits the first group may be about to have, unless the last one was long ago.
-    fn expected_commits(&self) -> u32 {
-        let recent = self.expected > 1 && self.last_write.elapsed() < RECENT + self.last_write_took;
-        if recent { self.expected } else { 0 }
+    /// How many commits the first group waits for: half of all where two groups are written at a time.
+    fn wanted_commits(&self) -> u32 {
+        let expected = self.crowd.expected();
+        let half = (expected + self.led.commits()).div_ceil(2);
+        if self.leads_beside() { expected.min(half) } else { expected }
     }
 
     /// How many commits the first group has.
@@ -288,7 +259,7 @@ impl Queue {
 
     pub(super) fn last_enqueued(&self) -> Lsn {
         let waiting = self.groups.back().map(|(group, _)| group.last);
-        waiting.or(self.led.as_ref().map(|led| led.last)).unwrap_or(self.visible)
+        waiting.or(self.led.last()).unwrap_or(self.visible)
     }
 
     /// How a commit ended, once it has.
@@ -299,74 +270,97 @@ impl Queue {
         if let Some(first) = &self.poison {
             return Some(Err(Error::poisoned(first)));
         }
-        let being_written = self.led.as_ref().is_some_and(|led| lsn <= led.last);
+        let being_written = self.led.last().is_some_and(|last| lsn <= last);
         (self.closed && !being_written).then(|| Err(Error::closed()))
     }
 
     /// Those who wait for a commit that has not ended.
     pub(super) fn waiters_of(&mut self, lsn: Lsn) -> &mut Waiters {
-        let led = self.led.as_mut();
         let waiting = self.groups.iter_mut().map(|(_, waiters)| waiters);
-        let mut all = led.into_iter().chain(waiting);
+        let mut all = self.led.waiters().chain(waiting);
         all.find(|waiters| lsn <= waiters.last).expect("a commit that has not ended is in a group")
     }
 
-    /// Takes the first group to write it; until `end_lead` nobody else does.
+    /// Takes the first group to write it, which ends with [`end_lead`](Self::end_lead).
     pub(super) fn take_first(&mut self) -> Option<Group> {
         if self.has_ended() {
             return None;
         }
+        let wanted = self.wanted_commits();
         let (mut group, waiters) = self.groups.pop_front()?;
         self.staged_bytes -= group.frame.len() - FRAME_HEADER_BYTES;
-        if self.gathering.take().is_some() {
-            self.trust = if group.commits < self.expected {
-                self.trust.saturating_sub(TRUST_MAX / 2)
-            } else {
-                (self.trust + 1).min(TRUST_MAX)
-            };
-        }
-        self.led = Some(waiters);
+        self.led.begin(&group, waiters);
         // Looking at the clock takes a part of a commit that is not synced. Where nobody else is expected it
         // only tells when the log fell idle, which the syncs that are due tell as well if they come often.
         let syncs_seldom = self.sync_interval >= WITNESS_AFTER / 2;
-        let is_timed = group.sync || self.expected > 1 || syncs_seldom;
+        let is_timed = group.sync || self.crowd.is_expected() || syncs_seldom;
         group.began = is_timed.then(Instant::now);
+        self.crowd.note_lead(group.commits, wanted);
         Some(group)
     }
 
-    pub(super) fn end_lead(&mut self) -> Done {
-        Done { acknowledged: self.led.take(), refused: Vec::new() }
+    /// The group that ends with this commit is appended: while it is synced, another one may be.
+    pub(super) fn note_append(&mut self, last: Lsn) {
+        self.led.note_append(last);
     }
 
-    /// Ends the lead, and everything else.
-    pub(super) fn poison(&mut self, cause: &Error) -> Done {
-        let led = self.led.take();
-        let mut done = self.poison_all(cause);
-        done.refused.extend(led);
-        done
+    /// Ends the lead of the group that ends with this commit; returns whom that refuses.
+    pub(super) fn end_lead(&mut self, last: Lsn, outcome: Result<Written>) -> Refused {
+        match outcome {
+            Ok(written) if self.poison.is_none() => {
+                let timing = written.timing.filter(|_| written.synced);
+                let beside = self.led.note_end(written);
+                timing.inspect(|(_, took)| self.pace.note(*took, beside));
+                Refused::default()
+            }
+            outcome => {
+                let poisoned = outcome.err().map(|cause| self.poison(&cause));
+                let mut refused = poisoned.unwrap_or_default();
+                refused.0.extend(self.led.give_up(last));
+                refused
+            }
+        }
+    }
+
+    /// Publishes the first group that is led, if it is written; returns who waits for it, and the state that it
+    /// replaces.
+    pub(super) fn publish_first(&mut self) -> Option<(Waiters, Arc<State>)> {
+        let (waiters, written) = self.led.take_ended()?;
+        let replaced = self.publisher.publish(written.state);
+        self.visible = written.last;
+        // Those who made them are awake now and may come back, to join those who wait already.
+        self.crowd.expect(written.commits.saturating_add(self.first_commits()));
+        self.note_write(written.timing, written.synced);
+        self.urgency = written.urgency;
+        self.pace.is_possible = written.syncs_beside;
+        self.keep_buffer(written.frame);
+        Some((waiters, replaced))
     }
 
     /// Nothing more is acknowledged; whoever leads ends on its own.
-    pub(super) fn poison_all(&mut self, cause: &Error) -> Done {
+    pub(super) fn poison(&mut self, cause: &Error) -> Refused {
         self.poison.get_or_insert_with(|| cause.clone());
         self.refuse_all()
     }
 
     /// Lets go of all groups that nobody writes.
-    pub(super) fn refuse_all(&mut self) -> Done {
+    pub(super) fn refuse_all(&mut self) -> Refused {
         self.staged_bytes = 0;
-        let refused = self.groups.drain(..).map(|(_, waiters)| waiters).collect();
-        Done { acknowledged: None, refused }
+        Refused(self.groups.drain(..).map(|(_, waiters)| waiters).collect())
     }
 
-    /// Wakes one of those who wait for the next group, or the thread that leads where none does; and the one
-    /// that syncs, if it sleeps beyond what is due.
-    pub(super) fn hand_over(&mut self, leading: &Condvar, syncing: &Condvar) {
+    /// Wakes one of those who wait for the next group, or the thread that leads where none does.
+    pub(super) fn call_leader(&self, leading: &Condvar) {
         if let Some((_, next)) = self.groups.front()
             && !next.ask_for_a_look()
         {
             leading.notify_one();
         }
+    }
+
+    /// The same, and wakes the thread that syncs, if it sleeps beyond what is due.
+    pub(super) fn hand_over(&mut self, leading: &Condvar, syncing: &Condvar) {
+        self.call_leader(leading);
         if let Some(due) = self.due() {
             let late = match self.syncer {
                 Syncer::Awake => false,
@@ -391,17 +385,18 @@ impl Queue {
         sync.into_iter().chain(witness).min()
     }
 
-    /// A write has ended that began then, if that matters.
-    pub(super) fn note_write(&mut self, began: Option<Instant>, synced: bool) {
-        if let Some(began) = began {
+    /// A write has ended that began then and took so long, if that matters.
+    fn note_write(&mut self, timing: Option<(Instant, Duration)>, synced: bool) {
+        if let Some((began, took)) = timing {
             self.last_write = began;
-            self.last_write_took = if EXPLORED { Duration::ZERO } else { began.elapsed() };
+            self.crowd.note_write(began, took);
         }
         if synced {
             self.unsynced_since = None;
             self.unwitnessed = true;
         } else {
-            self.unsynced_since.get_or_insert_with(|| began.unwrap_or_else(Instant::now));
+            self.unsynced_since
+                .get_or_insert_with(|| timing.map_or_else(Instant::now, |(began, _)| began));
         }
     }
 
@@ -417,63 +412,5 @@ impl Queue {
         if frame.capacity() <= KEPT_BUFFER_BYTES {
             self.buffer = frame;
         }
-    }
-}
-
-#[cfg(not(feature = "schedules"))]
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::boot::boot;
-    use crate::options::Options;
-    use crate::tree::Graveyard;
-    use crate::visible::Visible;
-
-    const WRITE: Duration = Duration::from_millis(5);
-
-    /// Adds a commit of which two are expected to be acknowledged together.
-    fn push(queue: &mut Queue, state: &State) {
-        drop(queue.push(Staged::sample(Durability::Machine, Arc::new(state.clone()))));
-    }
-
-    /// For how long the first of two waits for the other, after two were acknowledged just now.
-    fn patience(queue: &mut Queue, state: &State) -> Duration {
-        queue.expect(2);
-        // However long it takes until somebody looks.
-        queue.note_write(Some(Instant::now() + Duration::from_secs(60)), true);
-        queue.last_write_took = WRITE;
-        push(queue, state);
-        assert!(matches!(queue.turn(), Turn::KeepTime(_)), "another one is expected");
-        queue.patience()
-    }
-
-    #[test]
-    fn a_group_waits_for_a_whole_write_where_those_who_are_expected_come() {
-        let dir = tempfile::tempdir().unwrap();
-        let booted = boot(dir.path(), &Options::default(), 1, &Graveyard::none(), Duration::ZERO);
-        let state = booted.unwrap().state;
-        let (_visible, publisher) = Visible::new(Arc::new(state.clone()));
-        let queue = &mut Queue::new(state.lsn, publisher, Duration::from_secs(1));
-        // Whether they come, so often in turn, and whether the last of these waited for a whole write.
-        let story = [(true, 4, false), (true, 20, true), (false, 1, true), (true, 1, true)];
-        let end = [(false, 2, false), (true, 3, false), (false, 1, false), (true, 5, true)];
-        for (comes, times, whole) in story.into_iter().chain(end) {
-            let mut waited = Duration::ZERO;
-            for _ in 0..times {
-                waited = patience(queue, &state);
-                if comes {
-                    push(queue, &state);
-                } else if let Some(gathering) = &mut queue.gathering {
-                    gathering.until = Instant::now();
-                }
-                assert_eq!(queue.turn(), Turn::Lead);
-                assert_eq!(queue.take_first().unwrap().commits, if comes { 2 } else { 1 });
-                drop(queue.end_lead());
-            }
-            let meant = if whole { WRITE } else { WRITE / 2 };
-            assert_eq!(waited, meant, "{times} times: {comes}");
-        }
-        queue.last_write_took = Duration::from_secs(3);
-        assert_eq!(queue.patience(), PATIENCE_MAX);
     }
 }

@@ -46,6 +46,11 @@ impl Waiters {
         self.bell.as_ref().inspect(|bell| bell.ask_for_a_look()).is_some()
     }
 
+    /// What they wait for is done.
+    pub(super) fn acknowledge(self) {
+        self.wake(Call::Acknowledged);
+    }
+
     fn wake(self, call: Call) {
         if let Some(bell) = self.bell {
             bell.end(call);
@@ -57,20 +62,14 @@ impl Waiters {
     }
 }
 
-/// Who is to be woken, after the lock.
+/// Who is to learn, after the lock, that what they wait for will not be done.
 #[must_use]
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    pub(super) acknowledged: Option<Waiters>,
-    pub(super) refused: Vec<Waiters>,
-}
+pub(super) struct Refused(pub(super) Vec<Waiters>);
 
-impl Done {
+impl Refused {
     pub(super) fn wake(self) {
-        if let Some(acknowledged) = self.acknowledged {
-            acknowledged.wake(Call::Acknowledged);
-        }
-        self.refused.into_iter().for_each(|refused| refused.wake(Call::Refused));
+        self.0.into_iter().for_each(|refused| refused.wake(Call::Refused));
     }
 }
 

@@ -125,6 +125,11 @@ impl Spare {
         self.file.expect_small_writes();
     }
 
+    /// Whether it may be synced twice at a time.
+    pub(crate) fn expect_syncs_beside(&self) -> bool {
+        self.file.expect_syncs_beside()
+    }
+
     pub(crate) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write(bytes, offset)
     }

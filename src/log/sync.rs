@@ -1,6 +1,6 @@
-//! Syncs of the log, which take turns; the first of a segment gives it its name.
+//! Syncs of the log, two at a time where the storage allows it; the first of a segment gives it its name.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::begun::Begun;
 use crate::control::{Step, left_out};
@@ -16,48 +16,58 @@ pub(crate) struct Sync {
     /// What `file` is, if it had no name of its own.
     pub(super) begun: Option<Arc<Begun>>,
     pub(super) place: Place,
-    pub(super) turn: Turn,
+    /// Others may run beside it.
+    pub(super) beside: bool,
+    pub(super) syncs: Arc<Syncs>,
 }
 
-/// Whose turn it is, and how the syncs before ended.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Turn(Arc<Mutex<LastSync>>);
-
+/// What the syncs of a log share.
 #[derive(Debug, Default)]
-enum LastSync {
-    #[default]
-    Well,
-    /// Or it panicked, for whoever has the lock after it.
-    UnderWay,
-    Failed(Error),
+pub(super) struct Syncs {
+    /// Whose turn it is, of those that run beside none of their kind.
+    turn: Mutex<()>,
+    /// The first that failed. None counts that begins after it.
+    failed: OnceLock<Error>,
+}
+
+impl Syncs {
+    fn check(&self) -> Result<()> {
+        match self.failed.get() {
+            Some(first) if !left_out(Step::FailedSyncIsFinal) => Err(first.clone()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Notes that a sync panicked.
+struct UnlessItEnds<'a>(&'a Syncs);
+
+impl Drop for UnlessItEnds<'_> {
+    fn drop(&mut self) {
+        let what = "the thread that synced the log panicked";
+        self.0.failed.set(Error::new(ErrorKind::Poisoned, what)).ok();
+    }
 }
 
 impl Sync {
-    /// Runs the sync, after any that is under way; the log may be appended to meanwhile.
+    /// Runs the sync; the log may be appended to meanwhile.
     ///
-    /// The system tells of a write that failed once for each open file: of two syncs at a time one would
-    /// return as if nothing had happened.
+    /// The system tells of a write that failed once for each open file: of two syncs at a time one would return as
+    /// if nothing had happened. So they take turns, unless each has a file of its own.
     pub(crate) fn run(&self) -> Result<()> {
-        let mut last = self.turn.0.lock();
-        match &*last {
-            LastSync::Well => {}
-            _ if left_out(Step::FailedSyncIsFinal) => {}
-            LastSync::UnderWay => {
-                return Err(Error::new(
-                    ErrorKind::Poisoned,
-                    "the thread that synced the log panicked",
-                ));
-            }
-            LastSync::Failed(first) => return Err(first.clone()),
-        }
-        *last = LastSync::UnderWay;
-        let synced = match &self.begun {
+        let unnamed = self.begun.as_ref().filter(|begun| begun.named().is_none());
+        let _turn = (unnamed.is_some() || !self.beside).then(|| self.syncs.turn.lock());
+        self.syncs.check()?;
+        let unless_it_ends = UnlessItEnds(&self.syncs);
+        let synced = match unnamed {
             Some(begun) if begun.named().is_none() => begun.name(),
+            // Whoever had the turn before has named it.
             _ => self.file.sync(),
         };
-        *last = synced
-            .as_ref()
-            .map_or_else(|error| LastSync::Failed(error.clone()), |()| LastSync::Well);
+        std::mem::forget(unless_it_ends);
+        if let Err(error) = &synced {
+            self.syncs.failed.set(error.clone()).ok();
+        }
         synced
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::begun::Begun;
 use super::segment::{Spare, next_len};
-use super::sync::{Sync, Turn};
+use super::sync::{Sync, Syncs};
 use super::tail::ReplayWork;
 use crate::control::{Step, left_out};
 use crate::error::Result;
@@ -71,7 +71,9 @@ pub(crate) struct LogWriter {
     spare: Arc<SpareSlot>,
     /// The newest segment, while it has no name yet.
     begun: Option<Arc<Begun>>,
-    turn: Turn,
+    /// Two syncs of the newest segment may run at a time.
+    syncs_beside: bool,
+    syncs: Arc<Syncs>,
 }
 
 impl LogWriter {
@@ -90,6 +92,7 @@ impl LogWriter {
             lock_file,
             stated_claim: header.claim,
             header,
+            syncs_beside: file.expect_syncs_beside(),
             file,
             end,
             next,
@@ -99,7 +102,7 @@ impl LogWriter {
             segment_bytes,
             spare: Arc::default(),
             begun: None,
-            turn: Turn::default(),
+            syncs: Arc::default(),
         }
     }
 
@@ -156,8 +159,8 @@ impl LogWriter {
         if !left_out(Step::BlockIsClosed) {
             self.next = block_after(self.end.offset);
         }
-        let (file, begun) = (self.file.clone(), self.begun.clone());
-        Sync { file, begun, place: self.end, turn: self.turn.clone() }
+        let (file, begun, syncs) = (self.file.clone(), self.begun.clone(), Arc::clone(&self.syncs));
+        Sync { file, begun, place: self.end, beside: self.syncs_beside, syncs }
     }
 
     /// Takes note that a sync returned.
@@ -172,6 +175,11 @@ impl LogWriter {
             self.begun = None;
             self.witnessed = self.witnessed.max(self.header.before.lsn);
         }
+    }
+
+    /// Whether two syncs may run at a time.
+    pub(crate) fn syncs_beside(&self) -> bool {
+        self.syncs_beside
     }
 
     /// Whether the newest segment waits for a sync, to have its name.
@@ -251,6 +259,7 @@ impl LogWriter {
             before: self.end,
             ..self.header
         };
+        self.syncs_beside = spare.expect_syncs_beside();
         let file = spare.begin(&self.dir, &header)?;
         let may_wait = Begun::may_wait(self.header.len, header.len);
         let is_stable = self.synced == self.end;

@@ -279,6 +279,11 @@ impl StoreFile {
         self.file.expect_small_writes();
     }
 
+    /// See [`StorageFile::expect_syncs_beside`].
+    pub(crate) fn expect_syncs_beside(&self) -> bool {
+        self.file.expect_syncs_beside()
+    }
+
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync().map_err(|cause| Error::io("sync the file", &self.path, cause))
     }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use memmap2::{MmapRaw, UncheckedAdvice};
+use parking_lot::Mutex;
 
 use super::{LockGuard, OpenMode, Storage, StorageFile};
 use crate::prefetch::prefetch;
@@ -141,6 +142,43 @@ struct DiskFile {
     file: Arc<File>,
     /// All of the file, for small writes.
     window: OnceLock<Window>,
+    /// For syncs at the same time.
+    syncs: OnceLock<Syncs>,
+}
+
+/// Two syncs of a file at a time. To each open file the system tells once of a write that failed, so that each of
+/// them has its own.
+#[derive(Debug)]
+struct Syncs {
+    /// The same file, opened again.
+    beside: File,
+    /// Whose turn it is with the first one, and with the other.
+    turns: [Mutex<()>; 2],
+}
+
+impl Syncs {
+    fn sync(&self, first: &File) -> io::Result<()> {
+        let [of_first, of_other] = &self.turns;
+        if let Some(_turn) = of_first.try_lock() {
+            return first.sync_data();
+        }
+        let _turn = of_other.lock();
+        self.beside.sync_data()
+    }
+}
+
+/// Opens a file again, if the system tells that one as well of a write that failed.
+fn opened_again(file: &File) -> Option<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        None
+    }
 }
 
 #[derive(Debug)]
@@ -206,7 +244,7 @@ impl Window {
 
 impl DiskFile {
     fn shared(file: File) -> Arc<dyn StorageFile> {
-        Arc::new(DiskFile { file: Arc::new(file), window: OnceLock::new() })
+        Arc::new(DiskFile { file: Arc::new(file), window: OnceLock::new(), syncs: OnceLock::new() })
     }
 }
 
@@ -272,7 +310,19 @@ impl StorageFile for DiskFile {
         if let Some(window) = self.window.get() {
             window.let_go_of_full_pages();
         }
-        self.file.sync_data()
+        match self.syncs.get() {
+            Some(syncs) => syncs.sync(&self.file),
+            None => self.file.sync_data(),
+        }
+    }
+
+    fn expect_syncs_beside(&self) -> bool {
+        if self.syncs.get().is_none()
+            && let Some(beside) = opened_again(&self.file)
+        {
+            self.syncs.set(Syncs { beside, turns: Default::default() }).ok();
+        }
+        self.syncs.get().is_some()
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -46,8 +46,10 @@ pub struct Faults {
     pub unreadable: Mutex<Option<(PathBuf, Range<u64>)>>,
     /// Too many files are open.
     pub out_of_files: AtomicBool,
-    /// Syncs wait while this is set.
-    closed_gate: Mutex<bool>,
+    /// Files get one sync at a time.
+    pub in_turns: AtomicBool,
+    /// Syncs up to this one, by their number, wait.
+    held: Mutex<u64>,
     gate: Condvar,
 }
 
@@ -61,11 +63,16 @@ impl Faults {
     }
 
     pub fn hold_syncs(&self) {
-        *self.closed_gate.lock().unwrap() = true;
+        *self.held.lock().unwrap() = u64::MAX;
+    }
+
+    /// Those after it do not wait.
+    pub fn hold_next_sync(&self) {
+        *self.held.lock().unwrap() = self.syncs.load(Ordering::SeqCst) + 1;
     }
 
     pub fn release_syncs(&self) {
-        *self.closed_gate.lock().unwrap() = false;
+        *self.held.lock().unwrap() = 0;
         self.gate.notify_all();
     }
 }
@@ -144,14 +151,17 @@ impl StorageFile for FaultyFile {
         self.0.expect_reads(offset, len);
     }
     fn sync(&self) -> io::Result<()> {
-        self.1.syncs.fetch_add(1, Ordering::SeqCst);
-        let mut closed = self.1.closed_gate.lock().unwrap();
-        while *closed {
-            closed = self.1.gate.wait(closed).unwrap();
+        let number = self.1.syncs.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut held = self.1.held.lock().unwrap();
+        while number <= *held {
+            held = self.1.gate.wait(held).unwrap();
         }
-        drop(closed);
+        drop(held);
         self.1.hit(&self.1.sync, "sync")?;
         self.0.sync()
+    }
+    fn expect_syncs_beside(&self) -> bool {
+        self.0.expect_syncs_beside() && !self.1.in_turns.load(Ordering::SeqCst)
     }
     fn as_any(&self) -> &dyn Any {
         self

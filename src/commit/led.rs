@@ -1,0 +1,106 @@
+//! The groups that are being written: one, or another one beside it while the first is synced.
+//!
+//! # Invariants
+//! - A group is appended only when the one before it is, so that the log has the order of LSNs.
+//! - Whichever ends first, they are published in that order.
+
+use std::collections::VecDeque;
+
+use super::waiters::Waiters;
+use super::{Group, Written};
+use crate::format::Lsn;
+
+/// The groups that somebody leads, in the order of their LSNs.
+#[derive(Debug, Default)]
+pub(super) struct Led(VecDeque<Write>);
+
+/// One of them.
+#[derive(Debug)]
+struct Write {
+    waiters: Waiters,
+    commits: u32,
+    /// Another one was written meanwhile.
+    beside: bool,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Appending,
+    /// Another one may be appended meanwhile.
+    Syncing,
+    /// And waits for the one before it to be published.
+    Ended(Written),
+}
+
+impl Led {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many commits are in them.
+    pub(super) fn commits(&self) -> u32 {
+        self.0.iter().map(|write| write.commits).sum()
+    }
+
+    /// The last commit of the last one.
+    pub(super) fn last(&self) -> Option<Lsn> {
+        self.0.back().map(|write| write.waiters.last)
+    }
+
+    pub(super) fn waiters(&mut self) -> impl Iterator<Item = &mut Waiters> {
+        self.0.iter_mut().map(|write| &mut write.waiters)
+    }
+
+    /// Whether what comes next could be appended.
+    pub(super) fn is_appended(&self) -> bool {
+        self.0.back().is_none_or(|last| !matches!(last.stage, Stage::Appending))
+    }
+
+    pub(super) fn begin(&mut self, group: &Group, waiters: Waiters) {
+        let beside = !self.0.is_empty();
+        self.0.iter_mut().for_each(|write| write.beside = true);
+        let stage = Stage::Appending;
+        self.0.push_back(Write { waiters, commits: group.commits, beside, stage });
+    }
+
+    /// Takes note that the group that ends with this commit is appended, and is synced now.
+    pub(super) fn note_append(&mut self, last: Lsn) {
+        if let Some(write) = self.0.iter_mut().find(|write| write.waiters.last == last) {
+            write.stage = Stage::Syncing;
+        }
+    }
+
+    /// Takes note that a group is written; whether another one was meanwhile.
+    pub(super) fn note_end(&mut self, written: Written) -> bool {
+        let mut all = self.0.iter_mut();
+        let write = all.find(|write| write.waiters.last == written.last);
+        write.is_some_and(|write| {
+            write.stage = Stage::Ended(written);
+            write.beside
+        })
+    }
+
+    /// The first one, if it is written.
+    pub(super) fn take_ended(&mut self) -> Option<(Waiters, Written)> {
+        let first = self.0.pop_front()?;
+        match first.stage {
+            Stage::Ended(written) => Some((first.waiters, written)),
+            Stage::Appending | Stage::Syncing => {
+                self.0.push_front(first);
+                None
+            }
+        }
+    }
+
+    /// Gives up the one that ends with this commit, and those that are written and will not be published.
+    pub(super) fn give_up(&mut self, last: Lsn) -> impl Iterator<Item = Waiters> {
+        let all = std::mem::take(&mut self.0).into_iter();
+        let (given_up, kept): (VecDeque<_>, _) = all.partition(|write| {
+            write.waiters.last == last || matches!(write.stage, Stage::Ended(_))
+        });
+        self.0 = kept;
+        given_up.into_iter().map(|write| write.waiters)
+    }
+}
