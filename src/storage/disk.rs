@@ -172,7 +172,9 @@ fn opened_again(file: &File) -> Option<File> {
     #[cfg(target_os = "linux")]
     {
         use std::os::fd::AsRawFd;
-        File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // As the first one: of layered file systems, whoever only reads may have another file.
+        File::options().read(true).write(true).open(path).ok()
     }
     #[cfg(not(target_os = "linux"))]
     {
