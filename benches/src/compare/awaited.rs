@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::Plan;
-use crate::durable::{Latencies, commit_from};
+use crate::durable::{Latencies, P99, commit_from};
 use crate::report::Report;
 
 const KEYS: u64 = 100_000;
@@ -38,7 +38,7 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
             await_from(tasks, plan.time, store, map)
         });
     }
-    latencies.ask(plan, report, "synced commits that are awaited")
+    latencies.ask(plan, report, "synced commits that are awaited", &[P99])
 }
 
 /// Commits by so many tasks, each of one order; how long each took, in seconds.

@@ -18,7 +18,7 @@ use crate::floor::drawn;
 use crate::peers::ENTRANTS;
 use crate::report::Report;
 
-pub(crate) use latencies::Latencies;
+pub(crate) use latencies::{Latencies, MEAN, P99};
 pub(crate) use shared::write as share_syncs;
 
 const RAW: &str = "raw write + fdatasync, one thread";
@@ -26,7 +26,7 @@ const SHARED: &str = "one write + fdatasync for all, no store";
 
 const BLOCK: usize = 4096;
 const PREWRITTEN_BLOCKS: u64 = 4096;
-const KEYS: u64 = 100_000;
+pub(crate) const KEYS: u64 = 100_000;
 const PER_BATCH: usize = 1000;
 
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
@@ -50,7 +50,7 @@ fn commits(plan: &Plan, report: &mut Report, writers: u64) -> Result<(), Failure
             commit_from(writers, KEYS, plan.time, &|orders| peer.commit(orders))
         });
     }
-    latencies.ask(plan, report, &format!("synced commits, {writers} writers"))
+    latencies.ask(plan, report, &format!("synced commits, {writers} writers"), &[P99])
 }
 
 /// Commits by so many threads, each of one order with a key below `keys`; how long each took, in seconds.
@@ -73,7 +73,7 @@ pub(crate) fn commit_from(
 }
 
 /// Runs it in threads numbered from 1, which are told to stop after a while; all that they return.
-fn in_threads(
+pub(crate) fn in_threads(
     count: u64,
     time: Duration,
     run: impl Fn(u64, &AtomicBool) -> Result<Vec<f64>, String> + Sync,
@@ -135,7 +135,7 @@ fn raw_loop(file: &File, time: Duration) -> Result<Vec<f64>, Failure> {
 }
 
 /// One block, with these bytes in it, as the so many-th.
-fn write_synced(file: &File, nth: u64, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_synced(file: &File, nth: u64, bytes: &[u8]) -> std::io::Result<()> {
     let mut block = [0; BLOCK];
     block[..bytes.len()].copy_from_slice(bytes);
     file.write_all_at(&block, nth % PREWRITTEN_BLOCKS * BLOCK as u64)?;

@@ -4,7 +4,7 @@
 //!
 //! - `--quick`: everything, smaller and in three rounds, in under three minutes
 //! - `--rounds N`, `--entries N`: instead of seven rounds, a million entries
-//! - `--only PART,PART`: of `durable`, `awaited`, `process`, `reads`, `memory`, `growth`, `crowds`
+//! - `--only PART,PART`: of `durable`, `arrivals`, `awaited`, `process`, `reads`, `memory`, `growth`, `crowds`
 //! - `--fixed-sync US`: every sync of every contender waits so many microseconds and syncs nothing
 //! - `--out DIR`: JSON lines and a plot for each question go there
 //!
@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, reason = "it is a program")]
 #![expect(clippy::cast_precision_loss, reason = "figures are told in three digits")]
 
+mod arrivals;
 mod awaited;
 mod crowds;
 mod durable;
@@ -102,8 +103,9 @@ impl Plan {
 
 type Measure = fn(&Plan, &mut Report) -> Result<(), Failure>;
 
-const PARTS: [(&str, Measure); 7] = [
+const PARTS: [(&str, Measure); 8] = [
     ("durable", durable::measure),
+    ("arrivals", arrivals::measure),
     ("awaited", awaited::measure),
     ("process", process::measure),
     ("reads", reads::measure),
