@@ -76,6 +76,9 @@ fn shut_down_again_and_again(
     Ok(promised.len())
 }
 
+/// The least that each file system takes.
+const SIZES: [(&str, &str); 2] = [("ext4", "48M"), ("xfs", "320M")];
+
 #[test]
 fn real_power_cuts() {
     use std::io::Write;
@@ -117,14 +120,11 @@ fn a_file_system_that_is_shut_down_misses_what_is_left_out() {
 #[test]
 #[ignore = "needs root, loop devices, fuse3 and qemu-storage-daemon"]
 fn every_replay_of_a_block_log_keeps_what_was_acknowledged() {
-    for (kind, size) in [("ext4", "48M"), ("xfs", "320M")] {
+    for (kind, size) in SIZES {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
         must("truncate", &["-s", size, text(&file("data"))]);
-        for name in ["log", "export"] {
-            File::create(file(name)).unwrap();
-        }
-        std::fs::create_dir(file("mounted")).unwrap();
+        File::create(file("log")).unwrap();
         let (acks, made) = record_block_log(kind, dir.path());
         let log = File::open(file("log")).unwrap();
         let entries = read_block_log(&log);
@@ -173,12 +173,38 @@ fn every_replay_of_a_block_log_keeps_what_was_acknowledged() {
     }
 }
 
+/// A device with a file system, which a program serves as `export` in a directory.
+struct Served {
+    /// Ends first.
+    device: Loop,
+    _service: Service,
+}
+
+impl Served {
+    fn by(program: &mut Command, kind: &str, dir: &Path) -> Served {
+        let export = dir.join("export");
+        File::create(&export).unwrap();
+        std::fs::create_dir(dir.join("mounted")).unwrap();
+        let service = program.stderr(Stdio::null()).spawn().unwrap();
+        let service = Service::exporting(service, &export);
+        let device = Loop::over(&export);
+        make_file_system(kind, Path::new(&device.0));
+        Served { device, _service: service }
+    }
+
+    /// As `mounted` beside it.
+    fn mount(&self, dir: &Path) -> Mounted {
+        Mounted::new(Path::new(&self.device.0), &dir.join("mounted")).unwrap()
+    }
+}
+
 /// Runs a store over a device that logs its writes; what was acknowledged, and where in the log the file
 /// system was made.
 fn record_block_log(kind: &str, dir: &Path) -> (Vec<Ack>, u64) {
     let file = |name: &str| dir.join(name);
     let path = |name: &str| text(&dir.join(name)).to_owned();
-    let service = Command::new("qemu-storage-daemon")
+    let mut daemon = Command::new("qemu-storage-daemon");
+    daemon
         .args(["--blockdev", &format!("driver=file,node-name=raw,filename={}", path("data"))])
         .args(["--blockdev", &format!("driver=file,node-name=to,filename={}", path("log"))])
         .args([
@@ -191,18 +217,13 @@ fn record_block_log(kind: &str, dir: &Path) -> (Vec<Ack>, u64) {
                 "type=fuse,id=export,node-name=logged,mountpoint={},writable=on",
                 path("export")
             ),
-        ])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let service = Service::exporting(service, &file("export"));
-    let device = Loop::over(&file("export"));
-    make_file_system(kind, Path::new(&device.0));
+        ]);
+    let served = Served::by(&mut daemon, kind, dir);
     let clock = Clock::LengthOf(file("log"));
     let made;
     let mut acks = Vec::new();
     {
-        let mounted = Mounted::new(Path::new(&device.0), &file("mounted")).unwrap();
+        let mounted = served.mount(dir);
         run("sync", &[]);
         made = clock.now();
         for _ in 0..6 {
@@ -212,15 +233,14 @@ fn record_block_log(kind: &str, dir: &Path) -> (Vec<Ack>, u64) {
             acks.extend(writers.end().acks);
         }
     }
-    drop(device);
-    drop(service);
+    drop(served);
     (acks, made)
 }
 
 #[test]
 #[ignore = "needs root, loop devices, fuse3, nbdkit and libnbd-bin"]
 fn a_failed_writeback_takes_nothing_back_that_was_served() {
-    for (kind, size) in [("ext4", "48M"), ("xfs", "320M")] {
+    for (kind, size) in SIZES {
         let rounds = cuts().div_ceil(10);
         let mut failed = 0;
         for round in 0..rounds {
@@ -233,8 +253,7 @@ fn a_failed_writeback_takes_nothing_back_that_was_served() {
 
 /// A file system on a disk that fails each write while a file stands beside it.
 struct Failing {
-    device: Loop,
-    _service: Service,
+    served: Served,
     dir: tempfile::TempDir,
 }
 
@@ -243,25 +262,18 @@ impl Failing {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
         must("truncate", &["-s", size, text(&file("data"))]);
-        File::create(file("export")).unwrap();
-        std::fs::create_dir(file("mounted")).unwrap();
-        let service = Command::new("nbdfuse")
+        let mut service = Command::new("nbdfuse");
+        service
             .arg(file("export"))
             .args(["--command", "nbdkit", "-s", "--filter=error", "file"])
             .arg(file("data"))
             .args(["error-pwrite=EIO", "error-pwrite-rate=100%"])
-            .arg(format!("error-pwrite-file={}", text(&file("fail"))))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let service = Service::exporting(service, &file("export"));
-        let device = Loop::over(&file("export"));
-        make_file_system(kind, Path::new(&device.0));
-        Failing { device, _service: service, dir }
+            .arg(format!("error-pwrite-file={}", text(&file("fail"))));
+        Failing { served: Served::by(&mut service, kind, dir.path()), dir }
     }
 
     fn mount(&self) -> Mounted {
-        Mounted::new(Path::new(&self.device.0), &self.dir.path().join("mounted")).unwrap()
+        self.served.mount(self.dir.path())
     }
 
     fn fail(&self) {
@@ -278,7 +290,7 @@ impl Failing {
 #[ignore = "needs root, loop devices, fuse3, nbdkit and libnbd-bin"]
 fn each_of_two_syncs_at_a_time_is_told_of_a_failed_writeback() {
     const BLOCKS: u64 = 1024;
-    for (kind, size) in [("ext4", "48M"), ("xfs", "320M")] {
+    for (kind, size) in SIZES {
         let mut at_a_time = 0;
         for round in 0..cuts().div_ceil(10) {
             let failing = Failing::new(kind, size);

@@ -103,8 +103,20 @@ impl Crowd {
     /// Whether they need not wait for each other, with so many commits being written. Those who come when they like
     /// then wait for no sync but their own; those who come back together, or are many, had better share one.
     pub(super) fn is_loose(&self, being_written: u32) -> bool {
-        let most = if self.comes_together { LOOSE_TOGETHER_MAX } else { LOOSE_MAX };
-        self.expected().saturating_add(being_written) <= most
+        self.are_loose(self.expected().saturating_add(being_written))
+    }
+
+    /// The same of so many in all.
+    fn are_loose(&self, all: u32) -> bool {
+        all <= if self.comes_together { LOOSE_TOGETHER_MAX } else { LOOSE_MAX }
+    }
+
+    /// How many commits the first group waits for, with so many being written: half of all, where two groups at a
+    /// time pay and they need not wait for each other.
+    pub(super) fn wanted(&self, being_written: u32, two_pay: bool) -> u32 {
+        let expected = self.expected();
+        let all = expected.saturating_add(being_written);
+        if two_pay && self.are_loose(all) { expected.min(all.div_ceil(2)) } else { expected }
     }
 
     /// What somebody does whose group could be written and is not complete.

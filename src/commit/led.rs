@@ -65,18 +65,20 @@ impl Led {
         self.0.push_back(Write { waiters, commits: group.commits, beside, stage });
     }
 
+    fn find(&mut self, last: Lsn) -> Option<&mut Write> {
+        self.0.iter_mut().find(|write| write.waiters.last == last)
+    }
+
     /// Takes note that the group that ends with this commit is appended, and is synced now.
     pub(super) fn note_append(&mut self, last: Lsn) {
-        if let Some(write) = self.0.iter_mut().find(|write| write.waiters.last == last) {
+        if let Some(write) = self.find(last) {
             write.stage = Stage::Syncing;
         }
     }
 
     /// Takes note that a group is written; whether another one was meanwhile.
     pub(super) fn note_end(&mut self, written: Written) -> bool {
-        let mut all = self.0.iter_mut();
-        let write = all.find(|write| write.waiters.last == written.last);
-        write.is_some_and(|write| {
+        self.find(written.last).is_some_and(|write| {
             write.stage = Stage::Ended(written);
             write.beside
         })

@@ -236,11 +236,9 @@ impl Queue {
         wanted < 2 || self.first_commits() >= wanted || self.groups.len() > 1
     }
 
-    /// How many commits the first group waits for: half of all where two groups are written at a time.
+    /// How many commits the first group waits for.
     fn wanted_commits(&self) -> u32 {
-        let expected = self.crowd.expected();
-        let half = (expected + self.led.commits()).div_ceil(2);
-        if self.leads_beside() { expected.min(half) } else { expected }
+        self.crowd.wanted(self.led.commits(), self.pace.pays())
     }
 
     /// How many commits the first group has.
@@ -310,7 +308,9 @@ impl Queue {
             Ok(written) if self.poison.is_none() => {
                 let timing = written.timing.filter(|_| written.synced);
                 let beside = self.led.note_end(written);
-                timing.inspect(|(_, took)| self.pace.note(*took, beside));
+                if let Some((_, took)) = timing {
+                    self.pace.note(took, beside);
+                }
                 Refused::default()
             }
             outcome => {

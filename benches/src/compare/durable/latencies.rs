@@ -1,7 +1,6 @@
 //! Questions of which a round tells how long each commit took.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use rocstate_bench::run::{Failure, Question};
@@ -48,7 +47,7 @@ impl<'a> Latencies<'a> {
         figures: &[Figure],
     ) -> Result<(), Failure> {
         // The latencies of a round are measured with its rate, and told afterwards.
-        let kept: Vec<RefCell<VecDeque<Vec<f64>>>> =
+        let kept: Vec<RefCell<Vec<Vec<f64>>>> =
             self.contenders.iter().map(|_| RefCell::default()).collect();
         let names: Vec<_> = self.contenders.iter().map(|(name, _)| name.clone()).collect();
         let mut rates = Question::of_rates(question, "commits/s");
@@ -56,7 +55,7 @@ impl<'a> Latencies<'a> {
             rates = rates.ask(name, move || {
                 let mut times = round()?;
                 times.sort_by(f64::total_cmp);
-                kept.borrow_mut().push_back(figures.iter().map(|(_, of)| of(&times)).collect());
+                kept.borrow_mut().push(figures.iter().map(|(_, of)| of(&times)).collect());
                 Ok(times.len() as f64 / self.round.as_secs_f64())
             });
         }
