@@ -42,7 +42,7 @@ use crate::state::State;
 use crate::sync::{Condvar, EXPLORED, Mutex, MutexGuard, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
-use queue::{AT_ONCE, Group, Queue, Turn, Urgency};
+use queue::{AT_ONCE, Claim, Group, Outlook, Queue, Turn};
 pub(crate) use waiters::Seat;
 
 /// Who begins a transaction waits no longer than this for room: it may be whom the log waits for.
@@ -120,7 +120,7 @@ impl Commits {
         let lsn = state.lsn;
         let (visible, publisher) = Visible::new(state);
         let mut queue = Queue::new(lsn, publisher, sync_interval);
-        queue.pace.is_possible = log.syncs_beside();
+        queue.note_outlook(Outlook::of(&log));
         Commits {
             queue: Mutex::new(queue),
             durable: AtomicU64::new(log.synced().lsn.get()),
@@ -229,20 +229,18 @@ impl Commits {
         Poll::Pending
     }
 
-    /// Has a thread of the store lead what nobody blocks for.
-    pub(crate) fn lead_in_background(&self) {
-        if self.queue.lock().wants_leader() {
-            self.leading.notify_one();
-        }
-    }
-
     /// Leads the first group, with the lock released; returns the last commit that it acknowledged.
     fn lead(&self, mut queue: MutexGuard<'_, Queue>) -> Option<Lsn> {
         if self.pressure.is_behind() {
-            queue.held = true;
+            queue.claim = Claim::Held;
             MutexGuard::unlocked(&mut queue, || self.pressure.hold());
-            queue.held = false;
+            queue.claim = Claim::None;
         }
+        self.lead_first(queue)
+    }
+
+    /// The same, whether or not checkpoints are behind.
+    fn lead_first(&self, mut queue: MutexGuard<'_, Queue>) -> Option<Lsn> {
         let Some(group) = queue.take_first() else {
             // It was closed or poisoned meanwhile, and closing waits for whoever is held.
             self.led.notify_all();
@@ -280,11 +278,11 @@ impl Commits {
         // A segment that ended may have been synced in any case.
         self.note_durable(&log);
         self.pressure.log_grew(&log);
-        let (urgency, syncs_beside) = (Urgency::of(&log), log.syncs_beside());
+        let outlook = Outlook::of(&log);
         drop(log);
         let took = |began: Instant| if EXPLORED { Duration::ZERO } else { began.elapsed() };
         let timing = began.map(|began| (began, took(began)));
-        Ok(Written { frame, commits, last, state, synced: sync, urgency, syncs_beside, timing })
+        Ok(Written { frame, commits, last, state, synced: sync, outlook, timing })
     }
 
     /// The group that ends with this commit is appended: while it is synced, another one may be.
@@ -369,11 +367,11 @@ impl Commits {
         if !log.is_synced() && !left_out(Step::RequestedSync) {
             log = self.sync_log(log, || ()).map_err(|cause| self.poison(&cause))?;
         }
-        let urgency = Urgency::of(&log);
+        let outlook = Outlook::of(&log);
         drop(log);
         let mut queue = self.queue.lock();
         queue.note_sync(began, self.durable_lsn());
-        queue.urgency = urgency;
+        queue.note_outlook(outlook);
         drop(queue);
         self.check()
     }
@@ -428,8 +426,7 @@ struct Written {
     last: Lsn,
     state: Arc<State>,
     synced: bool,
-    urgency: Urgency,
-    syncs_beside: bool,
+    outlook: Outlook,
     /// When it began and how long it took, if that matters.
     timing: Option<(Instant, Duration)>,
 }

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use disk::Disk;
 
+/// What is a small write to a [`StorageFile`].
+pub(crate) const SMALL_WRITE_BYTES: usize = 4095;
+
 /// A place that keeps files: the operating system's file systems ([`Disk`]), or a simulated one.
 ///
 /// Every path is given whole. Errors are the operating system's; the engine decides what they mean.
@@ -114,6 +117,12 @@ pub trait StorageFile: Debug + Send + Sync + 'static {
     /// its length were written and synced before, it keeps this length, and nobody else writes to it.
     /// What [`write_at`](Self::write_at) promises stays the same.
     fn expect_small_writes(&self) {}
+    /// Whether [`write_at`](Self::write_at) of less than 4096 bytes takes no longer than copying them into memory of
+    /// the system's: then whoever submits a commit that asks for no sync makes that write itself. `false`, the
+    /// default, where it may wait for a device: then a thread of the store makes it.
+    fn copies_small_writes(&self) -> bool {
+        false
+    }
     /// Told that these bytes will be read soon, so that they may be on their way meanwhile; it waits for
     /// nothing, and may be told of bytes beyond the end.
     fn expect_reads(&self, _offset: u64, _len: u64) {}

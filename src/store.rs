@@ -154,6 +154,9 @@ impl Store {
     }
 
     /// Runs `f` in a transaction now, and commits; what is returned resolves when that is durable.
+    ///
+    /// A thread of the store writes and syncs it. A small commit that asks for no sync is only copied into memory of
+    /// the system's, if nobody is ahead of it: that is done before this returns.
     pub fn submit<T>(&self, f: impl FnOnce(&mut Transaction) -> Result<T>) -> Submitted<T> {
         self.try_submit(f)
     }

@@ -4,9 +4,12 @@
 use std::time::Instant;
 
 use super::Commits;
-use super::queue::{Queue, Syncer, Turn};
+use super::queue::{Claim, Queue, Syncer, Turn};
 use crate::error::Result;
-use crate::sync::MutexGuard;
+use crate::sync::{EXPLORED, MutexGuard};
+
+/// Who may not wait leads so many groups that are only copied, one after the other.
+const COPIED_AT_ONCE: u32 = if EXPLORED { 1 } else { 8 };
 
 /// What the log needs now, or when to look again.
 enum Chore {
@@ -16,6 +19,24 @@ enum Chore {
 }
 
 impl Commits {
+    /// Has a thread of the store lead what nobody blocks for. Leads itself what is only copied: to wake that thread
+    /// would take many times as long.
+    pub(crate) fn lead_in_background(&self) {
+        let mut queue = self.queue.lock();
+        for _ in 0..COPIED_AT_ONCE {
+            if !queue.wants_leader() || !queue.is_only_copied() || self.pressure.is_behind() {
+                break;
+            }
+            queue.claim = Claim::LedOn;
+            self.lead_first(queue);
+            queue = self.queue.lock();
+            queue.claim = Claim::None;
+        }
+        if queue.wants_leader() {
+            self.leading.notify_one();
+        }
+    }
+
     /// Leads what nobody blocks for, until the store is closed or poisoned.
     pub(crate) fn run_leader(&self) {
         let mut queue = self.queue.lock();
@@ -102,34 +123,67 @@ impl Commits {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use super::*;
     use crate::boot::boot;
     use crate::commit::queue::{Group, WITNESS_AFTER};
-    use crate::commit::{NoPressure, Staged, Written};
+    use crate::commit::{NoPressure, Pressure, Staged, Written};
+    use crate::log::writer::LogWriter;
     use crate::options::{Durability, Options};
     use crate::state::State;
     use crate::tree::Graveyard;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A `Process` commit that is about to be written.
-    fn begun(sync_interval: Duration) -> (tempfile::TempDir, Commits, Group) {
+    /// A `Process` commit that waits to be written.
+    fn staged(
+        sync_interval: Duration,
+        pressure: Arc<dyn Pressure>,
+    ) -> (tempfile::TempDir, Commits) {
         let dir = tempfile::tempdir().unwrap();
         let booted = boot(dir.path(), &Options::default(), 1, &Graveyard::none(), Duration::ZERO);
         let booted = booted.unwrap();
         let mut state = State::clone(&booted.state);
-        let commits = Commits::new(
-            booted.log.unwrap().0,
-            Arc::new(booted.state),
-            sync_interval,
-            Arc::new(NoPressure),
-        );
+        let log = booted.log.unwrap().0;
+        let commits = Commits::new(log, Arc::new(booted.state), sync_interval, pressure);
         state.lsn = state.lsn.next();
         commits.enqueue(Staged::sample(Durability::Process, Arc::new(state))).unwrap();
+        (dir, commits)
+    }
+
+    /// One that is about to be.
+    fn begun(sync_interval: Duration) -> (tempfile::TempDir, Commits, Group) {
+        let (dir, commits) = staged(sync_interval, Arc::new(NoPressure));
         let group = commits.queue.lock().take_first().unwrap();
         (dir, commits, group)
+    }
+
+    /// Checkpoints are behind for a while.
+    #[derive(Debug)]
+    struct Behind(AtomicBool);
+
+    impl Pressure for Behind {
+        fn log_grew(&self, _: &LogWriter) {}
+        fn is_behind(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+        fn hold(&self) {
+            panic!("somebody is held who may not wait");
+        }
+    }
+
+    #[test]
+    fn who_may_not_wait_writes_what_is_only_copied_and_is_not_held() {
+        let behind = Arc::new(Behind(AtomicBool::new(true)));
+        let (_dir, commits) = staged(SECOND, Arc::clone(&behind) as Arc<dyn Pressure>);
+        let before = commits.seen().lsn;
+        commits.lead_in_background();
+        assert_eq!(commits.seen().lsn, before, "it is left to a thread of the store");
+        behind.0.store(false, Ordering::Relaxed);
+        commits.lead_in_background();
+        assert_eq!(commits.seen().lsn, before.next());
     }
 
     fn finish(commits: &Commits, written: Result<Written>) {

@@ -40,6 +40,8 @@ struct Told {
     panics: bool,
     /// Each sync has an open file of its own, so that they may run at the same time.
     beside: bool,
+    /// Small writes wait for nothing.
+    copies: bool,
     /// One went wrong. What was not stable by then never will be, and of those who were waiting for it only one
     /// is told, or each that has an open file of its own: an error of the system's is reported once for each.
     lost: AtomicBool,
@@ -164,6 +166,9 @@ impl StorageFile for YieldingFile {
         }
         Ok(())
     }
+    fn copies_small_writes(&self) -> bool {
+        self.1.copies
+    }
     fn expect_syncs_beside(&self) -> bool {
         self.1.beside
     }
@@ -181,8 +186,8 @@ struct Subject {
 
 impl Subject {
     fn new(fails_in: u64, panics: bool) -> Arc<Subject> {
-        let beside = thread_rng().gen_bool(0.5);
-        let told = Arc::new(Told { panics, beside, ..Told::default() });
+        let [beside, copies] = [(); 2].map(|()| thread_rng().gen_bool(0.5));
+        let told = Arc::new(Told { panics, beside, copies, ..Told::default() });
         // A frame in each segment, or some.
         let segment_bytes = if thread_rng().gen_bool(0.5) { 2 * BLOCK_BYTES } else { 1 << 20 };
         let options = Options::default().segment_bytes(segment_bytes);
@@ -303,6 +308,25 @@ fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
             thread.join().expect("it ends");
         }
         assert_eq!(subject.commits.seen().lsn.get(), 3);
+        subject.commits.close();
+        for thread in background {
+            thread.join().expect("it ends");
+        }
+    });
+}
+
+#[test]
+fn tasks_that_ask_for_no_sync_leave_nobody_waiting() {
+    explore(|| {
+        let subject = Subject::new(0, false);
+        let background = background(&subject);
+        let submit: fn(&Subject) =
+            |subject| (0..2).for_each(|_| subject.submit(Durability::Process));
+        let write: fn(&Subject) = |subject| subject.write(Durability::Process, 2);
+        for thread in [submit, submit, write].map(|run| spawn(&subject, run)) {
+            thread.join().expect("it ends");
+        }
+        assert_eq!(subject.commits.seen().lsn.get(), 6);
         subject.commits.close();
         for thread in background {
             thread.join().expect("it ends");

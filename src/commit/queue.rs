@@ -48,15 +48,16 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Since when something is appended that nobody has synced.
     pub(super) unsynced_since: Option<Instant>,
-    pub(super) urgency: Urgency,
-    pub(super) pace: Pace,
+    urgency: Urgency,
+    pace: Pace,
+    /// See [`Outlook`].
+    copied_bytes_max: usize,
     /// When a write began last; or, of writes that are not timed, the first that the last sync covered.
     pub(super) last_write: Instant,
     /// How long something may be unsynced.
     sync_interval: Duration,
     crowd: Crowd,
-    /// Somebody is about to lead, and held until checkpoints have caught up.
-    pub(super) held: bool,
+    pub(super) claim: Claim,
     /// Something was synced that has no witness yet.
     pub(super) unwitnessed: bool,
     /// What the thread does that syncs what is due.
@@ -66,16 +67,40 @@ pub(super) struct Queue {
 
 /// How soon what nobody has synced is to be synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
+enum Urgency {
     InTime,
     /// The newest segment has no name until then.
     AtOnce,
 }
 
-impl Urgency {
-    pub(super) fn of(log: &LogWriter) -> Urgency {
-        if log.is_unnamed() { Urgency::AtOnce } else { Urgency::InTime }
+/// What the end of the log is like, for the groups to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outlook {
+    urgency: Urgency,
+    /// Two syncs may run at a time.
+    syncs_beside: bool,
+    /// How long a frame may be that is only copied to where it belongs.
+    copied_bytes_max: usize,
+}
+
+impl Outlook {
+    pub(super) fn of(log: &LogWriter) -> Outlook {
+        Outlook {
+            urgency: if log.is_unnamed() { Urgency::AtOnce } else { Urgency::InTime },
+            syncs_beside: log.syncs_beside(),
+            copied_bytes_max: log.copied_bytes_max(),
+        }
     }
+}
+
+/// Whether somebody is about to take the first group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    None,
+    /// Once checkpoints have caught up.
+    Held,
+    /// Once the one before it is written, if this one is only copied.
+    LedOn,
 }
 
 /// When the thread that syncs what is due looks at the queue again.
@@ -126,14 +151,22 @@ impl Queue {
             unsynced_since: None,
             urgency: Urgency::InTime,
             pace: Pace::default(),
+            copied_bytes_max: 0,
             last_write: Instant::now(),
             sync_interval,
             crowd: Crowd::new(),
-            held: false,
+            claim: Claim::None,
             unwitnessed: false,
             syncer: Syncer::Awake,
             buffer: Vec::new(),
         }
+    }
+
+    /// Takes note of what the end of the log is like now.
+    pub(super) fn note_outlook(&mut self, outlook: Outlook) {
+        self.urgency = outlook.urgency;
+        self.pace.is_possible = outlook.syncs_beside;
+        self.copied_bytes_max = outlook.copied_bytes_max;
     }
 
     /// Adds a commit to the last group, or begins one; returns the state that it replaces there.
@@ -176,7 +209,7 @@ impl Queue {
     }
 
     pub(super) fn is_led(&self) -> bool {
-        self.led.len() > 0 || self.held
+        self.led.len() > 0 || self.claim == Claim::Held
     }
 
     /// Whether somebody may lead the first group now.
@@ -186,7 +219,7 @@ impl Queue {
                 && self.led.is_appended()
                 && self.is_first_synced()
                 && self.leads_beside();
-        is_free && !self.held
+        is_free && self.claim != Claim::Held
     }
 
     /// Whether a group may be written while another one is synced: if that pays, and those who commit wait for less.
@@ -228,6 +261,13 @@ impl Queue {
     pub(super) fn wants_leader(&self) -> bool {
         let is_kept = self.crowd.is_kept();
         self.has_groups() && self.may_lead() && (!is_kept || self.is_complete())
+    }
+
+    /// Whether the first group asks for no sync, and writing it takes no longer than copying it: then whoever comes
+    /// by may lead it, and may not wait.
+    pub(super) fn is_only_copied(&self) -> bool {
+        let first = self.groups.front();
+        first.is_some_and(|(group, _)| !group.sync && group.frame.len() <= self.copied_bytes_max)
     }
 
     /// Whether nobody is expected to join the first group.
@@ -331,8 +371,7 @@ impl Queue {
         // Those who made them are awake now and may come back, to join those who wait already.
         self.crowd.expect(written.commits.saturating_add(self.first_commits()));
         self.note_write(written.timing, written.synced);
-        self.urgency = written.urgency;
-        self.pace.is_possible = written.syncs_beside;
+        self.note_outlook(written.outlook);
         self.keep_buffer(written.frame);
         Some((waiters, replaced))
     }
@@ -351,7 +390,9 @@ impl Queue {
 
     /// Wakes one of those who wait for the next group, or the thread that leads where none does.
     pub(super) fn call_leader(&self, leading: &Condvar) {
+        let is_led_on = self.claim == Claim::LedOn && self.is_only_copied();
         if let Some((_, next)) = self.groups.front()
+            && !is_led_on
             && !next.ask_for_a_look()
         {
             leading.notify_one();

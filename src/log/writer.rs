@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{BLOCK_BYTES, Lsn, Place, SegmentNo, block_after, disk_len, memory_len};
+use crate::storage::SMALL_WRITE_BYTES;
 use crate::storage::directory::{Directory, StoreFile};
 
 /// Where the keeper leaves the next segment.
@@ -180,6 +181,16 @@ impl LogWriter {
     /// Whether two syncs may run at a time.
     pub(crate) fn syncs_beside(&self) -> bool {
         self.syncs_beside
+    }
+
+    /// How long a frame may be that is only copied to where it belongs, whatever is appended and synced before it.
+    pub(crate) fn copied_bytes_max(&self) -> usize {
+        if !self.file.copies_small_writes() {
+            return 0;
+        }
+        // A witness, and the rest of the block that its sync closes.
+        let next = block_after(self.next) + BLOCK_BYTES;
+        memory_len(self.header.len.saturating_sub(next)).min(SMALL_WRITE_BYTES)
     }
 
     /// Whether the newest segment waits for a sync, to have its name.

@@ -279,6 +279,11 @@ impl StoreFile {
         self.file.expect_small_writes();
     }
 
+    /// See [`StorageFile::copies_small_writes`].
+    pub(crate) fn copies_small_writes(&self) -> bool {
+        self.file.copies_small_writes()
+    }
+
     /// See [`StorageFile::expect_syncs_beside`].
     pub(crate) fn expect_syncs_beside(&self) -> bool {
         self.file.expect_syncs_beside()

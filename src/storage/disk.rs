@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use memmap2::{MmapRaw, UncheckedAdvice};
 use parking_lot::Mutex;
 
-use super::{LockGuard, OpenMode, Storage, StorageFile};
+use super::{LockGuard, OpenMode, SMALL_WRITE_BYTES, Storage, StorageFile};
 use crate::prefetch::prefetch;
 use opened::OpenedDir;
 
@@ -192,9 +192,6 @@ struct Window {
     begin: AtomicUsize,
 }
 
-/// Whole blocks are cheaper by a system call than by a page fault for each of them.
-const SMALL_WRITE_BYTES: usize = 4095;
-
 /// A commit of a small value.
 const PREFETCHED_BYTES: usize = 256;
 
@@ -269,6 +266,7 @@ impl StorageFile for DiskFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        // Whole blocks are cheaper by a system call than by a page fault for each of them.
         let window = self.window.get().filter(|_| bytes.len() <= SMALL_WRITE_BYTES);
         if window.is_some_and(|window| window.write(bytes, offset)) {
             return Ok(());
@@ -285,6 +283,10 @@ impl StorageFile for DiskFile {
                 .set(Window { map, end: AtomicUsize::new(0), begin: AtomicUsize::new(0) })
                 .ok();
         }
+    }
+
+    fn copies_small_writes(&self) -> bool {
+        true
     }
 
     fn expect_reads(&self, offset: u64, len: u64) {

@@ -402,6 +402,10 @@ impl StorageFile for SimFile {
         fault::outcome(fault)
     }
 
+    fn copies_small_writes(&self) -> bool {
+        true
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut machine = self.disk.0.lock();
         machine.plain_call("set_len")?;

@@ -48,6 +48,10 @@ pub struct Faults {
     pub out_of_files: AtomicBool,
     /// Files get one sync at a time.
     pub in_turns: AtomicBool,
+    /// Small writes may wait.
+    pub waits: AtomicBool,
+    /// The name of the thread that wrote last, if it has one.
+    pub writer: Mutex<Option<String>>,
     /// Syncs up to this one, by their number, wait.
     held: Mutex<u64>,
     gate: Condvar,
@@ -133,6 +137,7 @@ impl StorageFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.1.writes.fetch_add(1, Ordering::SeqCst);
         self.1.written_bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+        *self.1.writer.lock().unwrap() = std::thread::current().name().map(str::to_owned);
         self.1.hit(&self.1.write, "write")?;
         self.0.write_at(bytes, offset)
     }
@@ -141,6 +146,9 @@ impl StorageFile for FaultyFile {
     }
     fn expect_small_writes(&self) {
         self.0.expect_small_writes();
+    }
+    fn copies_small_writes(&self) -> bool {
+        self.0.copies_small_writes() && !self.1.waits.load(Ordering::SeqCst)
     }
     fn expect_reads(&self, offset: u64, len: u64) {
         assert!(
