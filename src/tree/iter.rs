@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::node::{Carry, Hot, Inner, Leaf, NodePtr, Stamp};
+use super::node::{Carry, Hot, Inner, Leaf, NodePtr, Stamp, partition};
 use super::place::Place;
 use super::slot::ValuePtr;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
             // SAFETY: the caller's promise.
             match unsafe { node.hot(carry) }? {
                 Hot::Inner(inner) => {
-                    let at = inner.bounds.partition_point(before);
+                    let at = partition(&inner.bounds, before);
                     path.push((inner, at));
                     // SAFETY: the caller's promise.
                     let child = unsafe { inner.child(at, version) };
@@ -70,7 +70,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                     node = child;
                 }
                 Hot::Leaf(leaf) => {
-                    let at = leaf.keys.partition_point(before);
+                    let at = partition(&leaf.keys, before);
                     return Ok(Some(Position { path, leaf, at, next: None, version }));
                 }
             }
