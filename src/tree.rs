@@ -146,6 +146,12 @@ impl<K: Clone, V> Tree<K, V> {
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
         self.range(|_| false, |_| true)
     }
+
+    /// The first entry, or the last one.
+    pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&K, &V)>> {
+        // SAFETY: as in `get`.
+        unsafe { outermost(self.0.root, self.0.stamp, first) }
+    }
 }
 
 /// The value that `probe` finds below a node, as a version sees it.
@@ -172,6 +178,40 @@ unsafe fn find<'a, K: Clone, V>(
                 Hot::Leaf(leaf) => {
                     let found = leaf.find(&probe).ok().and_then(|at| leaf.value(at, version));
                     return Ok(found.map(|value| value.get()));
+                }
+            }
+        }
+    }
+}
+
+/// The first entry below a node, or the last one, as a version sees it: with one way down, which loads no other
+/// range than that.
+///
+/// # Safety
+/// As for [`find`].
+unsafe fn outermost<'a, K: Clone, V>(
+    root: NodePtr<K, V>,
+    version: Stamp,
+    first: bool,
+) -> Result<Option<(&'a K, &'a V)>> {
+    let outer = |len: usize| if first { 0 } else { len.saturating_sub(1) };
+    let mut node = root;
+    // SAFETY: the caller's promise; what a version sees lives as long as it is held.
+    unsafe {
+        loop {
+            match node.hot(&mut Carry::default())? {
+                Hot::Inner(inner) => match inner.child(outer(inner.children.len()), version) {
+                    Some(child) => node = child,
+                    None => return Ok(None),
+                },
+                Hot::Leaf(leaf) => {
+                    let at = outer(leaf.len());
+                    if let (Some(key), Some(value)) = (leaf.keys.get(at), leaf.value(at, version)) {
+                        return Ok(Some((key, value.get())));
+                    }
+                    // A range that holds nothing: whoever walks looks into the next one.
+                    let mut entries = Iter::new(root, version, &|_| false, &|_| true);
+                    return if first { entries.next() } else { entries.next_back() }.transpose();
                 }
             }
         }

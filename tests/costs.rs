@@ -150,6 +150,10 @@ fn reads_allocate_nothing_and_scans_do_once() {
         }
     });
     assert_eq!(of_reads, 0);
+    let ends = || {
+        [map.first(&store.view()).unwrap().is_some(), map.last(&store.view()).unwrap().is_some()]
+    };
+    assert_eq!(allocations(|| assert_eq!(ends(), [true; 2])), 0);
     let of_a_scan = allocations(|| assert_eq!(map.iter(&store.view()).count(), 1000));
     assert!(of_a_scan <= 2, "{of_a_scan}: the way down to either end");
 }

@@ -152,7 +152,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn first<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<(&'a K, &'a V)>> {
-        self.iter(at).next().transpose()
+        self.outermost(at, true)
     }
 
     /// The highest entry.
@@ -160,7 +160,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn last<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<(&'a K, &'a V)>> {
-        self.iter(at).next_back().transpose()
+        self.outermost(at, false)
     }
 
     /// All entries in key order, from both ends.
@@ -358,6 +358,16 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         tx.clear(self.core.number(), Box::new(empty.draft()));
         tx.stage(&Operation::Clear { region: self.core.number() });
         Ok(())
+    }
+
+    fn outermost<'a, R: Readable + ?Sized>(
+        &self,
+        at: &'a R,
+        first: bool,
+    ) -> Result<Option<(&'a K, &'a V)>> {
+        let Some(tree) = self.tree(at)? else { return Ok(None) };
+        let found = tree.outermost(first)?;
+        found.map(|(key, stored)| Ok((key, stored.get(&self.core.name)?))).transpose()
     }
 
     fn tree<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<ReadTree<'a, K, V>>> {

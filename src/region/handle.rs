@@ -41,6 +41,13 @@ impl<'a, K: Key, V: Value> ReadTree<'a, K, V> {
         }
     }
 
+    pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&'a K, &'a Stored<V>)>> {
+        match self {
+            ReadTree::Committed(tree) => tree.outermost(first),
+            ReadTree::Changing(draft) => draft.outermost(first),
+        }
+    }
+
     pub(crate) fn range(
         &self,
         before_first: impl Fn(&K) -> bool,

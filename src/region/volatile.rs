@@ -289,7 +289,7 @@ pub(super) mod edit {
     pub(in super::super) fn pop_first<K: Ord + Clone, V: Clone>(
         tree: &mut Draft<K, V>,
     ) -> Option<(K, V)> {
-        let key = tree.iter().next().map(|entry| sure(entry).0.clone())?;
+        let key = sure(tree.outermost(true)).map(|(key, _)| key.clone())?;
         sure(tree.remove(|other| key.cmp(other))).map(|(key, old)| (key, old.into_value()))
     }
 

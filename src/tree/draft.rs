@@ -15,7 +15,7 @@ use super::graveyard::Remains;
 use super::line::{Line, Pen, Stamped, Version, WORTH_BURYING};
 use super::node::{NodePtr, Stamp};
 use super::undo::Mark;
-use super::{Graveyard, Iter, Tree, find};
+use super::{Graveyard, Iter, Tree, find, outermost};
 use crate::error::Result;
 
 /// A tree that is being changed. It reads like one.
@@ -252,6 +252,12 @@ impl<K: Clone, V> Draft<K, V> {
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
         self.range(|_| false, |_| true)
+    }
+
+    /// The first entry, or the last one.
+    pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&K, &V)>> {
+        // SAFETY: as in `get`.
+        unsafe { outermost(self.content.root, Stamp::MAX, first) }
     }
 
     fn edit(&mut self) -> (Edit<'_, K, V>, &mut Content<K, V>) {

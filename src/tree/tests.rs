@@ -1,3 +1,5 @@
+mod cold;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
@@ -5,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 use proptest::prelude::*;
 
 use super::*;
+use cold::thousand;
 
 /// Miri runs a thousand times slower; a few operations still visit every line.
 const fn up_to(operations: usize) -> usize {
@@ -18,6 +21,23 @@ fn same(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>) {
     let mut backward: Vec<_> = tree.iter().rev().map(|entry| *entry.unwrap().0).collect();
     backward.reverse();
     assert!(backward.iter().eq(model.keys()));
+    let end = |first: bool| tree.outermost(first).unwrap().map(|(key, value)| (*key, *value));
+    assert_eq!(end(true), model.first_key_value().map(|(key, value)| (*key, *value)));
+    assert_eq!(end(false), model.last_key_value().map(|(key, value)| (*key, *value)));
+}
+
+#[test]
+fn keys_that_own_memory_are_found_where_others_are() {
+    for len in 0..=node::FAN_OUT {
+        let plain: Vec<_> = (0..len).map(|key| 2 * key + 1).collect();
+        let owning: Vec<_> = plain.iter().map(|key| format!("{key:03}")).collect();
+        for bound in 0..=2 * len + 1 {
+            let text = format!("{bound:03}");
+            let expected = bound / 2;
+            assert_eq!(node::partition(&plain, |key| *key < bound), expected);
+            assert_eq!(node::partition(&owning, |key| *key < text), expected);
+        }
+    }
 }
 
 /// Makes one change in a version of its own.
@@ -80,156 +100,6 @@ proptest! {
                 let found = tree.get(|k| key.cmp(k)).unwrap().copied();
                 prop_assert_eq!(found, model.get(&key).copied());
             }
-        }
-    }
-}
-
-/// A thousand entries, cold, divided by three hundred and then by a hundred.
-struct Thousand {
-    loads: AtomicUsize,
-    /// This load fails, of ranges and of entries.
-    fails: AtomicUsize,
-    /// The entries of a range that one thread loads.
-    narrow: usize,
-}
-
-struct Part(Arc<Thousand>, std::ops::Range<u16>);
-
-impl Source<u16, u32> for Part {
-    fn load(&self, _: &mut Standing, to: &mut Vec<(u16, u32)>) -> Result<Loaded<u16, u32>> {
-        let Part(all, range) = self;
-        if all.fails.fetch_sub(1, Atomic::SeqCst) == 1 {
-            return Err(Error::new(crate::ErrorKind::Io, "the first touch fails"));
-        }
-        if range.len() > 100 {
-            let step = if range.len() > 300 { 300 } else { 100 };
-            let parts = range.clone().step_by(step.into()).map(|first| {
-                let part = Part(Arc::clone(all), first..(first + step).min(range.end));
-                (Some(first), Box::new(part) as Box<dyn Source<u16, u32>>)
-            });
-            return Ok(Loaded::Ranges(parts.collect()));
-        }
-        all.loads.fetch_add(1, Atomic::SeqCst);
-        to.extend(range.clone().map(|key| (key, u32::from(key))));
-        Ok(Loaded::Entries)
-    }
-
-    fn divides(&self) -> bool {
-        self.1.len() > self.0.narrow
-    }
-}
-
-use crate::error::Error;
-
-fn thousand(fails: usize, narrow: usize) -> (Arc<Thousand>, Tree<u16, u32>) {
-    let (loads, fails) = (AtomicUsize::new(0), AtomicUsize::new(fails));
-    let all = Arc::new(Thousand { loads, fails, narrow });
-    let tree = Tree::cold(Box::new(Part(Arc::clone(&all), 0..1000)), 1000, Graveyard::none());
-    (all, tree)
-}
-
-#[test]
-fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
-    for fails in [1, 2, 3] {
-        let (all, mut tree) = thousand(fails, 100);
-        let view = tree.clone();
-        assert!(insert(&mut tree, 505, 1).is_err());
-        assert_eq!(tree.len(), 1000);
-        assert!(insert(&mut tree, 505, 1).unwrap().is_some());
-        assert_eq!(remove(&mut tree, 501), Some(501));
-        assert_eq!(tree.len(), 999);
-        assert_eq!(all.loads.load(Atomic::SeqCst), 1, "one range was touched");
-        assert_eq!(*view.get(|k| 501.cmp(k)).unwrap().unwrap(), 501);
-        assert_eq!(*view.get(|k| 505.cmp(k)).unwrap().unwrap(), 505);
-        assert!(tree.get(|k| 501.cmp(k)).unwrap().is_none());
-        assert_eq!(all.loads.load(Atomic::SeqCst), 1, "views share what was loaded");
-        assert_eq!(view.iter().count(), 1000);
-        assert_eq!(tree.iter().rev().count(), 999);
-        assert_eq!(all.loads.load(Atomic::SeqCst), 10);
-    }
-}
-
-#[test]
-fn warming_loads_every_range_once_from_the_end_on() {
-    // Two hundred of a narrow range of three hundred are loaded by themselves.
-    for (narrow, expected) in [(100, 8), (300, 4)] {
-        let (all, mut tree) = thousand(0, narrow);
-        insert(&mut tree, 250, 1).unwrap();
-        remove(&mut tree, 999);
-        let mut warming = WarmPosition::default();
-        let mut fails = |error: Error| panic!("{error}");
-        let mut steps = 0;
-        while let Some(claim) = tree.claim(&mut warming, &mut fails) {
-            assert_eq!(all.loads.load(Atomic::SeqCst), 2, "who claims loads no entries");
-            claim.load(|done| {
-                done.unwrap();
-                steps += 1;
-                true
-            });
-        }
-        assert_eq!((steps, all.loads.load(Atomic::SeqCst)), (expected, 10));
-        assert_eq!(tree.iter().count(), 999);
-        assert_eq!(all.loads.load(Atomic::SeqCst), 10);
-    }
-}
-
-#[test]
-fn what_cannot_be_loaded_is_told_and_the_rest_is_loaded() {
-    // Of the root and four parts of it, which are divided, and ten that have entries.
-    for (narrow, divisions) in [(100, 4), (300, 1)] {
-        // Miri runs a thousand times slower.
-        for fails in (divisions + 1..=14).step_by(if cfg!(miri) { 5 } else { 1 }) {
-            let (all, tree) = thousand(fails, narrow);
-            let (mut warming, mut failures) = (WarmPosition::default(), 0);
-            let mut unexpected = |error: Error| panic!("{error}");
-            while let Some(claim) = tree.claim(&mut warming, &mut unexpected) {
-                claim.load(|done| {
-                    failures += usize::from(done.is_err());
-                    true
-                });
-            }
-            assert_eq!(failures, 1);
-            assert!((7..=9).contains(&all.loads.load(Atomic::SeqCst)), "what failed is cold");
-            assert_eq!(tree.iter().count(), 1000, "and is loaded when it is touched");
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_cold_tree_is_a_hot_one(
-        operations in prop::collection::vec((0u8..6, 0u16..1100, any::<u32>()), 0..up_to(300)),
-        narrow in prop::sample::select(vec![100usize, 300]),
-    ) {
-        let (_, mut tree) = thousand(0, narrow);
-        let mut model: BTreeMap<u16, u32> = (0..1000).map(|key| (key, u32::from(key))).collect();
-        let mut older = Vec::new();
-        let mut warming = WarmPosition::default();
-        for (what, key, value) in operations {
-            match what {
-                0 | 1 => {
-                    let old = insert(&mut tree, key, value).unwrap();
-                    prop_assert_eq!(old, model.insert(key, value));
-                }
-                2 | 3 => {
-                    // A stretch, so that leaves and whole ranges become empty.
-                    for key in key..key + 60 {
-                        prop_assert_eq!(remove(&mut tree, key), model.remove(&key));
-                    }
-                }
-                4 => older.push((tree.clone(), model.clone())),
-                _ => {
-                    let claim = tree.claim(&mut warming, &mut |error| panic!("{error}"));
-                    let mut left = 3;
-                    if let Some(claim) = claim {
-                        claim.load(|_| { left -= 1; left > 0 });
-                    }
-                }
-            }
-        }
-        older.push((tree, model));
-        for (tree, model) in &older {
-            same(tree, model);
         }
     }
 }

@@ -67,12 +67,12 @@ impl<K: Ord + Clone, V> VolatileView<K, V> {
 
     /// The lowest entry.
     pub fn first(&self) -> Option<(&K, &V)> {
-        self.iter().next()
+        sure(self.tree.outermost(true))
     }
 
     /// The highest entry.
     pub fn last(&self) -> Option<(&K, &V)> {
-        self.iter().next_back()
+        sure(self.tree.outermost(false))
     }
 
     /// All entries in key order, from both ends.
