@@ -57,8 +57,39 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         .ask("BTreeMap", || Ok(scan_plain(&btree.read())))
         .ask("rocstate", || scan_store(store, map));
     report.ask(question, plan.rounds)?;
+    strings(plan, report)?;
     scans_after_boot(plan, report)?;
     peers(plan, report)
+}
+
+/// What keys own lies elsewhere.
+fn strings(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let name = |key: u64| format!("customer-{key:010}");
+    let dir = tempfile::tempdir_in(".")?;
+    let store = open(dir.path())?.0;
+    let map: DurableMap<String, u64> = store.durable_map("names")?;
+    let mut btree = BTreeMap::new();
+    for keys in shuffled(plan.entries).chunks(10_000) {
+        store.transact(|tx| {
+            keys.iter().try_for_each(|key| map.put(tx, name(*key), *key).map(drop))
+        })?;
+        btree.extend(keys.iter().map(|key| (name(*key), *key)));
+    }
+    let btree = RwLock::new(btree);
+    let read_each = |dice: &mut Dice, read: &dyn Fn(&str) -> Option<u64>| {
+        let count = plan.operations;
+        let names: Vec<_> = (0..count).map(|_| name(dice.below(plan.entries))).collect();
+        let began = Instant::now();
+        black_box(names.iter().filter_map(|name| read(name)).sum::<u64>());
+        Ok(began.elapsed().as_secs_f64() * 1e9 / count as f64)
+    };
+    let (mut ours, mut theirs) = (Dice::new(5), Dice::new(5));
+    let question = Question::of_costs("point read of a string, a view each time", "ns")
+        .ask("RwLock<BTreeMap>", || read_each(&mut theirs, &|name| btree.read().get(name).copied()))
+        .ask("rocstate", || {
+            read_each(&mut ours, &|name| map.get(&store.view(), name).ok().flatten().copied())
+        });
+    report.ask(question, plan.rounds)
 }
 
 /// What a boot has put into memory stands there in the order of its keys, as what is collected does.
