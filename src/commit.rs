@@ -26,6 +26,9 @@ mod explored;
 mod led;
 mod pace;
 mod queue;
+#[cfg(not(feature = "schedules"))]
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 use std::sync::Arc;

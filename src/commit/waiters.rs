@@ -31,6 +31,12 @@ impl Waiters {
         Arc::clone(self.bell.get_or_insert_default())
     }
 
+    /// Whether a thread waits.
+    #[cfg(all(test, not(feature = "schedules")))]
+    pub(super) fn has_a_bell(&self) -> bool {
+        self.bell.is_some()
+    }
+
     /// Leaves a waker that is called when there is news; returns the one that the same future left before.
     pub(super) fn leave(&mut self, seat: &mut Seat, waker: Waker) -> Option<Waker> {
         if let Some(known) = seat.0.and_then(|at| self.wakers.get_mut(at)) {
