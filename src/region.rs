@@ -9,6 +9,7 @@ mod cell;
 mod checked;
 mod cold;
 mod durable;
+mod entries;
 mod fenced;
 mod generation;
 pub(crate) mod handle;
@@ -22,7 +23,8 @@ mod volatile;
 mod warm;
 
 pub use cell::DurableCell;
-pub use durable::{DurableMap, Iter};
+pub use durable::DurableMap;
+pub use entries::Iter;
 pub use fenced::Fenced;
 pub use generation::Generation;
 pub use key::{AsKey, Key, KeyReader, KeyWriter, check_key_order};

@@ -5,7 +5,8 @@
 //! - A transaction that ends without a commit leaves no trace, and it has ended before the next begins.
 //! - One in which a change panicked half way is not committed, unless the change was undone.
 
-use std::any::Any;
+mod work;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,15 +25,11 @@ use crate::state::{RegionMeta, State};
 use crate::submitted::Submitted;
 use crate::tree::Graveyard;
 use crate::view::{Readable, sealed};
+pub(crate) use work::{Operations, Work};
+use work::{SetAside, Touched};
 
 /// Room for the longest label, a region's name and schema, and what frames an operation.
 const OPERATION_BYTES_MAX: usize = 64 << 10;
-
-/// A buffer that grew beyond this is not kept for the next transaction.
-const KEPT_BUFFER_BYTES: usize = 1 << 20;
-
-/// More regions than this are not kept for the next transaction.
-const SETTLED_MAX: usize = 16;
 
 /// The longest label, in bytes.
 const LABEL_BYTES_MAX: usize = 4096;
@@ -59,99 +56,6 @@ pub struct Transaction {
     staged: Box<Work>,
     fences: Vec<(Arc<dyn Token>, Generation)>,
     writer: Writer,
-}
-
-/// What can be undone. Its room is used again by the next transaction.
-#[derive(Default)]
-pub(crate) struct Work {
-    touched: Vec<Touched>,
-    /// What the transaction before touched, settled: the next one often changes the same.
-    settled: Vec<Touched>,
-    /// What was touched and then cleared or removed, in this order; it comes back if that is undone.
-    set_aside: Vec<SetAside>,
-    removed: Vec<RegionNo>,
-    operations: Operations,
-    /// Trees may have changes of which there is no operation.
-    half_changed: bool,
-    label: String,
-    /// Where an operation's key and value are encoded before it is staged.
-    scratch: Vec<u8>,
-}
-
-/// Operations that are staged.
-#[derive(Default)]
-pub(crate) struct Operations {
-    bytes: Vec<u8>,
-    count: u64,
-}
-
-impl Operations {
-    /// Encodes an operation behind the others; there is room for it.
-    pub(crate) fn stage(&mut self, operation: &Operation<'_>) {
-        operation.encode(&mut self.bytes);
-        self.count += 1;
-    }
-
-    /// The first of them only.
-    fn truncate(&mut self, (bytes, count): (usize, u64)) {
-        self.bytes.truncate(bytes);
-        self.count = count;
-    }
-}
-
-struct Touched {
-    number: RegionNo,
-    /// The handle it was first touched by.
-    core: Arc<RegionCore>,
-    tree: Box<dyn WorkingTree>,
-}
-
-/// What was at this place of those that were touched.
-enum SetAside {
-    Removed(usize, Touched),
-    Cleared(usize, Box<dyn WorkingTree>),
-}
-
-impl Work {
-    /// Brings back what was set aside last.
-    fn bring_back(&mut self) {
-        match self.set_aside.pop() {
-            Some(SetAside::Removed(at, touched)) => self.touched.insert(at, touched),
-            Some(SetAside::Cleared(at, tree)) => {
-                if let Some(touched) = self.touched.get_mut(at) {
-                    touched.tree = tree;
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// Settles what was touched, and keeps it in the place of what was settled before.
-    fn settle(&mut self) {
-        self.touched.iter_mut().for_each(|touched| touched.tree.settle());
-        std::mem::swap(&mut self.touched, &mut self.settled);
-        self.settled.truncate(SETTLED_MAX);
-    }
-
-    /// Takes up again what the transaction before left of a region, if that still has this root.
-    fn resume(&mut self, core: &Arc<RegionCore>, state: &State) -> Option<Touched> {
-        let at = self.settled.iter().position(|settled| Arc::ptr_eq(&settled.core, core))?;
-        let mut settled = self.settled.swap_remove(at);
-        let root = state.region(settled.number)?;
-        settled.tree.resume(root).then_some(settled)
-    }
-
-    /// The same room, empty but for what was settled.
-    fn emptied(mut self: Box<Work>) -> Box<Work> {
-        self.touched.clear();
-        self.set_aside.clear();
-        self.removed.clear();
-        self.operations.truncate((0, 0));
-        self.operations.bytes.shrink_to(KEPT_BUFFER_BYTES);
-        self.label.clear();
-        self.scratch.shrink_to(KEPT_BUFFER_BYTES);
-        self
-    }
 }
 
 /// Who holds the writer lock; it says so until the lock is released, which is before the store may close.
@@ -181,19 +85,6 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.release();
     }
-}
-
-/// Where [`Transaction::attempt`] goes back to.
-struct Savepoint {
-    /// Of each tree that was touched by then.
-    trees: Vec<Box<dyn Any + Send + Sync>>,
-    set_aside: usize,
-    removed: usize,
-    /// The bytes of operations, and how many.
-    operations: (usize, u64),
-    half_changed: bool,
-    label: String,
-    fences: usize,
 }
 
 impl Transaction {
@@ -232,19 +123,13 @@ impl Transaction {
         &mut self,
         f: impl FnOnce(&mut Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let savepoint = self.savepoint();
+        let (savepoint, fences) = (self.staged.savepoint(), self.fences.len());
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self)));
-        match outcome {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                self.undo_to(savepoint);
-                Err(error)
-            }
-            Err(panic) => {
-                self.undo_to(savepoint);
-                std::panic::resume_unwind(panic)
-            }
+        if !matches!(outcome, Ok(Ok(_))) {
+            self.staged.undo_to(savepoint);
+            self.fences.truncate(fences);
         }
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Removes a durable region and all it holds; `false` if there is none by this name. Its number
@@ -467,13 +352,7 @@ impl Transaction {
 
     /// Puts an empty tree in the place of one that was touched.
     pub(crate) fn clear(&mut self, number: RegionNo, empty: Box<dyn WorkingTree>) {
-        let touched = &mut self.staged.touched;
-        if let Some(at) = touched.iter().position(|touched| touched.number == number)
-            && let Some(touched) = touched.get_mut(at)
-        {
-            let full = std::mem::replace(&mut touched.tree, empty);
-            self.staged.set_aside.push(SetAside::Cleared(at, full));
-        }
+        self.staged.clear(number, empty);
     }
 
     /// Room to encode in; it is given back with [`return_scratch`](Self::return_scratch).
@@ -485,37 +364,6 @@ impl Transaction {
 
     pub(crate) fn return_scratch(&mut self, scratch: Vec<u8>) {
         self.staged.scratch = scratch;
-    }
-
-    fn savepoint(&mut self) -> Savepoint {
-        let trees = self.staged.touched.iter_mut().map(|touched| touched.tree.savepoint());
-        Savepoint {
-            trees: trees.collect(),
-            set_aside: self.staged.set_aside.len(),
-            removed: self.staged.removed.len(),
-            operations: (self.staged.operations.bytes.len(), self.staged.operations.count),
-            half_changed: self.staged.half_changed,
-            label: self.staged.label.clone(),
-            fences: self.fences.len(),
-        }
-    }
-
-    fn undo_to(&mut self, savepoint: Savepoint) {
-        let staged = &mut self.staged;
-        // Destructors of what is undone may panic.
-        staged.half_changed = true;
-        while staged.set_aside.len() > savepoint.set_aside {
-            staged.bring_back();
-        }
-        staged.touched.truncate(savepoint.trees.len());
-        for (touched, tree) in staged.touched.iter_mut().zip(&savepoint.trees) {
-            touched.tree.undo(&**tree);
-        }
-        staged.removed.truncate(savepoint.removed);
-        staged.operations.truncate(savepoint.operations);
-        staged.label = savepoint.label;
-        staged.half_changed = savepoint.half_changed;
-        self.fences.truncate(savepoint.fences);
     }
 }
 

@@ -1,0 +1,87 @@
+//! Walks over durable maps.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Value;
+use super::handle::RegionCore;
+use super::key::Key;
+use super::stored::Stored;
+use crate::error::Result;
+use crate::tree;
+
+/// The entries of a durable map in key order, from both ends. After an error it ends.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// let store = rocstate::Store::open(dir.path())?;
+/// let map: rocstate::DurableMap<u8, u8> = store.durable_map("map")?;
+/// store.transact(|tx| map.insert(tx, 1, 2))?;
+/// for entry in map.iter(&store.view()).rev() {
+///     let (key, value) = entry?;
+///     assert_eq!((key, value), (&1, &2));
+/// }
+/// # Ok::<(), rocstate::Error>(())
+/// ```
+pub struct Iter<'a, K, V> {
+    entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>,
+    region: Arc<str>,
+}
+
+impl<'a, K: Key, V: Value> Iter<'a, K, V> {
+    pub(super) fn new(
+        entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>,
+        core: &RegionCore,
+    ) -> Self {
+        Iter { entries, region: Arc::clone(&core.name) }
+    }
+
+    #[inline]
+    fn step(
+        &mut self,
+        next: impl FnOnce(&mut tree::Iter<'a, K, Stored<V>>) -> Option<Result<(&'a K, &'a Stored<V>)>>,
+    ) -> Option<Result<(&'a K, &'a V)>> {
+        let Ok(Some(entries)) = &mut self.entries else { return self.begin_failed() };
+        match next(entries)? {
+            Ok((key, Stored::Value(value))) => Some(Ok((key, value))),
+            other => Some(self.fail(other)),
+        }
+    }
+
+    /// The error with which it began, once.
+    #[cold]
+    fn begin_failed(&mut self) -> Option<Result<(&'a K, &'a V)>> {
+        std::mem::replace(&mut self.entries, Ok(None)).err().map(Err)
+    }
+
+    /// Ends with an entry that cannot be read.
+    #[cold]
+    fn fail(&mut self, entry: Result<(&'a K, &'a Stored<V>)>) -> Result<(&'a K, &'a V)> {
+        self.entries = Ok(None);
+        entry.and_then(|(key, stored)| Ok((key, stored.get(&self.region)?)))
+    }
+}
+
+impl<'a, K: Key, V: Value> Iterator for Iter<'a, K, V> {
+    type Item = Result<(&'a K, &'a V)>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(Iterator::next)
+    }
+}
+
+impl<K: Key, V: Value> DoubleEndedIterator for Iter<'_, K, V> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(DoubleEndedIterator::next_back)
+    }
+}
+
+impl<K: Key, V: Value> std::iter::FusedIterator for Iter<'_, K, V> {}
+
+impl<K, V> fmt::Debug for Iter<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("region", &self.region).finish_non_exhaustive()
+    }
+}
