@@ -21,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 pub use waiting::{eventually, within};
 
-use rocstate::{Disk, LockGuard, OpenMode, Storage, StorageFile};
+use rocstate::{Disk, Error, ErrorKind, LockGuard, OpenMode, Storage, StorageFile};
 
 /// What a [`FaultyDisk`] does next.
 #[derive(Debug, Default)]
@@ -173,6 +173,14 @@ impl StorageFile for FaultyFile {
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// Of what has to fail.
+pub fn kind<T>(outcome: Result<T, Error>) -> ErrorKind {
+    match outcome {
+        Ok(_) => panic!("it should have failed"),
+        Err(error) => error.kind(),
     }
 }
 
