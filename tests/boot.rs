@@ -457,9 +457,14 @@ fn a_store_killed_while_it_writes_keeps_what_it_acknowledged() {
                 std::thread::spawn(move || {
                     for n in 0.. {
                         let key = thread * 10_000_000 + n;
-                        store
-                            .transact(|tx| map.insert(tx, key, "x".repeat(n as usize % 300)))
-                            .unwrap();
+                        let value = "x".repeat(n as usize % 300);
+                        // Half of them await.
+                        if thread % 2 == 0 {
+                            store.transact(|tx| map.insert(tx, key, value)).unwrap();
+                        } else {
+                            let submitted = store.submit(|tx| map.insert(tx, key, value));
+                            pollster::block_on(submitted).unwrap();
+                        }
                         writeln!(out.lock().unwrap(), "ack {key}").unwrap();
                     }
                 })

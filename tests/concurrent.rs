@@ -131,7 +131,8 @@ fn end(subject: &Subject, truth: &Truth, mut tx: Transaction, model: &Model, rng
         }
         55..65 => {
             commit(&tx);
-            let submitted = tx.submit();
+            let durability = if rng.bool() { Durability::Machine } else { Durability::Process };
+            let submitted = tx.submit_with(durability);
             if rng.bool() {
                 submitted.wait().unwrap();
             }

@@ -192,7 +192,14 @@ pub fn write(store: &Store, thread: u32, stop: &AtomicBool, told: &dyn Fn(u32, b
         if map.insert(&mut tx, slot(thread, n), value(n)).is_err() {
             return;
         }
-        if stop.load(Ordering::Relaxed) || tx.commit_with(durability).is_err() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let ended = match n % 8 {
+            1 | 2 => tx.submit_with(durability).wait(),
+            _ => tx.commit_with(durability),
+        };
+        if ended.is_err() {
             return;
         }
         told(n, is_durable);
