@@ -4,6 +4,9 @@
 //! follows. serde tells of such a field by `skip_field`, which is where this wrapper refuses; all
 //! else it passes on, so that the compiler makes it vanish.
 
+use std::any::type_name;
+
+use postcard::ser_flavors::Flavor;
 use serde::ser::{self, Error as _, Serialize, Serializer};
 
 pub(super) struct Checked<T>(pub(super) T);
@@ -11,6 +14,35 @@ pub(super) struct Checked<T>(pub(super) T);
 impl<T: Serialize + ?Sized> Serialize for Checked<&T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(Checked(to))
+    }
+}
+
+/// So many bytes are worth a buffer.
+const BYTES_MIN: usize = 64;
+
+/// Whether these are bytes, of which a sequence looks the same to postcard as bytes in one piece: those are copied,
+/// while of a sequence each would be written by itself. A compiler that gave types other names would
+/// cost time and nothing else.
+fn is_byte<T>() -> bool {
+    matches!(type_name::<T>(), "&u8" | "u8")
+}
+
+fn byte_of(item: &impl Serialize) -> postcard::Result<u8> {
+    postcard::serialize_with_flavor(item, OneByte(None))
+}
+
+struct OneByte(Option<u8>);
+
+impl Flavor for OneByte {
+    type Output = u8;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        let before = self.0.replace(byte);
+        before.map_or(Ok(()), |_| Err(postcard::Error::SerializeBufferFull))
+    }
+
+    fn finalize(self) -> postcard::Result<u8> {
+        self.0.ok_or(postcard::Error::SerializeBufferFull)
     }
 }
 
@@ -100,6 +132,26 @@ impl<S: Serializer> Serializer for Checked<S> {
         ) -> SerializeStructVariant;
     }
 
+    fn collect_seq<I>(self, items: I) -> Result<S::Ok, S::Error>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        let mut items = items.into_iter();
+        let len = Some(items.size_hint().0).filter(|len| items.size_hint().1 == Some(*len));
+        if let Some(len) = len.filter(|len| *len >= BYTES_MIN && is_byte::<I::Item>()) {
+            let mut bytes = vec![0; len];
+            for byte in &mut bytes {
+                let item = items.next().ok_or_else(|| S::Error::custom("fewer than it said"))?;
+                *byte = byte_of(&item).map_err(S::Error::custom)?;
+            }
+            return self.0.serialize_bytes(&bytes);
+        }
+        let mut sequence = self.serialize_seq(len)?;
+        items.try_for_each(|item| ser::SerializeSeq::serialize_element(&mut sequence, &item))?;
+        ser::SerializeSeq::end(sequence)
+    }
+
     fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         self.0.collect_str(value)
     }
@@ -174,5 +226,55 @@ impl<S: ser::SerializeMap> ser::SerializeMap for Checked<S> {
 
     fn end(self) -> Result<S::Ok, S::Error> {
         self.0.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Keeps what is written, and counts how often.
+    #[derive(Default)]
+    struct Written(Vec<u8>, usize);
+
+    impl Flavor for Written {
+        type Output = (Vec<u8>, usize);
+
+        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+            self.try_extend(&[byte])
+        }
+
+        fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+            self.0.extend_from_slice(bytes);
+            self.1 += 1;
+            Ok(())
+        }
+
+        fn finalize(self) -> postcard::Result<Self::Output> {
+            Ok((self.0, self.1))
+        }
+    }
+
+    /// How often something is written, the same as without the wrapper.
+    fn writes(value: &impl Serialize) -> usize {
+        let written = postcard::serialize_with_flavor(&Checked(value), Written::default());
+        let (bytes, writes) = written.unwrap();
+        assert_eq!(bytes, postcard::to_stdvec(value).unwrap());
+        writes
+    }
+
+    #[test]
+    fn bytes_are_written_in_one_piece_and_look_the_same() {
+        for len in [0, 1, BYTES_MIN - 1, BYTES_MIN, 300, 70_000] {
+            let bytes: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[0]).collect();
+            assert!(writes(&bytes) <= BYTES_MIN);
+            assert!(writes(&bytes.as_slice()) <= BYTES_MIN);
+            let turned = bytes.iter().rev().copied().collect::<VecDeque<_>>();
+            assert!(writes(&(1u32, Some(vec![bytes.clone(), bytes]), turned)) <= 4 * BYTES_MIN);
+            let signed = vec![-1i8; len];
+            assert!(writes(&signed) > len, "each by itself");
+        }
     }
 }
