@@ -21,6 +21,11 @@ pub(crate) fn shuffled(entries: u64) -> Vec<u64> {
     keys
 }
 
+/// A key that owns memory.
+pub(crate) fn name(key: u64) -> String {
+    format!("customer-{key:010}")
+}
+
 /// Entries with keys drawn below `limit`, made before anything is timed.
 pub(crate) fn drawn(dice: &mut Dice, limit: u64, count: usize) -> Vec<(u64, Order)> {
     (0..count).map(|_| dice.below(limit)).map(|key| (key, Order::new(key, 1))).collect()

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rocstate::Store;
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{commit_each, drawn, plain, store};
+use crate::floor::{commit_each, drawn, name, plain, shuffled, store};
 use crate::report::Report;
 
 const HOT_KEYS: u64 = 10_000;
@@ -62,7 +63,34 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
             .ask("rocstate", || commit_batches(drawn(&mut ours, limit, plan.operations)));
         report.ask(question, plan.rounds)?;
     }
-    Ok(())
+    strings(&store, plan, report)
+}
+
+/// Keys that own memory are cloned with the leaf that gets another one.
+fn strings(store: &Store, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let entries = plan.operations as u64;
+    let names: Vec<_> = shuffled(entries).into_iter().map(name).collect();
+    let rate = |began: Instant| names.len() as f64 / began.elapsed().as_secs_f64();
+    let mut rounds = 0..;
+    let question = Question::of_rates("batches of 1000, new strings at random", "operations/s")
+        .ask("BTreeMap, no log", || {
+            let (mut map, began) = (BTreeMap::new(), Instant::now());
+            map.extend(names.iter().map(|name| (name.clone(), 1u64)));
+            Ok(rate(began))
+        })
+        .ask("rocstate", || {
+            let region = format!("names {}", rounds.next().unwrap_or(0));
+            let (map, began) = (store.durable_map::<String, u64>(&region)?, Instant::now());
+            for batch in names.chunks(PER_BATCH) {
+                store.transact(|tx| {
+                    batch.iter().try_for_each(|name| map.put(tx, name.clone(), 1).map(drop))
+                })?;
+            }
+            let rate = rate(began);
+            store.remove_region(&region)?;
+            Ok(rate)
+        });
+    report.ask(question, plan.rounds)
 }
 
 fn insert_each(plain: &mut BTreeMap<u64, Order>, entries: Vec<(u64, Order)>) -> f64 {

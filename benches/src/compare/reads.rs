@@ -12,7 +12,7 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{open, plain, shuffled, store};
+use crate::floor::{name, open, plain, shuffled, store};
 use crate::peers::ENTRANTS;
 use crate::report::{Report, let_background_end};
 
@@ -64,7 +64,6 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
 
 /// What keys own lies elsewhere.
 fn strings(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
-    let name = |key: u64| format!("customer-{key:010}");
     let dir = tempfile::tempdir_in(".")?;
     let store = open(dir.path())?.0;
     let map: DurableMap<String, u64> = store.durable_map("names")?;
