@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::ThreadId;
 
 pub use waiting::{eventually, within};
 
@@ -50,8 +51,8 @@ pub struct Faults {
     pub in_turns: AtomicBool,
     /// Small writes may wait.
     pub waits: AtomicBool,
-    /// The name of the thread that wrote last, if it has one.
-    pub writer: Mutex<Option<String>>,
+    /// Who wrote last.
+    pub writer: Mutex<Option<ThreadId>>,
     /// Syncs up to this one, by their number, wait.
     held: Mutex<u64>,
     gate: Condvar,
@@ -137,7 +138,7 @@ impl StorageFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.1.writes.fetch_add(1, Ordering::SeqCst);
         self.1.written_bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-        *self.1.writer.lock().unwrap() = std::thread::current().name().map(str::to_owned);
+        *self.1.writer.lock().unwrap() = Some(std::thread::current().id());
         self.1.hit(&self.1.write, "write")?;
         self.0.write_at(bytes, offset)
     }
