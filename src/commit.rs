@@ -80,10 +80,12 @@ pub(crate) trait Pressure: Send + Sync + std::fmt::Debug {
 }
 
 /// Nobody takes checkpoints.
+#[cfg(not(feature = "schedules"))]
 #[cfg(test)]
 #[derive(Debug)]
 struct NoPressure;
 
+#[cfg(not(feature = "schedules"))]
 #[cfg(test)]
 impl Pressure for NoPressure {
     fn log_grew(&self, _: &LogWriter) {}

@@ -30,7 +30,10 @@ impl Commits {
             queue.claim = Claim::LedOn;
             self.lead_first(queue);
             queue = self.queue.lock();
-            queue.claim = Claim::None;
+            // Somebody else may be about to lead by now, and be held.
+            if queue.claim == Claim::LedOn {
+                queue.claim = Claim::None;
+            }
         }
         if queue.wants_leader() {
             self.leading.notify_one();

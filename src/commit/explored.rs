@@ -177,6 +177,20 @@ impl StorageFile for YieldingFile {
     }
 }
 
+/// Checkpoints that are behind now and then.
+#[derive(Debug)]
+struct NowAndThen;
+
+impl Pressure for NowAndThen {
+    fn log_grew(&self, _: &LogWriter) {}
+    fn is_behind(&self) -> bool {
+        thread_rng().gen_bool(0.5)
+    }
+    fn hold(&self) {
+        (0..4).for_each(|_| yield_now());
+    }
+}
+
 /// Commits over a disk, with the writer lock that gives out LSNs.
 struct Subject {
     commits: Commits,
@@ -198,7 +212,7 @@ impl Subject {
         let head = Arc::new(booted.state);
         // What is not synced yet is synced at once.
         let commits =
-            Commits::new(log, Arc::clone(&head), Duration::from_nanos(1), Arc::new(NoPressure));
+            Commits::new(log, Arc::clone(&head), Duration::from_nanos(1), Arc::new(NowAndThen));
         if thread_rng().gen_bool(0.5) {
             commits.queue.lock().group_bytes_max = TWO_COMMITS;
         }
@@ -323,10 +337,10 @@ fn tasks_that_ask_for_no_sync_leave_nobody_waiting() {
         let submit: fn(&Subject) =
             |subject| (0..2).for_each(|_| subject.submit(Durability::Process));
         let write: fn(&Subject) = |subject| subject.write(Durability::Process, 2);
-        for thread in [submit, submit, write].map(|run| spawn(&subject, run)) {
+        for thread in [submit, submit, write, write].map(|run| spawn(&subject, run)) {
             thread.join().expect("it ends");
         }
-        assert_eq!(subject.commits.seen().lsn.get(), 6);
+        assert_eq!(subject.commits.seen().lsn.get(), 8);
         subject.commits.close();
         for thread in background {
             thread.join().expect("it ends");

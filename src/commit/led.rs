@@ -59,6 +59,7 @@ impl Led {
     }
 
     pub(super) fn begin(&mut self, group: &Group, waiters: Waiters) {
+        debug_assert!(self.is_appended(), "the group before it is not appended");
         let beside = !self.0.is_empty();
         self.0.iter_mut().for_each(|write| write.beside = true);
         let stage = Stage::Appending;
