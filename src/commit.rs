@@ -79,22 +79,6 @@ pub(crate) trait Pressure: Send + Sync + std::fmt::Debug {
     fn hold(&self);
 }
 
-/// Nobody takes checkpoints.
-#[cfg(not(feature = "schedules"))]
-#[cfg(test)]
-#[derive(Debug)]
-struct NoPressure;
-
-#[cfg(not(feature = "schedules"))]
-#[cfg(test)]
-impl Pressure for NoPressure {
-    fn log_grew(&self, _: &LogWriter) {}
-    fn is_behind(&self) -> bool {
-        false
-    }
-    fn hold(&self) {}
-}
-
 /// What a transaction hands over.
 #[derive(Debug)]
 pub(crate) struct Staged<'a> {

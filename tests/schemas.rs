@@ -1,13 +1,6 @@
 //! Types and what is stored of them: other shapes, what cannot be read back, what cannot be traced.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::cast_possible_truncation,
-    clippy::too_many_lines,
-    missing_docs,
-    reason = "a test that fails says where"
-)]
+#![allow(missing_docs, reason = "a test that fails says where")]
 
 mod common;
 

@@ -280,6 +280,21 @@ fn background(subject: &Arc<Subject>) -> [thread::JoinHandle<()>; 2] {
     run.map(|run| spawn(subject, run))
 }
 
+/// Runs all of these at once, which make so many commits; then the store is closed, and its threads end.
+fn beside_a_background(runs: &[fn(&Subject)], commits: u64) {
+    let subject = Subject::new(0, false);
+    let background = background(&subject);
+    let threads: Vec<_> = runs.iter().map(|run| spawn(&subject, *run)).collect();
+    for thread in threads {
+        thread.join().expect("it ends");
+    }
+    assert_eq!(subject.commits.seen().lsn.get(), commits);
+    subject.commits.close();
+    for thread in background {
+        thread.join().expect("it ends");
+    }
+}
+
 fn schedules() -> usize {
     std::env::var("ROCSTATE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_500)
 }
@@ -312,39 +327,20 @@ fn every_writer_is_woken_and_none_before_its_sync() {
 #[test]
 fn tasks_and_threads_with_a_background_end_when_the_store_is_closed() {
     explore(|| {
-        let subject = Subject::new(0, false);
-        let spawn = |run| spawn(&subject, run);
-        let background = background(&subject);
-        let task = spawn(|subject| subject.submit(Durability::Machine));
-        let other = spawn(|subject| subject.submit(Durability::Process));
-        let writer = spawn(|subject| subject.write(Durability::Machine, 1));
-        for thread in [task, other, writer] {
-            thread.join().expect("it ends");
-        }
-        assert_eq!(subject.commits.seen().lsn.get(), 3);
-        subject.commits.close();
-        for thread in background {
-            thread.join().expect("it ends");
-        }
+        let task: fn(&Subject) = |subject| subject.submit(Durability::Machine);
+        let other: fn(&Subject) = |subject| subject.submit(Durability::Process);
+        let writer: fn(&Subject) = |subject| subject.write(Durability::Machine, 1);
+        beside_a_background(&[task, other, writer], 3);
     });
 }
 
 #[test]
 fn tasks_that_ask_for_no_sync_leave_nobody_waiting() {
     explore(|| {
-        let subject = Subject::new(0, false);
-        let background = background(&subject);
         let submit: fn(&Subject) =
             |subject| (0..2).for_each(|_| subject.submit(Durability::Process));
         let write: fn(&Subject) = |subject| subject.write(Durability::Process, 2);
-        for thread in [submit, submit, write, write].map(|run| spawn(&subject, run)) {
-            thread.join().expect("it ends");
-        }
-        assert_eq!(subject.commits.seen().lsn.get(), 8);
-        subject.commits.close();
-        for thread in background {
-            thread.join().expect("it ends");
-        }
+        beside_a_background(&[submit, submit, write, write], 8);
     });
 }
 

@@ -25,13 +25,13 @@ fn staged(sync_interval: Duration, pressure: Arc<dyn Pressure>) -> (tempfile::Te
 
 /// One that is about to be.
 fn begun(sync_interval: Duration) -> (tempfile::TempDir, Commits, Group) {
-    let (dir, commits) = staged(sync_interval, Arc::new(NoPressure));
+    let (dir, commits) = staged(sync_interval, Arc::new(Behind::default()));
     let group = commits.queue.lock().take_first().unwrap();
     (dir, commits, group)
 }
 
-/// Checkpoints are behind for a while.
-#[derive(Debug)]
+/// Whether checkpoints are behind.
+#[derive(Debug, Default)]
 struct Behind(AtomicBool);
 
 impl Pressure for Behind {
@@ -123,7 +123,7 @@ fn who_waits_for_a_group_that_is_written_while_the_store_is_poisoned_is_refused(
 
 #[test]
 fn who_waits_for_room_goes_on_when_the_store_is_poisoned() {
-    let (_dir, commits) = staged(SECOND, Arc::new(NoPressure));
+    let (_dir, commits) = staged(SECOND, Arc::new(Behind::default()));
     let mut state = State::clone(&commits.seen());
     state.lsn = state.lsn.next().next();
     let large = vec![1; 65 << 20];

@@ -138,7 +138,8 @@ impl<S: Serializer> Serializer for Checked<S> {
         I::Item: Serialize,
     {
         let mut items = items.into_iter();
-        let len = Some(items.size_hint().0).filter(|len| items.size_hint().1 == Some(*len));
+        let (least, most) = items.size_hint();
+        let len = most.filter(|most| *most == least);
         if let Some(len) = len.filter(|len| *len >= BYTES_MIN && is_byte::<I::Item>()) {
             let mut bytes = vec![0; len];
             for byte in &mut bytes {
