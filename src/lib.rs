@@ -101,8 +101,8 @@ pub use format::{
 };
 pub use options::{Backpressure, Durability, Options, Warming};
 pub use region::{
-    AsKey, DurableCell, DurableMap, Fenced, Generation, Iter, Key, KeyPrefix, KeyRange, KeyReader,
-    KeyWriter, Region, Value, VolatileIter, VolatileMap, VolatileView, check_key_order,
+    AsKey, DurableCell, DurableMap, Fenced, Frozen, Generation, Iter, Key, KeyPrefix, KeyRange,
+    KeyReader, KeyWriter, Region, Value, VolatileIter, VolatileMap, VolatileView, check_key_order,
 };
 pub use report::{BootReport, LastRun, Phase, Progress, RegionInfo, Stats, Warmth};
 pub use storage::{Disk, LockGuard, OpenMode, Storage, StorageFile};

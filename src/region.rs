@@ -27,7 +27,7 @@ pub use durable::DurableMap;
 pub use entries::Iter;
 pub use fenced::Fenced;
 pub use generation::Generation;
-pub use key::{AsKey, Key, KeyReader, KeyWriter, check_key_order};
+pub use key::{AsKey, Frozen, Key, KeyReader, KeyWriter, check_key_order};
 pub use range::{KeyPrefix, KeyRange};
 pub use volatile::{VolatileIter, VolatileMap, VolatileView};
 

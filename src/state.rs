@@ -148,9 +148,10 @@ impl RegionRoot {
             let untouched = self.found.as_ref().and_then(|found| found.untouched.lock().take());
             let tree: RegionTree<K, V> = match untouched {
                 Some(cold) => {
-                    Tree::cold(Box::new(ColdRange::region(cold)), self.len, graveyard.clone())
+                    let source = Box::new(ColdRange::region(cold));
+                    Tree::cold(K::frozen(), source, self.len, graveyard.clone())
                 }
-                None => Tree::new(graveyard.clone()),
+                None => Tree::new(K::frozen(), graveyard.clone()),
             };
             Box::new(tree)
         }))
@@ -186,7 +187,7 @@ fn names_of(regions: &Roots) -> Tree<String, RegionNo> {
     let entry = |root: &RegionRoot| (root.meta.name.to_string(), root.meta.number);
     let mut names: Vec<_> = regions.iter().map(entry).collect();
     names.sort_unstable();
-    Tree::from_sorted(names, Graveyard::none())
+    Tree::from_sorted(String::frozen(), names, Graveyard::none())
 }
 
 /// The next state, while it is made. It ends before the trees do that it was given.

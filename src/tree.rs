@@ -33,6 +33,7 @@
 mod desk;
 mod draft;
 mod edit;
+mod frozen;
 mod graveyard;
 mod iter;
 mod limbo;
@@ -49,11 +50,12 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
+pub use frozen::Frozen;
 pub(crate) use graveyard::{Graveyard, Remains};
 pub(crate) use iter::Iter;
 use line::{Line, Version};
 pub(crate) use node::{BULK_FILL, Loaded, Ranges, Source, Standing};
-use node::{Carry, Hot, NodePtr, Stamp, build};
+use node::{Carry, Copies, Hot, NodePtr, Stamp, build};
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;
@@ -86,21 +88,35 @@ impl<K, V> fmt::Debug for Draft<K, V> {
 }
 
 impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
-    pub(crate) fn new(graveyard: Graveyard) -> Self {
+    pub(crate) fn new(keys: Option<Frozen<K>>, graveyard: Graveyard) -> Self {
+        Tree::empty(Copies::of(keys), graveyard)
+    }
+
+    fn empty(copies: Copies, graveyard: Graveyard) -> Self {
         let mut spare = Spare::default();
-        let root = NodePtr::leaf(FIRST, &mut spare);
+        let root = NodePtr::leaf(FIRST, copies, &mut spare);
         Tree(Line::begin(root, 0, false, spare, graveyard))
     }
 
     /// A tree of `len` entries that are loaded on first touch.
-    pub(crate) fn cold(source: Box<dyn Source<K, V>>, len: usize, graveyard: Graveyard) -> Self {
-        Tree(Line::begin(NodePtr::cold(FIRST, source), len, true, Spare::default(), graveyard))
+    pub(crate) fn cold(
+        keys: Option<Frozen<K>>,
+        source: Box<dyn Source<K, V>>,
+        len: usize,
+        graveyard: Graveyard,
+    ) -> Self {
+        let root = NodePtr::cold(FIRST, Copies::of(keys), source);
+        Tree(Line::begin(root, len, true, Spare::default(), graveyard))
     }
 
     /// A tree of entries that come in ascending order.
-    pub(crate) fn from_sorted(mut entries: Vec<(K, V)>, graveyard: Graveyard) -> Self {
+    pub(crate) fn from_sorted(
+        keys: Option<Frozen<K>>,
+        mut entries: Vec<(K, V)>,
+        graveyard: Graveyard,
+    ) -> Self {
         let (len, mut spare) = (entries.len(), Spare::default());
-        let root = build(FIRST, &mut entries, &mut spare);
+        let root = build(FIRST, Copies::of(keys), &mut entries, &mut spare);
         Tree(Line::begin(root, len, false, spare, graveyard))
     }
 }

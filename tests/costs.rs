@@ -209,6 +209,30 @@ fn a_commit_allocates_what_its_version_needs() {
     assert!(of_a_batch <= ALLOCATIONS_PER_BATCH, "{of_a_batch} allocations of a batch of 1000");
 }
 
+/// Of the keys beside the one that comes or goes none is cloned.
+#[test]
+fn a_key_that_owns_memory_comes_and_goes_alone() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    let (store, _) = store(&dir, &disk);
+    let map: DurableMap<String, u64> = store.durable_map("texts").unwrap();
+    let text = |number: u64| format!("a key that owns memory, {number:05}");
+    store
+        .transact(|tx| (0..1000).try_for_each(|key| map.put(tx, text(2 * key), 0).map(drop)))
+        .unwrap();
+    let commit = |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            store.transact(|tx| map.put(tx, text(2 * number + 1), 0)).unwrap();
+            store.transact(|tx| map.remove(tx, text(2 * number).as_str())).unwrap();
+        }
+    };
+    commit(0..200);
+    let of_commits = allocations(|| commit(200..700));
+    println!("{of_commits} allocations of 1000 commits");
+    // The texts themselves are one more each.
+    let expected = 1000 * (ALLOCATIONS_PER_COMMIT + 1);
+    assert!(of_commits <= expected, "{of_commits} allocations of 1000 commits");
+}
+
 const ALLOCATIONS_PER_COMMIT: u64 = 4;
 /// Values and nodes have room of their own; notes of what places held are left.
 const ALLOCATIONS_PER_BATCH: u64 = 200;

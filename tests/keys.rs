@@ -1,5 +1,7 @@
 //! Byte order equals `Ord` for every key type, and keys come back.
 
+// So may a program say that has keys of its own.
+#![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -12,7 +14,7 @@
 use std::cmp::Reverse;
 
 use proptest::prelude::*;
-use rocstate::{Key, check_key_order};
+use rocstate::{AsKey, Key, KeyReader, KeyShape, KeyWriter, Result, check_key_order};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct AccountId(u64);
@@ -36,6 +38,41 @@ fn tricky() -> impl Strategy<Value = Vec<u8>> {
 
 fn text() -> impl Strategy<Value = String> {
     "[\\x00\\x01a-cß\u{10ffff}]{0,5}"
+}
+
+/// A key of a program that says nothing of what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Silent(String);
+
+impl AsKey<Silent> for Silent {
+    fn encode(&self, to: &mut KeyWriter) {
+        AsKey::<String>::encode(&self.0, to);
+    }
+
+    fn compare(&self, key: &Silent) -> std::cmp::Ordering {
+        self.cmp(key)
+    }
+}
+
+impl Key for Silent {
+    fn shape() -> KeyShape {
+        String::shape()
+    }
+
+    fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
+        String::decode(from).map(Silent)
+    }
+}
+
+#[test]
+fn of_a_key_is_known_what_is_known_of_all_of_it() {
+    fn is_frozen<K: Key>() -> bool {
+        K::frozen().is_some()
+    }
+    assert!(is_frozen::<(u8, i64, usize, isize, bool, char)>() && is_frozen::<((), [u8; 5])>());
+    assert!(is_frozen::<(String, Option<Vec<u8>>, Reverse<AccountId>, Pair)>());
+    assert!(!is_frozen::<Silent>() && !is_frozen::<Option<Silent>>());
+    assert!(!is_frozen::<Reverse<Silent>>() && !is_frozen::<(String, Silent)>());
 }
 
 macro_rules! orders {
@@ -77,5 +114,6 @@ orders! {
     reverse_keys: tricky().prop_map(Reverse);
     tuple_keys: (tricky(), any::<i8>(), text());
     newtype_keys: any::<u64>().prop_map(AccountId);
+    keys_of_a_program: text().prop_map(Silent);
     nested_newtype_keys: (text(), any::<i16>()).prop_map(|(a, b)| Pair((a, Reverse(b))));
 }

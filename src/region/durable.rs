@@ -251,7 +251,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// # Errors
     /// As [`get`](Self::get), and `TooLarge` for the transaction.
     pub fn remove<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Option<V>> {
-        let removed = self.take(tx, key, |_, old| Stored::take(old, &self.core.name).ok())?;
+        let removed = self.take(tx, key, |old| Stored::take(old, &self.core.name).ok())?;
         Ok(removed.flatten())
     }
 
@@ -337,7 +337,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         }
         tx.attempt(|tx| {
             for key in &unwanted {
-                self.take(tx, key, |_, _| ())?;
+                self.take(tx, key, |_| ())?;
             }
             Ok(unwanted.len())
         })
@@ -355,7 +355,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         }
         tx.room_for(0)?;
         let graveyard = self.change(tx, |tree, _| Ok(tree.graveyard().clone()))?;
-        let empty: RegionTree<K, V> = Tree::new(graveyard);
+        let empty: RegionTree<K, V> = Tree::new(K::frozen(), graveyard);
         tx.clear(self.core.number(), Box::new(empty.draft()));
         tx.stage(&Operation::Clear { region: self.core.number() });
         Ok(())
@@ -382,7 +382,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         f: impl FnOnce(&mut RegionDraft<K, V>, &mut Operations) -> Result<T>,
     ) -> Result<T> {
         let begin = |state: &State, graveyard: &Graveyard| {
-            let empty = || Tree::new(graveyard.clone());
+            let empty = || Tree::new(K::frozen(), graveyard.clone());
             let tree = self.core.tree_of_state::<K, V>(state)?;
             let draft: RegionDraft<K, V> = tree.map_or_else(|| empty().draft(), Tree::draft);
             Ok(Box::new(draft) as Box<dyn WorkingTree>)
@@ -425,7 +425,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         &self,
         tx: &mut Transaction,
         key: &Q,
-        told: impl FnOnce(K, Old<'_, Stored<V>>) -> T,
+        told: impl FnOnce(Old<'_, Stored<V>>) -> T,
     ) -> Result<Option<T>> {
         if !self.contains_key(&*tx, key)? {
             return Ok(None);
@@ -434,7 +434,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         tx.room_for(bytes.len())?;
         let removed = self.change(tx, |tree, operations| {
             let removed = tree.remove(|other| key.compare(other))?;
-            let removed = removed.map(|(key, old)| told(key, old));
+            let removed = removed.map(told);
             operations.stage(&Operation::Remove { region: self.core.number(), key: &bytes });
             Ok(removed)
         })?;
@@ -444,8 +444,8 @@ impl<K: Key, V: Value> DurableMap<K, V> {
 
     fn pop(&self, tx: &mut Transaction, key: Option<K>) -> Result<Option<(K, V)>> {
         let Some(key) = key else { return Ok(None) };
-        let told = |key, old: Old<'_, Stored<V>>| Ok((key, Stored::take(old, &self.core.name)?));
-        self.take(tx, &key, told)?.transpose()
+        let value = self.take(tx, &key, |old| Stored::take(old, &self.core.name))?.transpose()?;
+        Ok(value.map(|value| (key, value)))
     }
 
     fn encode_key<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Vec<u8>> {

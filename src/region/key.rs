@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 pub(super) use crate::format::shape::KeyShape;
 
 use crate::error::{Error, ErrorKind, Result};
+pub use crate::tree::Frozen;
 
 /// A type that keys of a durable region can have.
 ///
@@ -29,6 +30,14 @@ pub trait Key: AsKey<Self> + Ord + Clone + Send + Sync + 'static {
     /// # Errors
     /// `Damaged` if the bytes are not a key of this type.
     fn decode(from: &mut KeyReader<'_>) -> Result<Self>;
+
+    /// Proof that nothing of a key changes behind a shared reference, if there is one.
+    ///
+    /// Keys of the crate have it, and what [`key!`](crate::key) makes of them. Without it each copy of a leaf
+    /// has clones of its keys: for those that own memory an insert or a removal takes several times as long.
+    fn frozen() -> Option<Frozen<Self>> {
+        None
+    }
 }
 
 /// Something that a key of type `K` can be found by: `K` itself, `str` for `String`, `[u8]` for
@@ -282,6 +291,14 @@ macro_rules! key {
 
             fn decode(from: &mut $crate::KeyReader<'_>) -> $crate::Result<Self> {
                 <$inner as $crate::Key>::decode(from).map($name)
+            }
+
+            fn frozen() -> ::std::option::Option<$crate::Frozen<Self>> {
+                // This is all that is in it, or this does not compile.
+                let _: fn($inner) -> $name = $name;
+                let _: fn(&$name) = |$name(_)| ();
+                // SAFETY: it is what it wraps.
+                <$inner as $crate::Key>::frozen().map(|_| unsafe { $crate::Frozen::new() })
             }
         }
     };

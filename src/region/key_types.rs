@@ -2,7 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 
-use super::key::{AsKey, Key, KeyReader, KeyShape, KeyWriter};
+use super::key::{AsKey, Frozen, Key, KeyReader, KeyShape, KeyWriter};
 use crate::error::Result;
 
 /// The bytes of an integer, as its shape names them; none has more than 128 bits.
@@ -30,6 +30,10 @@ macro_rules! unsigned {
             fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
                 from.fixed().map(<$int>::from_be_bytes).ok_or_else(KeyReader::malformed)
             }
+
+            fn frozen() -> Option<Frozen<Self>> {
+                Some(Frozen::copied())
+            }
         }
     )*};
 }
@@ -54,6 +58,10 @@ macro_rules! signed {
             fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
                 let bits = from.fixed().map(<$bits>::from_be_bytes).ok_or_else(KeyReader::malformed)?;
                 Ok((bits ^ (1 << (<$int>::BITS - 1))).cast_signed())
+            }
+
+            fn frozen() -> Option<Frozen<Self>> {
+                Some(Frozen::copied())
             }
         }
     )*};
@@ -81,6 +89,10 @@ impl Key for usize {
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         usize::try_from(u64::decode(from)?).map_err(|_| KeyReader::malformed())
     }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::copied())
+    }
 }
 
 /// Eight bytes, whatever the machine.
@@ -101,6 +113,10 @@ impl Key for isize {
 
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         isize::try_from(i64::decode(from)?).map_err(|_| KeyReader::malformed())
+    }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::copied())
     }
 }
 
@@ -126,6 +142,10 @@ impl Key for bool {
             _ => Err(KeyReader::malformed()),
         }
     }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::copied())
+    }
 }
 
 impl AsKey<char> for char {
@@ -146,6 +166,10 @@ impl Key for char {
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         char::from_u32(u32::decode(from)?).ok_or_else(KeyReader::malformed)
     }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::copied())
+    }
 }
 
 impl AsKey<()> for () {
@@ -163,6 +187,10 @@ impl Key for () {
 
     fn decode(_from: &mut KeyReader<'_>) -> Result<Self> {
         Ok(())
+    }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::copied())
     }
 }
 
@@ -193,6 +221,10 @@ impl Key for String {
 
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         String::from_utf8(from.take_escaped()?).map_err(|_| KeyReader::malformed())
+    }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::text())
     }
 }
 
@@ -235,6 +267,10 @@ impl Key for Vec<u8> {
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         from.take_escaped()
     }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::bytes())
+    }
 }
 
 impl<const N: usize> AsKey<[u8; N]> for [u8; N] {
@@ -254,6 +290,10 @@ impl<const N: usize> Key for [u8; N] {
 
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         from.take_fixed()
+    }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        Some(Frozen::copied())
     }
 }
 
@@ -283,6 +323,10 @@ impl<K: Key> Key for Option<K> {
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         bool::decode(from)?.then(|| K::decode(from)).transpose()
     }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        K::frozen().map(Frozen::from)
+    }
 }
 
 impl<K, Q: AsKey<K>> AsKey<Reverse<K>> for Reverse<Q> {
@@ -302,6 +346,10 @@ impl<K: Key> Key for Reverse<K> {
 
     fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
         from.take_reversed(K::decode).map(Reverse)
+    }
+
+    fn frozen() -> Option<Frozen<Self>> {
+        K::frozen().map(Frozen::from)
     }
 }
 
@@ -324,6 +372,10 @@ macro_rules! tuples {
 
             fn decode(from: &mut KeyReader<'_>) -> Result<Self> {
                 Ok(($($key::decode(from)?,)*))
+            }
+
+            fn frozen() -> Option<Frozen<Self>> {
+                Some(Frozen::from(($($key::frozen()?,)*)))
             }
         }
     };

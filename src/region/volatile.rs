@@ -15,7 +15,7 @@ use super::generation::{Births, Generation};
 use super::{Region, sealed};
 use crate::engine::AnyVolatile;
 use crate::error::{Error, ErrorKind, Result};
-use crate::tree::{Draft, Graveyard, Live, Tree};
+use crate::tree::{Draft, Frozen, Graveyard, Live, Tree};
 pub use view::{VolatileIter, VolatileView};
 
 /// An ordered map that never touches the disk and is empty after every boot.
@@ -95,7 +95,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(name: Arc<str>, births: Arc<Births>, graveyard: Graveyard) -> Self {
-        let tree = Box::new(Live::new(&Tree::new(graveyard)));
+        let tree = Box::new(Live::new(&Tree::new(Frozen::known(), graveyard)));
         let life = Life { generation: births.next(), tree, successor: None };
         VolatileCore { name, births, life: RwLock::new(life), removed: AtomicBool::new(false) }
     }
@@ -255,7 +255,7 @@ pub(super) mod edit {
         V: Clone,
         Q: Ord + ?Sized,
     {
-        sure(tree.remove(probe(key))).map(|(_, old)| old.into_value())
+        sure(tree.remove(probe(key))).map(Old::into_value)
     }
 
     pub(in super::super) fn update<K, V, Q, T>(
@@ -290,7 +290,7 @@ pub(super) mod edit {
         tree: &mut Draft<K, V>,
     ) -> Option<(K, V)> {
         let key = sure(tree.outermost(true)).map(|(key, _)| key.clone())?;
-        sure(tree.remove(|other| key.cmp(other))).map(|(key, old)| (key, old.into_value()))
+        sure(tree.remove(|other| key.cmp(other))).map(Old::into_value).map(|value| (key, value))
     }
 
     /// Removes the entries that are not kept; returns them, as far as nobody sees them, for whoever lets go of
@@ -304,7 +304,7 @@ pub(super) mod edit {
             entries.filter(|(key, value)| !keep(key, value)).map(|(key, _)| key.clone()).collect();
         let remove = |key: K| {
             let removed = sure(tree.remove(|other| key.cmp(other)));
-            let value = removed.and_then(|(_, old)| old.into_owned());
+            let value = removed.and_then(Old::into_owned);
             (key, value)
         };
         unwanted.into_iter().map(remove).collect()

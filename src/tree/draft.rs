@@ -309,16 +309,17 @@ impl<K: Clone, V> Draft<K, V> {
         Ok(value)
     }
 
-    /// Removes the entry that `probe` finds.
-    pub(crate) fn remove(
-        &mut self,
-        probe: impl Fn(&K) -> Ordering,
-    ) -> Result<Option<(K, Old<'_, V>)>> {
+    /// Removes the entry that `probe` finds; returns its value.
+    pub(crate) fn remove(&mut self, probe: impl Fn(&K) -> Ordering) -> Result<Option<Old<'_, V>>> {
         let (mut edit, content) = self.edit();
         let removed = edit.remove_at_root(&mut content.root, &probe)?;
         content.len -= usize::from(removed.is_some());
         content.changed |= removed.is_some();
-        Ok(removed.map(|(key, old)| (key, old.into_old(edit.spare))))
+        Ok(removed.map(|(key, old)| {
+            let old = old.into_old(edit.spare);
+            drop(key);
+            old
+        }))
     }
 }
 
@@ -419,7 +420,9 @@ impl<K, V> Live<K, V> {
 impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Live<K, V> {
     /// An empty one that frees where this one does.
     pub(crate) fn emptied(&self) -> Box<Self> {
-        Box::new(Live::new(&Tree::new(self.draft.graveyard().clone())))
+        // SAFETY: the root of a draft lives.
+        let copies = unsafe { self.draft.content.root.copies() };
+        Box::new(Live::new(&Tree::empty(copies, self.draft.graveyard().clone())))
     }
 
     /// Whether it is taken apart elsewhere when it ends.

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use super::draft::Old;
 use super::limbo::{Dead, Thing};
-use super::node::{Carry, FAN_OUT, Hot, HotMut, Inner, Leaf, NodePtr, Stamp};
+use super::node::{Born, Carry, FAN_OUT, Hot, HotMut, Inner, InnerMut, LeafMut, NodePtr, Stamp};
 use super::place::{Place, Pointer};
 use super::slot::{Spare, ValuePtr};
 use super::undo::Change;
@@ -43,7 +43,7 @@ impl<K, V> Target<K, V> for ValuePtr<V> {
     }
 
     fn places_mut(node: HotMut<'_, K, V>) -> &mut [Place<Self>] {
-        if let HotMut::Leaf(leaf) = node { &mut leaf.values } else { &mut [] }
+        if let HotMut::Leaf(leaf) = node { leaf.values } else { &mut [] }
     }
 }
 
@@ -53,7 +53,7 @@ impl<K, V> Target<K, V> for NodePtr<K, V> {
     }
 
     fn places_mut(node: HotMut<'_, K, V>) -> &mut [Place<Self>] {
-        if let HotMut::Inner(inner) = node { &mut inner.children } else { &mut [] }
+        if let HotMut::Inner(inner) = node { inner.children } else { &mut [] }
     }
 }
 
@@ -70,7 +70,7 @@ impl<V> Replaced<V> {
     pub(super) fn into_old<'a, K>(self, spare: &mut Spare<K, V>) -> Old<'a, V> {
         match self {
             // SAFETY: it has lost its place, and this is the only way to it.
-            Replaced::Owned(value) => Old::Owned(unsafe { value.take(spare) }),
+            Replaced::Owned(value) => Old::Owned(unsafe { value.take(&mut spare.values) }),
             // SAFETY: what is noted as dead lives until the draft hands it over, for which it is
             // borrowed anew: the caller borrows it for as long as the reference is used.
             Replaced::Seen(value) => Old::Seen(unsafe { value.get() }),
@@ -79,7 +79,7 @@ impl<V> Replaced<V> {
 }
 
 /// The right half of a node that became too wide, and the bound before it.
-type Split<K, V> = Option<(K, NodePtr<K, V>)>;
+type Split<K, V> = Option<(Born<K>, NodePtr<K, V>)>;
 
 /// What an insert into a node came to.
 struct Inserted<K, V> {
@@ -120,7 +120,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
     ///
     /// # Safety
     /// It is one, and is not borrowed yet.
-    unsafe fn leaf_mut<'n>(own: NodePtr<K, V>) -> &'n mut Leaf<K, V> {
+    unsafe fn leaf_mut<'n>(own: NodePtr<K, V>) -> LeafMut<'n, K, V> {
         // SAFETY: the caller's promise.
         match unsafe { own.hot_mut() } {
             HotMut::Leaf(leaf) => leaf,
@@ -132,7 +132,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
     ///
     /// # Safety
     /// As for [`leaf_mut`](Self::leaf_mut).
-    unsafe fn inner_mut<'n>(own: NodePtr<K, V>) -> &'n mut Inner<K, V> {
+    unsafe fn inner_mut<'n>(own: NodePtr<K, V>) -> InnerMut<'n, K, V> {
         // SAFETY: the caller's promise.
         match unsafe { own.hot_mut() } {
             HotMut::Inner(inner) => inner,
@@ -233,6 +233,16 @@ impl<K: Clone, V> Edit<'_, K, V> {
         Replaced::Seen(value)
     }
 
+    /// Ends a key that has lost its place; returns it if nobody else can reach it.
+    fn end_key(&mut self, Born { key, born }: Born<K>) -> Option<K> {
+        if born >= self.floor {
+            return Some(key);
+        }
+        let key = ValuePtr::new(born, key, &mut self.spare.keys);
+        self.bury(Thing::Key(key));
+        None
+    }
+
     pub(super) fn insert_at_root(
         &mut self,
         root: &mut NodePtr<K, V>,
@@ -243,20 +253,22 @@ impl<K: Clone, V> Edit<'_, K, V> {
         K: Ord,
     {
         // It lies where it will stay before the way down, which would move it with each step.
-        let value = ValuePtr::new(self.stamp, value, self.spare);
+        let value = ValuePtr::new(self.stamp, value, &mut self.spare.values);
         let Inserted { node, old, split } = match self.insert(*root, key, value) {
             Ok(inserted) => inserted,
             Err(error) => {
                 // SAFETY: a range that could not be loaded was above its place: it has none.
-                drop(unsafe { value.take(self.spare) });
+                drop(unsafe { value.take(&mut self.spare.values) });
                 return Err(error);
             }
         };
         *root = node;
         if let Some((bound, right)) = split {
-            let above = NodePtr::inner(self.stamp, self.spare);
-            // SAFETY: it was just made.
-            let inner = unsafe { Self::inner_mut(above) };
+            // SAFETY: the node lives, and the one above it was just made.
+            let (above, mut inner) = unsafe {
+                let above = NodePtr::inner(self.stamp, node.copies(), self.spare);
+                (above, Self::inner_mut(above))
+            };
             inner.bounds.push(bound);
             inner.children.push(Place::new(node));
             inner.children.push(Place::new(right));
@@ -281,8 +293,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                     let node = self.own(node);
                     // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces,
                     // and is not used any more.
-                    let leaf = unsafe { Self::leaf_mut(node) };
-                    let split = self.insert_into_leaf(leaf, at, key, value);
+                    let split = unsafe { self.insert_into_leaf(node, at, key, value) };
                     Ok(Inserted { node, old: None, split })
                 }
             },
@@ -297,70 +308,82 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 };
                 let node = self.own(node);
                 // SAFETY: as above.
-                let inner = unsafe { Self::inner_mut(node) };
-                if let Some(place) = inner.children.get_mut(at) {
-                    place.set(below.node);
-                }
-                let split = self.insert_child(inner, at, bound, right);
+                let split = unsafe {
+                    let inner = Self::inner_mut(node);
+                    if let Some(place) = inner.children.get_mut(at) {
+                        place.set(below.node);
+                    }
+                    self.insert_child(node, at, bound, right)
+                };
                 Ok(Inserted { node, old: below.old, split })
             }
         }
     }
 
-    fn insert_into_leaf(
+    /// # Safety
+    /// It is an own leaf, and is not borrowed.
+    unsafe fn insert_into_leaf(
         &mut self,
-        leaf: &mut Leaf<K, V>,
+        node: NodePtr<K, V>,
         at: usize,
         key: K,
         value: ValuePtr<V>,
     ) -> Split<K, V> {
-        let value = Place::new(value);
-        if leaf.len() < FAN_OUT {
+        let (key, value) = (Born { key, born: self.stamp }, Place::new(value));
+        // SAFETY: the caller's promise.
+        let (mut leaf, copies) = unsafe { (Self::leaf_mut(node), node.copies()) };
+        if leaf.keys.len() < FAN_OUT {
             leaf.keys.insert(at, key);
             leaf.values.insert(at, value);
             return None;
         }
         // Keys that only ever ascend would leave every leaf half empty.
         let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
-        let new = NodePtr::leaf(self.stamp, self.spare);
+        let new = NodePtr::leaf(self.stamp, copies, self.spare);
         // SAFETY: it was just made.
-        let right = unsafe { Self::leaf_mut(new) };
-        right.keys.extend(leaf.keys.drain(middle..));
+        let mut right = unsafe { Self::leaf_mut(new) };
+        leaf.keys.split_off(middle, &mut right.keys);
         right.values.extend(leaf.values.drain(middle..));
-        let (half, at) = if at < middle { (leaf, at) } else { (&mut *right, at - middle) };
+        let (half, at) = if at < middle { (&mut leaf, at) } else { (&mut right, at - middle) };
         half.keys.insert(at, key);
         half.values.insert(at, value);
-        right.keys.first().map(|bound| (bound.clone(), new))
+        right.keys.first().map(|bound| (Born { key: bound.clone(), born: self.stamp }, new))
     }
 
     /// Puts a child behind the one at `at`.
-    fn insert_child(
+    ///
+    /// # Safety
+    /// It is an own inner node, and is not borrowed.
+    unsafe fn insert_child(
         &mut self,
-        inner: &mut Inner<K, V>,
+        node: NodePtr<K, V>,
         at: usize,
-        bound: K,
+        bound: Born<K>,
         child: NodePtr<K, V>,
     ) -> Split<K, V> {
         let child = Place::new(child);
+        // SAFETY: the caller's promise.
+        let (mut inner, copies) = unsafe { (Self::inner_mut(node), node.copies()) };
         if inner.children.len() < FAN_OUT {
             inner.bounds.insert(at, bound);
             inner.children.insert(at + 1, child);
             return None;
         }
-        let new = NodePtr::inner(self.stamp, self.spare);
+        let new = NodePtr::inner(self.stamp, copies, self.spare);
         // SAFETY: it was just made.
-        let right = unsafe { Self::inner_mut(new) };
+        let mut right = unsafe { Self::inner_mut(new) };
         if at + 1 == FAN_OUT {
             right.children.push(child);
             return Some((bound, new));
         }
         let middle = FAN_OUT / 2;
         right.children.extend(inner.children.drain(middle..));
-        right.bounds.extend(inner.bounds.drain(middle..));
+        inner.bounds.split_off(middle, &mut right.bounds);
         let between = inner.bounds.pop()?;
         let (half, at) = if at < middle { (inner, at) } else { (right, at - middle) };
-        half.bounds.insert(at, bound);
-        half.children.insert(at + 1, child);
+        let InnerMut { mut bounds, children } = half;
+        bounds.insert(at, bound);
+        children.insert(at + 1, child);
         Some((between, new))
     }
 
@@ -404,7 +427,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
     ) -> Result<Option<Replaced<V>>> {
         let mut value = Some(value);
         let put = self.put(*root, probe, &mut |edit, before| match value.take() {
-            Some(value) => ValuePtr::new(edit.stamp, value, edit.spare),
+            Some(value) => ValuePtr::new(edit.stamp, value, &mut edit.spare.values),
             None => before,
         })?;
         Ok(put.map(|put| {
@@ -427,7 +450,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 if before.born() >= edit.floor {
                     return before;
                 }
-                ValuePtr::new(edit.stamp, before.get().clone(), edit.spare)
+                ValuePtr::new(edit.stamp, before.get().clone(), &mut edit.spare.values)
             }
         })?;
         Ok(put.map(|Put { node, before, is_new, now }| {

@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn a_walk_knows_the_leaf_that_comes_next() {
         let entries = (0..10_000).map(|key| (key, key)).collect();
-        let tree = Tree::from_sorted(entries, Graveyard::none());
+        let tree = Tree::from_sorted(None, entries, Graveyard::none());
         for forward in [true, false] {
             let (leaves, known) = leaves(&tree, forward);
             assert!(leaves > 100, "of several nodes: {leaves}");

@@ -31,6 +31,8 @@ pub(super) struct Dead<K, V> {
 pub(super) enum Thing<K, V> {
     Node(NodePtr<K, V>),
     Value(ValuePtr<V>),
+    /// A key that copies of nodes shared.
+    Key(ValuePtr<K>),
 }
 
 /// What drafts left to be looked at.
@@ -90,7 +92,7 @@ impl<K, V> Thing<K, V> {
     pub(super) fn node(&self) -> Option<NodePtr<K, V>> {
         match self {
             Thing::Node(node) => Some(*node),
-            Thing::Value(_) => None,
+            Thing::Value(_) | Thing::Key(_) => None,
         }
     }
 
@@ -103,6 +105,8 @@ impl<K, V> Thing<K, V> {
             Thing::Node(node) => node.prefetch(),
             // SAFETY: the caller's promise.
             Thing::Value(value) => unsafe { value.prefetch_whole() },
+            // SAFETY: the caller's promise.
+            Thing::Key(key) => unsafe { key.prefetch_whole() },
         }
     }
 
@@ -114,6 +118,7 @@ impl<K, V> Thing<K, V> {
             match self {
                 Thing::Node(node) => node.born(),
                 Thing::Value(value) => value.born(),
+                Thing::Key(key) => key.born(),
             }
         }
     }
@@ -125,8 +130,20 @@ impl<K, V> Thing<K, V> {
         unsafe {
             match self {
                 Thing::Node(node) => node.free(spare),
-                Thing::Value(value) => drop(value.take(spare)),
+                Thing::Value(value) => drop(value.take(&mut spare.values)),
+                Thing::Key(key) => drop(key.take(&mut spare.keys)),
             }
+        }
+    }
+
+    /// Takes back that it has died.
+    ///
+    /// # Safety
+    /// It lives, and is in the tree again.
+    pub(super) unsafe fn revive(self, spare: &mut Spare<K, V>) {
+        if let Thing::Key(key) = self {
+            // SAFETY: the caller's promise. The node that it died in has it.
+            unsafe { key.forget(&mut spare.keys) };
         }
     }
 }

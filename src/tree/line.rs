@@ -327,10 +327,11 @@ impl<K, V> Estate<K, V> {
                     Some(Hot::Inner(inner)) => open.extend(inner.children.iter().map(Place::now)),
                     Some(Hot::Leaf(leaf)) => {
                         let values = leaf.values.iter().map(Place::now);
-                        values.for_each(|value| drop(value.take(&mut spare)));
+                        values.for_each(|value| drop(value.take(&mut spare.values)));
                     }
                     None => {}
                 }
+                node.drop_shared(FIRST);
                 node.free(&mut spare);
             }
             step();

@@ -10,10 +10,11 @@
 //! - Pointers are followed by functions that are `unsafe`: the caller knows that the node lives, and
 //!   for exclusive access that nobody else can reach it.
 
+mod keys;
 mod load;
 
 use std::cmp::Ordering;
-use std::mem::needs_drop;
+use std::mem::{needs_drop, offset_of};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, Ordering as Atomic};
 
@@ -24,6 +25,7 @@ use super::place::{Past, Place, Pointer};
 use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr};
 use crate::error::Result;
 use crate::prefetch::prefetch;
+pub(super) use keys::{Births, Born, Copies, KeysMut};
 pub(crate) use load::{BULK_FILL, Loaded, Ranges, Source, Standing};
 pub(super) use load::{Carry, build};
 
@@ -50,12 +52,14 @@ struct Head {
     kind: AtomicU8,
     /// The allocation is a [`Cold`], whatever the kind is by now.
     was_cold: bool,
+    copies: Copies,
     past: Past,
 }
 
 impl Head {
-    fn new(born: Stamp, kind: u8) -> Head {
-        Head { born, kind: AtomicU8::new(kind), was_cold: kind == COLD, past: Past::none() }
+    fn new(born: Stamp, kind: u8, copies: Copies) -> Head {
+        let was_cold = kind == COLD;
+        Head { born, kind: AtomicU8::new(kind), was_cold, copies, past: Past::none() }
     }
 }
 
@@ -94,8 +98,18 @@ pub(super) enum Hot<'a, K, V> {
 
 /// A node in memory, to be changed.
 pub(super) enum HotMut<'a, K, V> {
-    Leaf(&'a mut Leaf<K, V>),
-    Inner(&'a mut Inner<K, V>),
+    Leaf(LeafMut<'a, K, V>),
+    Inner(InnerMut<'a, K, V>),
+}
+
+pub(super) struct LeafMut<'a, K, V> {
+    pub(super) keys: KeysMut<'a, K>,
+    pub(super) values: &'a mut ArrayVec<Place<ValuePtr<V>>, FAN_OUT>,
+}
+
+pub(super) struct InnerMut<'a, K, V> {
+    pub(super) bounds: KeysMut<'a, K>,
+    pub(super) children: &'a mut ArrayVec<Place<NodePtr<K, V>>, FAN_OUT>,
 }
 
 impl<K, V> Clone for NodePtr<K, V> {
@@ -131,16 +145,19 @@ unsafe impl<K: Send + Sync, V: Send + Sync> Sync for NodePtr<K, V> {}
 // One kind of room serves both.
 const _: () = assert!(size_of::<Leaf<u64, u8>>() == size_of::<Inner<u64, u8>>());
 const _: () = assert!(size_of::<Leaf<String, u8>>() == size_of::<Inner<String, u8>>());
+// So does one way to their keys.
+const _: () = assert!(offset_of!(Leaf<u64, u8>, keys) == offset_of!(Inner<u64, u8>, bounds));
+const _: () = assert!(offset_of!(Leaf<String, u8>, keys) == offset_of!(Inner<String, u8>, bounds));
 
 impl<K, V> Leaf<K, V> {
     /// An empty one.
-    fn place(born: Stamp, spare: &mut Spare<K, V>) -> NonNull<Self> {
+    fn place(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> NonNull<Self> {
         let leaf = spare.node();
         let at = leaf.as_ptr();
         // SAFETY: the room is nobody else's. Every field is written, in the place that it has: on the
         // stack it would be copied once more.
         unsafe {
-            ptr::addr_of_mut!((*at).head).write(Head::new(born, LEAF));
+            ptr::addr_of_mut!((*at).head).write(Head::new(born, LEAF, copies));
             ptr::addr_of_mut!((*at).keys).write(ArrayVec::new_const());
             ptr::addr_of_mut!((*at).values).write(ArrayVec::new_const());
         }
@@ -173,13 +190,13 @@ impl<K, V> Leaf<K, V> {
 
 impl<K, V> Inner<K, V> {
     /// An empty one.
-    fn place(born: Stamp, spare: &mut Spare<K, V>) -> NonNull<Self> {
+    fn place(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> NonNull<Self> {
         let inner = spare.node().cast::<Self>();
         let at = inner.as_ptr();
         // SAFETY: the room is that of a leaf, which has the same layout: both are a head, as many keys,
         // and as many pointers. Every field is written, in the place that it has.
         unsafe {
-            ptr::addr_of_mut!((*at).head).write(Head::new(born, INNER));
+            ptr::addr_of_mut!((*at).head).write(Head::new(born, INNER, copies));
             ptr::addr_of_mut!((*at).bounds).write(ArrayVec::new_const());
             ptr::addr_of_mut!((*at).children).write(ArrayVec::new_const());
         }
@@ -220,21 +237,6 @@ pub(super) fn partition<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
     at
 }
 
-/// Appends clones of keys, for which there is room. Of plain keys this is one copy of a block of memory:
-/// nothing is counted between two of them.
-pub(super) fn append_clones<K: Clone>(to: &mut ArrayVec<K, FAN_OUT>, keys: &[K]) {
-    let len = to.len();
-    assert!(len + keys.len() <= FAN_OUT, "a node is not wider than its room");
-    // SAFETY: there is room, which is not initialized. Should a clone panic, those before it are leaked.
-    unsafe {
-        let room = to.as_mut_ptr().add(len);
-        for (at, key) in keys.iter().enumerate() {
-            room.add(at).write(key.clone());
-        }
-        to.set_len(len + keys.len());
-    }
-}
-
 /// Appends what places of the newest tree point to, for which there is room.
 ///
 /// # Safety
@@ -251,17 +253,17 @@ pub(super) unsafe fn append<P: Pointer>(to: &mut ArrayVec<Place<P>, FAN_OUT>, pl
 }
 
 impl<K, V> NodePtr<K, V> {
-    pub(super) fn leaf(born: Stamp, spare: &mut Spare<K, V>) -> Self {
-        NodePtr(Leaf::place(born, spare))
+    pub(super) fn leaf(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> Self {
+        NodePtr(Leaf::place(born, copies, spare))
     }
 
-    pub(super) fn inner(born: Stamp, spare: &mut Spare<K, V>) -> Self {
-        NodePtr(Inner::place(born, spare).cast())
+    pub(super) fn inner(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> Self {
+        NodePtr(Inner::place(born, copies, spare).cast())
     }
 
-    pub(super) fn cold(born: Stamp, source: Box<dyn Source<K, V>>) -> Self {
+    pub(super) fn cold(born: Stamp, copies: Copies, source: Box<dyn Source<K, V>>) -> Self {
         let inner = Inner {
-            head: Head::new(born, COLD),
+            head: Head::new(born, COLD, copies),
             bounds: ArrayVec::new_const(),
             children: ArrayVec::new_const(),
         };
@@ -293,6 +295,27 @@ impl<K, V> NodePtr<K, V> {
     pub(super) unsafe fn born(self) -> Stamp {
         // SAFETY: the caller's promise; a stamp never changes.
         unsafe { ptr::addr_of!((*self.head()).born).read() }
+    }
+
+    /// How copies of it get their keys.
+    ///
+    /// # Safety
+    /// The node lives.
+    pub(super) unsafe fn copies(self) -> Copies {
+        if !needs_drop::<K>() {
+            return Copies::Clones;
+        }
+        // SAFETY: the caller's promise; this never changes.
+        unsafe { ptr::addr_of!((*self.head()).copies).read() }
+    }
+
+    /// Whether it was a range that was loaded, or still is one.
+    ///
+    /// # Safety
+    /// The node lives.
+    unsafe fn was_cold(self) -> bool {
+        // SAFETY: the caller's promise; this never changes.
+        unsafe { ptr::addr_of!((*self.head()).was_cold).read() }
     }
 
     /// What its places pointed to before.
@@ -342,13 +365,17 @@ impl<K, V> NodePtr<K, V> {
     /// The node in memory, to be changed.
     ///
     /// # Safety
-    /// The node lives for `'a`, is in memory, and nobody else can reach it.
-    pub(super) unsafe fn hot_mut<'a>(mut self) -> HotMut<'a, K, V> {
-        // SAFETY: the caller's promise, and the kind says what it is.
+    /// The node lives for `'a`, is in memory and never was cold, and nobody else can reach it.
+    pub(super) unsafe fn hot_mut<'a>(self) -> HotMut<'a, K, V> {
+        // SAFETY: the caller's promise, and the kind says what it is. Keys and places are borrowed apart.
         unsafe {
-            match self.kind() {
-                LEAF => HotMut::Leaf(self.0.as_mut()),
-                _ => HotMut::Inner(self.0.cast().as_mut()),
+            if self.kind() == LEAF {
+                let values = &mut *ptr::addr_of_mut!((*self.0.as_ptr()).values);
+                HotMut::Leaf(LeafMut { keys: self.keys_mut(), values })
+            } else {
+                let inner = self.0.cast::<Inner<K, V>>().as_ptr();
+                let children = &mut *ptr::addr_of_mut!((*inner).children);
+                HotMut::Inner(InnerMut { bounds: self.keys_mut(), children })
             }
         }
     }
@@ -363,21 +390,21 @@ impl<K, V> NodePtr<K, V> {
     {
         // SAFETY: the caller's promise; a copy is nobody else's.
         unsafe {
-            match self.in_memory() {
+            let copy = match self.in_memory() {
                 Some(Hot::Leaf(leaf)) => {
-                    let mut copy = Leaf::place(born, spare);
-                    append_clones(&mut copy.as_mut().keys, &leaf.keys);
+                    let mut copy = Leaf::place(born, self.copies(), spare);
                     append(&mut copy.as_mut().values, &leaf.values);
                     NodePtr(copy)
                 }
                 Some(Hot::Inner(inner)) => {
-                    let mut copy = Inner::place(born, spare);
-                    append_clones(&mut copy.as_mut().bounds, &inner.bounds);
+                    let mut copy = Inner::place(born, self.copies(), spare);
                     append(&mut copy.as_mut().children, &inner.children);
                     NodePtr(copy.cast())
                 }
                 None => unreachable!("a cold range is loaded before it is changed"),
-            }
+            };
+            copy.keys_mut().append(&self.keys());
+            copy
         }
     }
 
@@ -441,7 +468,8 @@ impl<K, V> NodePtr<K, V> {
         // have no destructor; the layout of both kinds is that of a leaf.
         unsafe {
             self.past().forget(spare);
-            if (*self.head()).was_cold {
+            self.forget_shared();
+            if self.was_cold() {
                 return drop(Box::from_raw(self.as_cold()));
             }
             if self.kind() == LEAF {

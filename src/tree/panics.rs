@@ -81,7 +81,7 @@ fn step(newest: &mut Version, nth: u16) {
 fn a_destructor_that_panics_leaves_every_version_as_it_is() {
     let mut panics = 0;
     for fuse in 1..if cfg!(miri) { 4 } else { 400 } {
-        let mut newest: Version = (Tree::new(Graveyard::none()), BTreeMap::new());
+        let mut newest: Version = (Tree::new(None, Graveyard::none()), BTreeMap::new());
         let mut held = Vec::new();
         for nth in 0..if cfg!(miri) { 12 } else { 60 } {
             if nth == 7 {
@@ -115,7 +115,7 @@ fn a_destructor_that_panics_leaves_every_version_as_it_is() {
 #[test]
 fn a_live_tree_goes_on_after_a_destructor_that_panics() {
     for fuse in 1..if cfg!(miri) { 4 } else { 200 } {
-        let mut live: Live<u16, Brittle> = Live::new(&Tree::new(Graveyard::none()));
+        let mut live: Live<u16, Brittle> = Live::new(&Tree::new(None, Graveyard::none()));
         let (mut model, mut held) = (BTreeMap::new(), Vec::new());
         FUSE.set(fuse);
         for nth in 0..if cfg!(miri) { 30 } else { 300 } {

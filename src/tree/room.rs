@@ -35,7 +35,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const SIZE_STEP: usize = 8;
 
 /// What is larger is left to the program's allocator.
-const SIZE_MAX: usize = 2048;
+const SIZE_MAX: usize = 4096;
 
 /// Room before the first slot, which is aligned to it; a cache line.
 const CHUNK_HEAD_BYTES: usize = 64;
@@ -101,6 +101,16 @@ static STAMPED: Classes =
 impl Room {
     pub(super) const fn of<T>() -> Room {
         Room::with(Layout::new::<T>(), false)
+    }
+
+    /// Room for things that so many bytes follow, aligned as stamps are.
+    pub(super) const fn followed_by<T>(bytes: usize) -> Room {
+        let alone = Layout::new::<T>();
+        assert!(alone.size().is_multiple_of(STAMP_BYTES), "what follows is aligned");
+        match Layout::from_size_align(alone.size() + bytes, alone.align()) {
+            Ok(both) => Room::with(both.pad_to_align(), false),
+            Err(_) => panic!("as long as any address"),
+        }
     }
 
     /// Room for things that have stamps.

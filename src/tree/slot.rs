@@ -4,15 +4,17 @@
 //! - A value stays in its place for as long as anybody can see it.
 //! - Room in a [`Spare`] is nobody's: what was in it was dropped or moved out.
 
-use std::mem::ManuallyDrop;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, needs_drop};
 use std::ptr::NonNull;
 
-use super::node::{Leaf, Stamp};
+use super::node::{Births, Leaf, Stamp};
 use super::place::{Former, Pointer};
 use super::room::Room;
 use crate::prefetch::prefetch;
 
 /// Points to a value, which stays where it is for as long as anybody can see it, and has the stamp of its birth.
+/// A key that died before what it owns may go lies in the same way.
 pub(super) struct ValuePtr<V>(NonNull<V>);
 
 impl<V> Clone for ValuePtr<V> {
@@ -43,8 +45,9 @@ impl<V> Pointer for ValuePtr<V> {
 unsafe impl<V: Send + Sync> Send for ValuePtr<V> {}
 // SAFETY: as above.
 unsafe impl<V: Send + Sync> Sync for ValuePtr<V> {}
+
 impl<V> ValuePtr<V> {
-    pub(super) fn new<K>(born: Stamp, value: V, spare: &mut Spare<K, V>) -> Self {
+    pub(super) fn new(born: Stamp, value: V, spare: &mut Values<V>) -> Self {
         let value = ManuallyDrop::new(value);
         // SAFETY: nobody else uses it from now on.
         unsafe { ValuePtr::moved(born, &raw const *value, spare) }
@@ -55,12 +58,12 @@ impl<V> ValuePtr<V> {
     ///
     /// # Safety
     /// The value can be read, and nobody uses it from now on.
-    pub(super) unsafe fn moved<K>(born: Stamp, value: *const V, spare: &mut Spare<K, V>) -> Self {
-        let room = spare.values.take();
+    pub(super) unsafe fn moved(born: Stamp, value: *const V, spare: &mut Values<V>) -> Self {
+        let room = spare.take().cast::<V>();
         // SAFETY: the room is one for a value with its stamp, and nobody else has it.
         unsafe {
             room.as_ptr().copy_from_nonoverlapping(value, 1);
-            Values::<V>::ROOM.stamp(room).write(born);
+            Stamped::<V>::ROOM.stamp(room).write(born);
         }
         ValuePtr(room)
     }
@@ -76,7 +79,7 @@ impl<V> ValuePtr<V> {
     /// The value lives.
     pub(super) unsafe fn born(self) -> Stamp {
         // SAFETY: the caller's promise; a stamp never changes.
-        unsafe { Values::<V>::ROOM.stamp(self.0).read() }
+        unsafe { Stamped::<V>::ROOM.stamp(self.0).read() }
     }
 
     /// # Safety
@@ -90,13 +93,22 @@ impl<V> ValuePtr<V> {
     ///
     /// # Safety
     /// The value lives, and nobody can reach it from now on.
-    pub(super) unsafe fn take<K>(self, spare: &mut Spare<K, V>) -> V {
+    pub(super) unsafe fn take(self, spare: &mut Values<V>) -> V {
         // SAFETY: it lies in room for a value since `new`, and this is its end, the caller promises.
         unsafe {
             let value = self.0.read();
-            spare.values.give(self.0);
+            self.forget(spare);
             value
         }
+    }
+
+    /// Frees where the value was, which lives on elsewhere.
+    ///
+    /// # Safety
+    /// Nobody uses it from now on.
+    pub(super) unsafe fn forget(self, spare: &mut Values<V>) {
+        // SAFETY: it lies in room for a value since `new`; the caller's promise.
+        unsafe { spare.give(self.0.cast()) };
     }
 
     /// Has the processor fetch it, for somebody who is about to read it.
@@ -112,7 +124,7 @@ impl<V> ValuePtr<V> {
     pub(super) unsafe fn prefetch_whole(self) {
         self.prefetch();
         // SAFETY: the caller's promise.
-        let stamp = unsafe { Values::<V>::ROOM.stamp(self.0) };
+        let stamp = unsafe { Stamped::<V>::ROOM.stamp(self.0) };
         prefetch(stamp.as_ptr().cast(), size_of::<Stamp>());
     }
 }
@@ -120,13 +132,15 @@ impl<V> ValuePtr<V> {
 /// Room at hand for new nodes and values: what was freed just now is in the processor's cache, and what
 /// is taken at once lies side by side.
 pub(super) struct Spare<K, V> {
-    nodes: Rooms<Leaf<K, V>, false>,
-    values: Values<V>,
+    nodes: Rooms<Leaf<K, V>>,
+    pub(super) values: Values<V>,
+    /// For keys that died and may be seen.
+    pub(super) keys: Values<K>,
     #[expect(clippy::vec_box, reason = "a note stays where it is while somebody may look at it")]
     notes: Vec<Box<Former>>,
 }
 
-type Values<V> = Rooms<V, true>;
+pub(super) type Values<V> = Rooms<Stamped<V>>;
 
 /// More room of a kind than this is given back.
 const SPARE_MAX: usize = 4096;
@@ -140,27 +154,46 @@ const SPARE_LOW: usize = 16;
 /// So much is taken at once by whoever takes again and again.
 const TAKEN_AT_ONCE: usize = 32;
 
-/// Rooms of one kind, each nobody's, and whether what is put there has a stamp of the room's.
-struct Rooms<T, const STAMPED: bool> {
+/// What is put into rooms of one kind.
+pub(super) trait Lodger {
+    const ROOM: Room;
+}
+
+/// Both kinds of nodes, with the stamps of what their keys own behind them.
+impl<K, V> Lodger for Leaf<K, V> {
+    const ROOM: Room = if needs_drop::<K>() {
+        Room::followed_by::<Self>(size_of::<Births>())
+    } else {
+        Room::of::<Self>()
+    };
+}
+
+/// A value that has a stamp of the room's.
+pub(super) struct Stamped<T>(PhantomData<T>);
+
+impl<T> Lodger for Stamped<T> {
+    const ROOM: Room = Room::stamped::<T>();
+}
+
+/// Rooms of one kind, each nobody's.
+pub(super) struct Rooms<T: Lodger> {
     free: Vec<NonNull<T>>,
     /// How much to take next.
     next: usize,
 }
 
 // SAFETY: what is free holds nothing.
-unsafe impl<T, const STAMPED: bool> Send for Rooms<T, STAMPED> {}
+unsafe impl<T: Lodger> Send for Rooms<T> {}
 // SAFETY: as above.
-unsafe impl<T, const STAMPED: bool> Sync for Rooms<T, STAMPED> {}
+unsafe impl<T: Lodger> Sync for Rooms<T> {}
 
-impl<T, const STAMPED: bool> Default for Rooms<T, STAMPED> {
+impl<T: Lodger> Default for Rooms<T> {
     fn default() -> Self {
         Rooms { free: Vec::new(), next: 1 }
     }
 }
 
-impl<T, const STAMPED: bool> Rooms<T, STAMPED> {
-    const ROOM: Room = if STAMPED { Room::stamped::<T>() } else { Room::of::<T>() };
-
+impl<T: Lodger> Rooms<T> {
     fn take(&mut self) -> NonNull<T> {
         if let Some(room) = self.free.pop() {
             return room;
@@ -185,7 +218,7 @@ impl<T, const STAMPED: bool> Rooms<T, STAMPED> {
     /// Takes so many.
     fn fill(&mut self, count: usize) {
         self.free.reserve(count);
-        Self::ROOM.take(count, |room| self.free.push(room.cast()));
+        T::ROOM.take(count, |room| self.free.push(room.cast()));
         // Ascending addresses are handed out in this order.
         self.free.reverse();
     }
@@ -203,11 +236,17 @@ impl<T, const STAMPED: bool> Rooms<T, STAMPED> {
     fn keep(&mut self, count: usize) {
         let more = self.free.drain(count.min(self.free.len())..);
         // SAFETY: rooms that are free were taken, and are nobody's.
-        unsafe { Self::ROOM.give(more.map(NonNull::cast)) };
+        unsafe { T::ROOM.give(more.map(NonNull::cast)) };
+    }
+
+    /// Gives back what nobody needs soon.
+    fn trim(&mut self) {
+        self.keep(SPARE_LOW);
+        self.free.shrink_to(SPARE_LOW);
     }
 }
 
-impl<T, const STAMPED: bool> Drop for Rooms<T, STAMPED> {
+impl<T: Lodger> Drop for Rooms<T> {
     fn drop(&mut self) {
         self.keep(0);
     }
@@ -215,7 +254,8 @@ impl<T, const STAMPED: bool> Drop for Rooms<T, STAMPED> {
 
 impl<K, V> Default for Spare<K, V> {
     fn default() -> Self {
-        Spare { nodes: Rooms::default(), values: Rooms::default(), notes: Vec::new() }
+        let (nodes, values, keys) = (Rooms::default(), Rooms::default(), Rooms::default());
+        Spare { nodes, values, keys, notes: Vec::new() }
     }
 }
 
@@ -234,15 +274,15 @@ impl<K, V> Spare<K, V> {
     pub(super) fn take_from(&mut self, other: &mut Spare<K, V>) {
         self.nodes.free.append(&mut other.nodes.free);
         self.values.free.append(&mut other.values.free);
+        self.keys.free.append(&mut other.keys.free);
         self.notes.append(&mut other.notes);
     }
 
     /// Gives back what nobody needs soon.
     pub(super) fn trim(&mut self) {
-        self.nodes.keep(SPARE_LOW);
-        self.nodes.free.shrink_to(SPARE_LOW);
-        self.values.keep(SPARE_LOW);
-        self.values.free.shrink_to(SPARE_LOW);
+        self.nodes.trim();
+        self.values.trim();
+        self.keys.trim();
         self.notes.truncate(SPARE_LOW);
         self.notes.shrink_to(SPARE_LOW);
     }

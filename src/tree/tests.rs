@@ -1,4 +1,5 @@
 mod cold;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ fn insert(tree: &mut Tree<u16, u32>, key: u16, value: u32) -> Result<Option<u32>
 
 fn remove(tree: &mut Tree<u16, u32>, key: u16) -> Option<u32> {
     let mut draft = tree.draft();
-    let old = draft.remove(|k| key.cmp(k)).unwrap().map(|(_, old)| old.into_value());
+    let old = draft.remove(|k| key.cmp(k)).unwrap().map(Old::into_value);
     *tree = draft.freeze();
     draft.settle();
     old
@@ -65,7 +66,7 @@ proptest! {
         bulk in prop::collection::btree_map(0u16..400, any::<u32>(), 0..300),
     ) {
         let entries = bulk.iter().map(|(k, v)| (*k, *v)).collect();
-        let mut tree = Tree::from_sorted(entries, Graveyard::none());
+        let mut tree = Tree::from_sorted(None, entries, Graveyard::none());
         let mut model = bulk.clone();
         let mut older = Vec::new();
         for (at, (inserts, key, value)) in operations.into_iter().enumerate() {
@@ -132,7 +133,7 @@ fn a_large_abandoned_tree_is_freed_elsewhere() {
     let (graveyard, buried) = Graveyard::new();
     let alive = Arc::new(AtomicUsize::new(0));
     let entries = (0..20_000u32).map(|key| (key, Counted::new(key, &alive))).collect();
-    let tree = Tree::from_sorted(entries, graveyard);
+    let tree = Tree::from_sorted(None, entries, graveyard);
     let view = tree.clone();
     drop(tree);
     assert_eq!(buried.decay_what_is_there(&mut || {}), 0);
@@ -144,85 +145,111 @@ fn a_large_abandoned_tree_is_freed_elsewhere() {
     assert_eq!(alive.load(Atomic::SeqCst), 0);
 }
 
-proptest! {
-    /// Drafts with savepoints, undone, dropped and settled, while some versions are held: what each
-    /// shows never changes, and what nobody can see is freed, each value once.
-    #[test]
-    fn what_is_held_lives_and_nothing_else(
-        drafts in prop::collection::vec(
-            (prop::collection::vec((0u8..10, 0u16..300, any::<u32>()), 0..up_to(60)), 0u8..6),
-            0..up_to(60),
-        ),
-    ) {
-        let alive = Arc::new(AtomicUsize::new(0));
-        let mut tree: Tree<u16, Counted> = Tree::new(Graveyard::none());
-        let mut model: BTreeMap<u16, u32> = BTreeMap::new();
-        let mut held: Vec<(Tree<u16, Counted>, BTreeMap<u16, u32>)> = Vec::new();
-        for (changes, end) in drafts {
-            let mut draft = tree.draft();
-            let mut after = model.clone();
-            let mut savepoints = Vec::new();
-            for (what, key, value) in changes {
-                match what {
-                    0..=4 => {
-                        let new = Counted::new(value, &alive);
-                        let old = draft.insert(key, new).unwrap().map(Old::into_value);
-                        prop_assert_eq!(after.insert(key, value), old.map(|old| old.0));
+/// A key of a test, by its number.
+trait Numbered: Ord + Clone + Send + Sync + 'static {
+    fn number(&self) -> u16;
+}
+
+impl Numbered for u16 {
+    fn number(&self) -> u16 {
+        *self
+    }
+}
+
+/// Changes of a draft, each a kind with a key and a value, and how it ends.
+type Changes = (Vec<(u8, u16, u32)>, u8);
+
+fn drafts() -> impl Strategy<Value = Vec<Changes>> {
+    let changes = prop::collection::vec((0u8..10, 0u16..300, any::<u32>()), 0..up_to(60));
+    prop::collection::vec((changes, 0u8..6), 0..up_to(60))
+}
+
+/// Drafts with savepoints, undone, dropped and settled, while some versions are held: what each shows never
+/// changes, and what nobody can see is freed, each value once. At the end `look` sees the newest version.
+fn live_as_long_as_seen<K: Numbered>(
+    frozen: Option<Frozen<K>>,
+    key: impl Fn(u16) -> K,
+    drafts: Vec<Changes>,
+    look: impl FnOnce(&Tree<K, Counted>),
+) {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut tree: Tree<K, Counted> = Tree::new(frozen, Graveyard::none());
+    let mut model: BTreeMap<u16, u32> = BTreeMap::new();
+    let mut held: Vec<(Tree<K, Counted>, BTreeMap<u16, u32>)> = Vec::new();
+    for (changes, end) in drafts {
+        let mut draft = tree.draft();
+        let mut after = model.clone();
+        let mut savepoints = Vec::new();
+        for (what, number, value) in changes {
+            match what {
+                0..=4 => {
+                    let new = Counted::new(value, &alive);
+                    let old = draft.insert(key(number), new).unwrap().map(Old::into_value);
+                    assert_eq!(after.insert(number, value), old.map(|old| old.0));
+                }
+                5 | 6 => {
+                    for number in number..number + 20 {
+                        let gone = draft.remove(|k| number.cmp(&k.number())).unwrap().is_some();
+                        assert_eq!(gone, after.remove(&number).is_some());
                     }
-                    5 | 6 => {
-                        for key in key..key + 20 {
-                            let gone = draft.remove(|k| key.cmp(k)).unwrap().is_some();
-                            prop_assert_eq!(gone, after.remove(&key).is_some());
-                        }
+                }
+                7 => {
+                    if let Some(place) = draft.get_mut(|k| number.cmp(&k.number())).unwrap() {
+                        place.0 = value;
+                        after.insert(number, value);
                     }
-                    7 => {
-                        if let Some(place) = draft.get_mut(|k| key.cmp(k)).unwrap() {
-                            place.0 = value;
-                            after.insert(key, value);
-                        }
-                    }
-                    8 => savepoints.push((draft.savepoint(), after.clone())),
-                    _ => if let Some((savepoint, before)) = savepoints.pop() {
+                }
+                8 => savepoints.push((draft.savepoint(), after.clone())),
+                _ => {
+                    if let Some((savepoint, before)) = savepoints.pop() {
                         draft.undo(&savepoint);
                         after = before;
-                    },
-                }
-            }
-            prop_assert_eq!(draft.len(), after.len());
-            match end {
-                0 => drop(draft),
-                1 => {
-                    drop(draft.freeze());
-                    drop(draft);
-                }
-                end => {
-                    tree = draft.freeze();
-                    draft.settle();
-                    model = after;
-                    if end == 2 {
-                        held.push((tree.clone(), model.clone()));
-                    } else if end == 3 && !held.is_empty() {
-                        held.remove(held.len() / 2);
                     }
                 }
             }
-            for (tree, model) in held.iter().chain([&(tree.clone(), model.clone())]) {
-                let shown = tree.iter().map(|entry| entry.map(|(k, v)| (*k, v.0)).unwrap());
-                prop_assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
+        }
+        assert_eq!(draft.len(), after.len());
+        match end {
+            0 => drop(draft),
+            1 => {
+                drop(draft.freeze());
+                drop(draft);
+            }
+            end => {
+                tree = draft.freeze();
+                draft.settle();
+                model = after;
+                if end == 2 {
+                    held.push((tree.clone(), model.clone()));
+                } else if end == 3 && !held.is_empty() {
+                    held.remove(held.len() / 2);
+                }
             }
         }
-        drop(held);
-        tree.sweep();
-        prop_assert_eq!(alive.load(Atomic::SeqCst), model.len());
-        drop(tree);
-        prop_assert_eq!(alive.load(Atomic::SeqCst), 0);
+        for (tree, model) in held.iter().chain([&(tree.clone(), model.clone())]) {
+            let shown = tree.iter().map(|entry| entry.map(|(k, v)| (k.number(), v.0)).unwrap());
+            assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
+        }
+    }
+    drop(held);
+    tree.sweep();
+    assert_eq!(alive.load(Atomic::SeqCst), model.len());
+    look(&tree);
+    drop(tree);
+    assert_eq!(alive.load(Atomic::SeqCst), 0);
+}
+
+proptest! {
+    #[test]
+    fn what_is_held_lives_and_nothing_else(drafts in drafts()) {
+        live_as_long_as_seen(None, |number| number, drafts, |_| {});
     }
 }
 
 #[test]
 fn what_died_and_waits_goes_with_the_tree() {
     let alive = Arc::new(AtomicUsize::new(0));
-    let mut tree: Tree<u16, Counted> = Tree::new(Graveyard::none());
+    let mut tree: Tree<u16, Counted> = Tree::new(None, Graveyard::none());
     for round in 0..3 {
         let mut draft = tree.draft();
         draft.insert(7, Counted::new(round, &alive)).unwrap();
@@ -237,7 +264,7 @@ fn what_died_and_waits_goes_with_the_tree() {
 #[test]
 fn a_version_that_is_read_lives_also_if_its_draft_goes_on_and_is_dropped() {
     let alive = Arc::new(AtomicUsize::new(0));
-    let tree: Tree<u16, Counted> = Tree::new(Graveyard::none());
+    let tree: Tree<u16, Counted> = Tree::new(None, Graveyard::none());
     let mut draft = tree.draft();
     draft.insert(7, Counted::new(1, &alive)).unwrap();
     let read = draft.freeze();
@@ -251,7 +278,7 @@ fn a_version_that_is_read_lives_also_if_its_draft_goes_on_and_is_dropped() {
 #[test]
 fn versions_of_a_live_tree_are_what_they_were() {
     let alive = Arc::new(AtomicUsize::new(0));
-    let mut live: Live<u16, Counted> = Live::new(&Tree::new(Graveyard::none()));
+    let mut live: Live<u16, Counted> = Live::new(&Tree::new(None, Graveyard::none()));
     let mut held = Vec::new();
     for round in 0..20 {
         live.change(|draft| {
@@ -283,7 +310,7 @@ fn a_large_live_tree_ends_elsewhere_and_a_small_one_at_once() {
     let alive = Arc::new(AtomicUsize::new(0));
     let live = |entries: u32| {
         let entries = (0..entries).map(|key| (key, Counted::new(key, &alive))).collect();
-        Box::new(Live::new(&Tree::from_sorted(entries, graveyard.clone())))
+        Box::new(Live::new(&Tree::from_sorted(None, entries, graveyard.clone())))
     };
     live(100).end();
     assert_eq!(alive.load(Atomic::SeqCst), 0);
@@ -324,7 +351,7 @@ fn leaf_of(tree: &Tree<u16, u32>, key: u16) -> NodePtr<u16, u32> {
 #[test]
 fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
     let entries = (0..10_000).map(|key| (key, 0)).collect();
-    let mut tree = Tree::from_sorted(entries, Graveyard::none());
+    let mut tree = Tree::from_sorted(None, entries, Graveyard::none());
     let (root, leaf) = (tree.0.root, leaf_of(&tree, 77));
     for round in 1..100 {
         insert(&mut tree, 77, round).unwrap();
@@ -345,7 +372,7 @@ fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
 
 #[test]
 fn what_a_draft_itself_made_is_handed_back_by_it() {
-    let tree = Tree::from_sorted((0..1000).map(|key| (key, 0)).collect(), Graveyard::none());
+    let tree = Tree::from_sorted(None, (0..1000).map(|key| (key, 0)).collect(), Graveyard::none());
     let mut draft = tree.draft();
     let replaced = |draft: &mut Draft<i32, i32>, value| match draft.insert(77, value).unwrap() {
         Some(Old::Owned(value)) => (value, "owned"),
@@ -362,16 +389,16 @@ fn what_a_draft_itself_made_is_handed_back_by_it() {
     draft.insert(1000, 0).unwrap();
     draft.remove(|key| 78.cmp(key)).unwrap();
     assert_eq!(replaced(&mut draft, 5), (4, "owned"));
-    let removed = draft.remove(|key| 77.cmp(key)).unwrap().unwrap().1;
+    let removed = draft.remove(|key| 77.cmp(key)).unwrap().unwrap();
     assert!(matches!(removed, Old::Owned(5)));
-    let removed = draft.remove(|key| 79.cmp(key)).unwrap().unwrap().1;
+    let removed = draft.remove(|key| 79.cmp(key)).unwrap().unwrap();
     assert!(matches!(removed, Old::Seen(0)));
     assert_eq!(version.get(|key| 77.cmp(key)).unwrap(), Some(&2));
 }
 
 #[test]
 fn notes_stay_for_each_version_of_one_draft_that_is_held() {
-    let before: Tree<u16, u32> = Tree::new(Graveyard::none());
+    let before: Tree<u16, u32> = Tree::new(None, Graveyard::none());
     let mut draft = before.draft();
     draft.insert(7, 1).unwrap();
     let first = draft.freeze();
@@ -388,7 +415,7 @@ fn notes_stay_for_each_version_of_one_draft_that_is_held() {
 #[test]
 fn readers_keep_what_they_see_while_a_writer_frees() {
     let alive = Arc::new(AtomicUsize::new(0));
-    let newest = parking_lot::Mutex::new(Tree::<u16, Counted>::new(Graveyard::none()));
+    let newest = parking_lot::Mutex::new(Tree::<u16, Counted>::new(None, Graveyard::none()));
     let (_, cold) = thousand(0, 100);
     let rounds: u16 = if cfg!(miri) { 40 } else { 5000 };
     std::thread::scope(|scope| {

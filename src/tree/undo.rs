@@ -63,6 +63,8 @@ impl<K, V> Pen<K, V> {
             unsafe {
                 if what.born() >= mark.since {
                     what.free(spare);
+                } else {
+                    what.revive(spare);
                 }
             }
         }
@@ -118,6 +120,9 @@ fn free_since<K, V>(mut open: Vec<Thing<K, V>>, since: Stamp, spare: &mut Spare<
                     open.extend(leaf.values.iter().map(|place| Thing::Value(place.now())));
                 }
                 None => {}
+            }
+            if let Thing::Node(node) = thing {
+                node.drop_shared(since);
             }
             thing.free(spare);
         }

@@ -3,13 +3,14 @@
 
 use std::cmp::Ordering;
 
-use super::{Edit, Replaced};
+use super::{Edit, InnerMut, Replaced};
 use crate::error::Result;
-use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, NodePtr, append, append_clones};
+use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, NodePtr, append};
 use crate::tree::place::Place;
 
-/// What removing from a node came to: what takes its place, and the entry that was there.
-type Removed<K, V> = (NodePtr<K, V>, (K, Replaced<V>));
+/// What removing from a node came to: what takes its place, and the entry that was there; of its key what nobody
+/// else can reach, for whoever can let go of it.
+type Removed<K, V> = (NodePtr<K, V>, (Option<K>, Replaced<V>));
 
 impl<K: Clone, V> Edit<'_, K, V> {
     /// Removes the entry that is probed for, if there is one.
@@ -17,7 +18,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         &mut self,
         root: &mut NodePtr<K, V>,
         probe: &impl Fn(&K) -> Ordering,
-    ) -> Result<Option<(K, Replaced<V>)>> {
+    ) -> Result<Option<(Option<K>, Replaced<V>)>> {
         let Some((node, removed)) = self.remove(*root, probe)? else { return Ok(None) };
         *root = node;
         // A root with one child gives way to it.
@@ -44,9 +45,9 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 let node = self.own(node);
                 // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces, and
                 // is not used any more.
-                let leaf = unsafe { Self::leaf_mut(node) };
+                let mut leaf = unsafe { Self::leaf_mut(node) };
                 let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
-                Ok(Some((node, (key, self.end_value(value.now(), is_new)))))
+                Ok(Some((node, (self.end_key(key), self.end_value(value.now(), is_new)))))
             }
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
@@ -59,28 +60,35 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 }
                 let node = self.own(node);
                 // SAFETY: as above.
-                let inner = unsafe { Self::inner_mut(node) };
-                if let Some(place) = inner.children.get_mut(at) {
-                    place.set(below);
+                unsafe {
+                    let inner = Self::inner_mut(node);
+                    if let Some(place) = inner.children.get_mut(at) {
+                        place.set(below);
+                    }
+                    self.widen(node, at);
                 }
-                self.widen(inner, at);
                 Ok(Some((node, removed)))
             }
         }
     }
 
     /// Joins a narrow child with a neighbour, or takes it away if it is empty.
-    fn widen(&mut self, inner: &mut Inner<K, V>, at: usize) {
+    ///
+    /// # Safety
+    /// It is a child of an own inner node, which is not borrowed.
+    unsafe fn widen(&mut self, node: NodePtr<K, V>, at: usize) {
+        // SAFETY: the caller's promise.
+        let InnerMut { mut bounds, children } = unsafe { Self::inner_mut(node) };
         // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
         let width = |node: NodePtr<K, V>| unsafe { node.width() };
-        let child = inner.children.get(at).map(Place::now);
-        if let Some(child) = child.filter(|child| width(*child) == 0 && inner.children.len() > 1) {
-            inner.children.remove(at);
-            inner.bounds.remove(at.saturating_sub(1));
-            return self.end_node(child);
+        let child = children.get(at).map(Place::now);
+        if let Some(child) = child.filter(|child| width(*child) == 0 && children.len() > 1) {
+            children.remove(at);
+            self.end_node(child);
+            return drop(self.end_key(bounds.remove(at.saturating_sub(1))));
         }
-        let left = if at + 1 < inner.children.len() { at } else { at.saturating_sub(1) };
-        let [a, b] = [left, left + 1].map(|at| inner.children.get(at).map(Place::now));
+        let left = if at + 1 < children.len() { at } else { at.saturating_sub(1) };
+        let [a, b] = [left, left + 1].map(|at| children.get(at).map(Place::now));
         let (Some(a), Some(b)) = (a, b) else { return };
         // SAFETY: as above.
         let alike = matches!(
@@ -90,27 +98,31 @@ impl<K: Clone, V> Edit<'_, K, V> {
         if !alike || width(a) + width(b) > FAN_OUT {
             return;
         }
-        inner.children.remove(left + 1);
-        let bound = inner.bounds.remove(left);
+        children.remove(left + 1);
+        let bound = bounds.remove(left);
         let a = self.own(a);
-        if let Some(place) = inner.children.get_mut(left) {
+        if let Some(place) = children.get_mut(left) {
             place.set(a);
         }
         // SAFETY: as above; the right one is not the left one, which is nobody else's.
-        unsafe {
+        let between = unsafe {
+            let keys = b.keys();
             match (a.hot_mut(), b.in_memory()) {
-                (HotMut::Leaf(a), Some(Hot::Leaf(b))) => {
-                    append_clones(&mut a.keys, &b.keys);
-                    append(&mut a.values, &b.values);
+                (HotMut::Leaf(mut a), Some(Hot::Leaf(b))) => {
+                    a.keys.append(&keys);
+                    append(a.values, &b.values);
+                    Some(bound)
                 }
-                (HotMut::Inner(a), Some(Hot::Inner(b))) => {
+                (HotMut::Inner(mut a), Some(Hot::Inner(b))) => {
                     a.bounds.push(bound);
-                    append_clones(&mut a.bounds, &b.bounds);
-                    append(&mut a.children, &b.children);
+                    a.bounds.append(&keys);
+                    append(a.children, &b.children);
+                    None
                 }
-                _ => {}
+                _ => Some(bound),
             }
-        }
+        };
         self.end_node(b);
+        drop(between.and_then(|bound| self.end_key(bound)));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering as Atomic;
 
 use arrayvec::ArrayVec;
 
-use super::{FAN_OUT, INNER, Inner, Leaf, NodePtr, Stamp};
+use super::{Born, Copies, FAN_OUT, HotMut, INNER, Inner, NodePtr, Stamp};
 use crate::error::Result;
 use crate::tree::place::Place;
 use crate::tree::slot::{Spare, ValuePtr};
@@ -93,13 +93,13 @@ impl<K, V> NodePtr<K, V> {
         }
         let loaded = from.load(place, entries)?;
         // SAFETY: the node lives.
-        let born = unsafe { self.born() };
+        let (born, copies) = unsafe { (self.born(), self.copies()) };
         let mut spare = Spare::default();
         let content = match loaded {
-            Loaded::Entries => build(born, entries, &mut spare),
+            Loaded::Entries => build(born, copies, entries, &mut spare),
             Loaded::Ranges(ranges) => {
-                let cold = |(first, source)| (first, NodePtr::cold(born, source));
-                join(born, ranges.into_iter().map(cold).collect(), &mut spare)
+                let cold = |(first, source)| (first, NodePtr::cold(born, copies, source));
+                join(born, copies, ranges.into_iter().map(cold).collect(), &mut spare)
             }
         };
         // SAFETY: the kind is still cold and the lock is held, so nobody else reads or writes what is
@@ -142,6 +142,7 @@ type Lowest<K, V> = (Option<K>, NodePtr<K, V>);
 /// Builds a tree bottom-up from ascending entries, and leaves none.
 pub(in crate::tree) fn build<K: Clone, V>(
     born: Stamp,
+    copies: Copies,
     entries: &mut Vec<(K, V)>,
     spare: &mut Spare<K, V>,
 ) -> NodePtr<K, V> {
@@ -152,31 +153,32 @@ pub(in crate::tree) fn build<K: Clone, V>(
     unsafe { entries.set_len(0) };
     let mut next = 0..count;
     let leaves = sizes.map(|len| {
-        let mut place = Leaf::place(born, spare);
+        let node = NodePtr::leaf(born, copies, spare);
         // SAFETY: it was just made.
-        let leaf = unsafe { place.as_mut() };
+        let HotMut::Leaf(mut leaf) = (unsafe { node.hot_mut() }) else { unreachable!("it is one") };
         for nth in next.by_ref().take(len) {
             // SAFETY: so many there were, and each is moved once.
             let (key, value) = unsafe {
                 let entry = entries.as_ptr().add(nth);
-                let value = ValuePtr::moved(born, &raw const (*entry).1, spare);
+                let value = ValuePtr::moved(born, &raw const (*entry).1, &mut spare.values);
                 ((&raw const (*entry).0).read(), value)
             };
-            leaf.keys.push(key);
+            leaf.keys.push(Born { key, born });
             leaf.values.push(Place::new(value));
         }
-        (leaf.keys.first().cloned(), NodePtr(place))
+        (leaf.keys.first().cloned(), node)
     });
     let leaves: Vec<_> = leaves.collect();
     match leaves.as_slice() {
         [(_, only)] => *only,
-        _ => join(born, leaves, spare),
+        _ => join(born, copies, leaves, spare),
     }
 }
 
 /// Builds what leads to the nodes of one level.
 fn join<K: Clone, V>(
     born: Stamp,
+    copies: Copies,
     mut level: Vec<Lowest<K, V>>,
     spare: &mut Spare<K, V>,
 ) -> NodePtr<K, V> {
@@ -184,19 +186,21 @@ fn join<K: Clone, V>(
         let sizes = shares(level.len());
         let mut below = level.into_iter();
         let above = sizes.map(|len| {
-            let mut place = Inner::place(born, spare);
+            let node = NodePtr::inner(born, copies, spare);
             // SAFETY: it was just made.
-            let inner = unsafe { place.as_mut() };
+            let HotMut::Inner(mut inner) = (unsafe { node.hot_mut() }) else {
+                unreachable!("it is one")
+            };
             let mut lowest = None;
             for (at, (first, child)) in below.by_ref().take(len).enumerate() {
                 if at == 0 {
                     lowest = first;
-                } else {
-                    inner.bounds.extend(first);
+                } else if let Some(key) = first {
+                    inner.bounds.push(Born { key, born });
                 }
                 inner.children.push(Place::new(child));
             }
-            (lowest, NodePtr(place.cast()))
+            (lowest, node)
         });
         level = above.collect();
         if let [(_, top)] = level.as_slice() {
@@ -224,7 +228,7 @@ mod tests {
             let alive = Arc::new(());
             let value = |at: u64| (at.to_string(), (Arc::clone(&alive), [at; N]));
             let entries: Vec<_> = (1000..1200).map(value).collect();
-            let tree = Tree::from_sorted(entries, Graveyard::none());
+            let tree = Tree::from_sorted(None, entries, Graveyard::none());
             assert_eq!(Arc::strong_count(&alive), 1 + 200);
             for at in 1000..1200u64 {
                 let found = tree.get(|key| at.to_string().as_str().cmp(key)).unwrap();

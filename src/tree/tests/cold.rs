@@ -48,7 +48,7 @@ impl Source<u16, u32> for Part {
 pub(super) fn thousand(fails: usize, narrow: usize) -> (Arc<Thousand>, Tree<u16, u32>) {
     let (loads, fails) = (AtomicUsize::new(0), AtomicUsize::new(fails));
     let all = Arc::new(Thousand { loads, fails, narrow });
-    let tree = Tree::cold(Box::new(Part(Arc::clone(&all), 0..1000)), 1000, Graveyard::none());
+    let tree = Tree::cold(None, Box::new(Part(Arc::clone(&all), 0..1000)), 1000, Graveyard::none());
     (all, tree)
 }
 

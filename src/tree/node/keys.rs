@@ -1,0 +1,235 @@
+//! The keys of a node, and what happens to them when the node is copied.
+//!
+//! A key that owns memory costs an allocation for each clone, and a leaf has dozens. So where it is proven that
+//! nothing of a key changes behind a shared reference, copies of a node have the same bits, and what their keys
+//! own is shared. Such keys carry the stamp of their birth, as values do, and end when their place in the newest
+//! tree does: at once if no version sees them, or else as one of the dead.
+//!
+//! # Invariants
+//! - A key whose bits are shared has one owner: its place in the newest tree, or what is noted as dead. No node
+//!   that was replaced drops it.
+//! - Births are known of as many keys as a node has, but of ranges that were cold: theirs is that of the range.
+
+use std::mem::{MaybeUninit, needs_drop};
+use std::ptr;
+
+use arrayvec::ArrayVec;
+
+use super::{FAN_OUT, NodePtr, Stamp};
+use crate::tree::frozen::Frozen;
+
+/// How copies of a node get their keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::tree) enum Copies {
+    /// Each node has clones of its own, which end with it.
+    Clones,
+    /// They have the same bits.
+    Bits,
+}
+
+impl Copies {
+    pub(in crate::tree) fn of<K>(frozen: Option<Frozen<K>>) -> Copies {
+        if needs_drop::<K>() && frozen.is_some() { Copies::Bits } else { Copies::Clones }
+    }
+}
+
+/// When the keys of a node were born; it lies behind nodes whose keys may own something.
+pub(in crate::tree) type Births = [MaybeUninit<Stamp>; FAN_OUT];
+
+/// A key, and when it was born.
+pub(in crate::tree) struct Born<K> {
+    pub(in crate::tree) key: K,
+    /// The end of time for a clone, which nobody else has.
+    pub(in crate::tree) born: Stamp,
+}
+
+/// The keys of a node, to be copied.
+pub(in crate::tree) struct KeysRef<'n, K> {
+    keys: &'n [K],
+    born: Each<'n>,
+}
+
+/// When each of the keys was born.
+enum Each<'n> {
+    /// They are clones.
+    Alone,
+    Alike(Stamp),
+    At(&'n Births),
+}
+
+/// The keys of a node that nobody else can reach, to be changed.
+pub(in crate::tree) struct KeysMut<'n, K> {
+    keys: &'n mut ArrayVec<K, FAN_OUT>,
+    /// Absent for clones.
+    births: Option<&'n mut Births>,
+}
+
+impl Each<'_> {
+    fn born(&self, at: usize) -> Stamp {
+        match self {
+            Each::Alone => Stamp::MAX,
+            Each::Alike(born) => *born,
+            // SAFETY: the births of as many keys are known as there are, and it is asked for those.
+            Each::At(births) => {
+                births.get(at).map_or(Stamp::MAX, |born| unsafe { born.assume_init() })
+            }
+        }
+    }
+}
+
+impl<K> KeysMut<'_, K> {
+    pub(in crate::tree) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(in crate::tree) fn first(&self) -> Option<&K> {
+        self.keys.first()
+    }
+
+    pub(in crate::tree) fn insert(&mut self, at: usize, Born { key, born }: Born<K>) {
+        let len = self.keys.len();
+        self.keys.insert(at, key);
+        if let Some(births) = &mut self.births {
+            births.copy_within(at..len, at + 1);
+            births.iter_mut().skip(at).take(1).for_each(|place| *place = MaybeUninit::new(born));
+        }
+    }
+
+    pub(in crate::tree) fn push(&mut self, key: Born<K>) {
+        self.insert(self.len(), key);
+    }
+
+    pub(in crate::tree) fn remove(&mut self, at: usize) -> Born<K> {
+        let len = self.keys.len();
+        let key = self.keys.remove(at);
+        let Some(births) = &mut self.births else { return Born { key, born: Stamp::MAX } };
+        let born = Each::At(births).born(at);
+        births.copy_within(at + 1..len, at);
+        Born { key, born }
+    }
+
+    pub(in crate::tree) fn pop(&mut self) -> Option<Born<K>> {
+        Some(self.remove(self.len().checked_sub(1)?))
+    }
+
+    /// Moves the keys from `at` on to an empty node of the same line.
+    pub(in crate::tree) fn split_off(&mut self, at: usize, to: &mut Self) {
+        let count = self.len() - at;
+        to.keys.extend(self.keys.drain(at..));
+        if let (Some(from), Some(to)) = (&self.births, &mut to.births) {
+            for (to, from) in to.iter_mut().zip(from.iter().skip(at).take(count)) {
+                *to = *from;
+            }
+        }
+    }
+
+    /// Appends the keys of another node of the same line, for which there is room. Of plain keys this is one copy
+    /// of a block of memory: nothing is counted between two of them.
+    pub(in crate::tree) fn append(&mut self, from: &KeysRef<'_, K>)
+    where
+        K: Clone,
+    {
+        let (len, count) = (self.keys.len(), from.keys.len());
+        assert!(len + count <= FAN_OUT, "a node is not wider than its room");
+        // SAFETY: there is room, which is not initialized. Should a clone panic, those before it are leaked. Where
+        // births are known bits are copied: the node that they come from does not drop them.
+        unsafe {
+            let room = self.keys.as_mut_ptr().add(len);
+            if let Some(births) = &mut self.births {
+                ptr::copy_nonoverlapping(from.keys.as_ptr(), room, count);
+                for (at, place) in births.iter_mut().skip(len).take(count).enumerate() {
+                    *place = MaybeUninit::new(from.born.born(at));
+                }
+            } else {
+                for (at, key) in from.keys.iter().enumerate() {
+                    room.add(at).write(key.clone());
+                }
+            }
+            self.keys.set_len(len + count);
+        }
+    }
+}
+
+impl<K, V> NodePtr<K, V> {
+    /// Its keys, or the bounds of its children.
+    ///
+    /// # Safety
+    /// The node lives for `'a` and is in memory, and meanwhile nobody changes more of it than what its places
+    /// point to.
+    pub(in crate::tree) unsafe fn keys<'a>(self) -> KeysRef<'a, K> {
+        // SAFETY: the caller's promise. Both kinds of nodes have their keys in the same place.
+        unsafe {
+            let keys = &(*self.0.as_ptr()).keys;
+            KeysRef { keys, born: self.births() }
+        }
+    }
+
+    /// When its keys were born.
+    ///
+    /// # Safety
+    /// As for [`keys`](Self::keys).
+    unsafe fn births<'a>(self) -> Each<'a> {
+        // SAFETY: the caller's promise. The copies of a node are bits only if its keys may own something, and
+        // births lie behind all such nodes but those that were cold.
+        unsafe {
+            match self.copies() {
+                Copies::Clones => Each::Alone,
+                Copies::Bits if self.was_cold() => Each::Alike(self.born()),
+                Copies::Bits => Each::At(&*self.births_room()),
+            }
+        }
+    }
+
+    /// Behind the node.
+    fn births_room(self) -> *mut Births {
+        self.0.as_ptr().wrapping_add(1).cast()
+    }
+
+    /// Its keys, or the bounds of its children, to be changed.
+    ///
+    /// # Safety
+    /// The node lives for `'a`, is in memory and never was cold, and nobody else can reach it.
+    pub(in crate::tree) unsafe fn keys_mut<'a>(self) -> KeysMut<'a, K> {
+        // SAFETY: as for `births`; the places are no part of what is borrowed.
+        unsafe {
+            let keys = &mut *ptr::addr_of_mut!((*self.0.as_ptr()).keys);
+            let births = (self.copies() == Copies::Bits).then(|| &mut *self.births_room());
+            KeysMut { keys, births }
+        }
+    }
+
+    /// Drops the keys that the node shares with others and that were born since; those that it has alone go
+    /// with it.
+    ///
+    /// # Safety
+    /// The node lives and is about to be freed, nobody can reach such keys, and it is the newest tree's.
+    pub(in crate::tree) unsafe fn drop_shared(self, since: Stamp) {
+        // SAFETY: the caller's promise. It has no keys from then on.
+        unsafe {
+            if self.copies() == Copies::Clones {
+                return;
+            }
+            let born = self.births();
+            let keys: *mut ArrayVec<K, FAN_OUT> = ptr::addr_of_mut!((*self.0.as_ptr()).keys);
+            let len = (*keys).len();
+            (*keys).set_len(0);
+            let first = (*keys).as_mut_ptr();
+            for at in (0..len).filter(|at| born.born(*at) >= since) {
+                ptr::drop_in_place(first.add(at));
+            }
+        }
+    }
+
+    /// Has a node that is about to be freed drop no key that it shares with others.
+    ///
+    /// # Safety
+    /// Nobody can reach the node.
+    pub(super) unsafe fn forget_shared(self) {
+        // SAFETY: the caller's promise; it is a node of either kind, whose keys are in the same place.
+        unsafe {
+            if self.copies() == Copies::Bits {
+                (*ptr::addr_of_mut!((*self.0.as_ptr()).keys)).set_len(0);
+            }
+        }
+    }
+}
