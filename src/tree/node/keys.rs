@@ -137,8 +137,11 @@ impl<K> KeysMut<'_, K> {
             let room = self.keys.as_mut_ptr().add(len);
             if let Some(births) = &mut self.births {
                 ptr::copy_nonoverlapping(from.keys.as_ptr(), room, count);
-                for (at, place) in births.iter_mut().skip(len).take(count).enumerate() {
-                    *place = MaybeUninit::new(from.born.born(at));
+                let births = births.get_mut(len..len + count).unwrap_or_default();
+                match from.born {
+                    Each::At(from) => births.copy_from_slice(from.get(..count).unwrap_or_default()),
+                    Each::Alike(born) => births.fill(MaybeUninit::new(born)),
+                    Each::Alone => births.fill(MaybeUninit::new(Stamp::MAX)),
                 }
             } else {
                 for (at, key) in from.keys.iter().enumerate() {
