@@ -149,18 +149,19 @@ impl<K: Clone, V> Tree<K, V> {
         unsafe { find(self.0.root, self.0.stamp, probe) }
     }
 
-    /// The entries between two places, from both ends; a place is given by the keys before it.
+    /// The entries between two places, from both ends; a place is given by the keys before it, unless it is an end
+    /// of the tree.
     pub(crate) fn range(
         &self,
-        before_first: impl Fn(&K) -> bool,
-        before_end: impl Fn(&K) -> bool,
+        before_first: Option<&dyn Fn(&K) -> bool>,
+        before_end: Option<&dyn Fn(&K) -> bool>,
     ) -> Iter<'_, K, V> {
         // SAFETY: as in `get`; the iterator borrows the version.
-        unsafe { Iter::new(self.0.root, self.0.stamp, &before_first, &before_end) }
+        unsafe { Iter::new(self.0.root, self.0.stamp, before_first, before_end) }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        self.range(|_| false, |_| true)
+        self.range(None, None)
     }
 
     /// The first entry, or the last one.
@@ -226,7 +227,7 @@ unsafe fn outermost<'a, K: Clone, V>(
                         return Ok(Some((key, value.get())));
                     }
                     // A range that holds nothing: whoever walks looks into the next one.
-                    let mut entries = Iter::new(root, version, &|_| false, &|_| true);
+                    let mut entries = Iter::new(root, version, None, None);
                     return if first { entries.next() } else { entries.next_back() }.transpose();
                 }
             }

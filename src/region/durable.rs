@@ -177,7 +177,10 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         keys: impl KeyRange<K>,
     ) -> Iter<'a, K, V> {
         let entries = |tree: ReadTree<'a, K, V>| {
-            tree.range(|key| keys.before_first(key), |key| keys.before_end(key))
+            let before_first: &dyn Fn(&K) -> bool = &|key| keys.before_first(key);
+            let before_end: &dyn Fn(&K) -> bool = &|key| keys.before_end(key);
+            let first = (!keys.begins_with_all()).then_some(before_first);
+            tree.range(first, (!keys.ends_with_all()).then_some(before_end))
         };
         Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
     }
@@ -190,8 +193,8 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     ) -> Iter<'a, K, V> {
         let entries = |tree: ReadTree<'a, K, V>| {
             tree.range(
-                |key| prefix.compare_prefix(key).is_gt(),
-                |key| prefix.compare_prefix(key).is_ge(),
+                Some(&|key| prefix.compare_prefix(key).is_gt()),
+                Some(&|key| prefix.compare_prefix(key).is_ge()),
             )
         };
         Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)

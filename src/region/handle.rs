@@ -50,8 +50,8 @@ impl<'a, K: Key, V: Value> ReadTree<'a, K, V> {
 
     pub(crate) fn range(
         &self,
-        before_first: impl Fn(&K) -> bool,
-        before_end: impl Fn(&K) -> bool,
+        before_first: Option<&dyn Fn(&K) -> bool>,
+        before_end: Option<&dyn Fn(&K) -> bool>,
     ) -> tree::Iter<'a, K, Stored<V>> {
         match self {
             ReadTree::Committed(tree) => tree.range(before_first, before_end),

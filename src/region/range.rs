@@ -43,6 +43,14 @@ pub(crate) mod sealed {
         fn before_first(&self, key: &K) -> bool;
         /// Whether a key is not beyond the last of the range.
         fn before_end(&self, key: &K) -> bool;
+        /// Whether no key is before the first.
+        fn begins_with_all(&self) -> bool {
+            false
+        }
+        /// Whether no key is beyond the last.
+        fn ends_with_all(&self) -> bool {
+            false
+        }
     }
 
     /// How keys compare with those that begin with a prefix.
@@ -60,8 +68,13 @@ fn not_below<K, Q: AsKey<K> + ?Sized>(bound: &Q, key: &K) -> bool {
     bound.compare(key) != Ordering::Less
 }
 
+/// Whether there is no bound, where there is none.
+fn open<T>(_: T) -> bool {
+    true
+}
+
 macro_rules! bounds {
-    ($range:ty, |$this:ident, $key:ident| $first:expr, $end:expr) => {
+    ($range:ty, |$this:ident, $key:ident| $first:expr, $end:expr $(, $open:ident: $is:expr)*) => {
         impl<K, Q: AsKey<K>> sealed::Bounds<K> for $range {
             fn before_first(&self, $key: &K) -> bool {
                 let $this = self;
@@ -72,31 +85,34 @@ macro_rules! bounds {
                 let $this = self;
                 $end
             }
+
+            $(fn $open(&self) -> bool {
+                let $this = self;
+                $is
+            })*
         }
     };
 }
 
 bounds!(Range<Q>, |range, key| above(&range.start, key), above(&range.end, key));
 bounds!(RangeInclusive<Q>, |range, key| above(range.start(), key), not_below(range.end(), key));
-bounds!(RangeFrom<Q>, |range, key| above(&range.start, key), {
-    let _: (_, &K) = (range, key);
-    true
-});
+bounds!(
+    RangeFrom<Q>,
+    |range, key| above(&range.start, key),
+    open((range, key)),
+    ends_with_all: open(range)
+);
 bounds!(
     RangeTo<Q>,
-    |range, key| {
-        let _: (_, &K) = (range, key);
-        false
-    },
-    above(&range.end, key)
+    |range, key| !open((range, key)),
+    above(&range.end, key),
+    begins_with_all: open(range)
 );
 bounds!(
     RangeToInclusive<Q>,
-    |range, key| {
-        let _: (_, &K) = (range, key);
-        false
-    },
-    not_below(&range.end, key)
+    |range, key| !open((range, key)),
+    not_below(&range.end, key),
+    begins_with_all: open(range)
 );
 bounds!(
     (Bound<Q>, Bound<Q>),
@@ -109,7 +125,9 @@ bounds!(
         Bound::Included(end) => not_below(end, key),
         Bound::Excluded(end) => above(end, key),
         Bound::Unbounded => true,
-    }
+    },
+    begins_with_all: matches!(range.0, Bound::Unbounded),
+    ends_with_all: matches!(range.1, Bound::Unbounded)
 );
 
 impl<K> sealed::Bounds<K> for RangeFull {
@@ -118,6 +136,14 @@ impl<K> sealed::Bounds<K> for RangeFull {
     }
 
     fn before_end(&self, _key: &K) -> bool {
+        true
+    }
+
+    fn begins_with_all(&self) -> bool {
+        true
+    }
+
+    fn ends_with_all(&self) -> bool {
         true
     }
 }

@@ -243,15 +243,15 @@ impl<K: Clone, V> Draft<K, V> {
 
     pub(crate) fn range(
         &self,
-        before_first: impl Fn(&K) -> bool,
-        before_end: impl Fn(&K) -> bool,
+        before_first: Option<&dyn Fn(&K) -> bool>,
+        before_end: Option<&dyn Fn(&K) -> bool>,
     ) -> Iter<'_, K, V> {
         // SAFETY: as in `get`; the iterator borrows the draft.
-        unsafe { Iter::new(self.content.root, Stamp::MAX, &before_first, &before_end) }
+        unsafe { Iter::new(self.content.root, Stamp::MAX, before_first, before_end) }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        self.range(|_| false, |_| true)
+        self.range(None, None)
     }
 
     /// The first entry, or the last one.

@@ -16,15 +16,20 @@ const FETCHED_AT_ONCE: usize = 8;
 
 /// The entries between two places. After an error it ends.
 pub(crate) struct Iter<'a, K, V> {
+    root: NodePtr<K, V>,
+    /// As of which everything is seen.
+    version: Stamp,
     state: State<'a, K, V>,
     /// What the loads of cold ranges on the way leave for each other.
     carry: Carry<K, V>,
 }
 
 enum State<'a, K, V> {
+    /// An end that is the tree's is sought when somebody comes from there: most come from one, and the way to the
+    /// other one may not be in memory.
     Between {
-        front: Position<'a, K, V>,
-        back: Position<'a, K, V>,
+        front: Option<Position<'a, K, V>>,
+        back: Option<Position<'a, K, V>>,
         /// How many entries of the front's leaf are before the back.
         before_back: usize,
     },
@@ -226,13 +231,21 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
     pub(super) unsafe fn new(
         root: NodePtr<K, V>,
         version: Stamp,
-        before_first: &dyn Fn(&K) -> bool,
-        before_end: &dyn Fn(&K) -> bool,
+        before_first: Option<&dyn Fn(&K) -> bool>,
+        before_end: Option<&dyn Fn(&K) -> bool>,
     ) -> Self {
         let mut carry = Carry::default();
         // SAFETY: the caller's promise.
         let state = unsafe { State::between(root, version, before_first, before_end, &mut carry) };
-        Iter { state: state.unwrap_or_else(State::Failed), carry }
+        Iter { root, version, state: state.unwrap_or_else(State::Failed), carry }
+    }
+
+    /// The place before all entries, or behind them.
+    fn outer(&mut self, forward: bool) -> Result<Option<Position<'a, K, V>>> {
+        // SAFETY: whoever made this promised it.
+        let outer =
+            unsafe { Position::seek(self.root, self.version, &|_| !forward, &mut self.carry) };
+        outer.map(|outer| outer.inspect(|outer| outer.fetch_first(forward, outer.leaf.len())))
     }
 
     /// Goes on to the front's next leaf that has entries, or to the back's.
@@ -243,15 +256,23 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         let State::Between { mut front, mut back, .. } = state else {
             return if let State::Failed(error) = state { Some(Err(error)) } else { None };
         };
-        while !front.meets(&back) {
-            let entry = if forward { front.step(front.before(&back)) } else { back.step_back() };
+        let from = if forward { &mut front } else { &mut back };
+        if from.is_none() {
+            match self.outer(forward) {
+                Ok(outer) => *from = outer,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        while !is_met(front.as_ref(), back.as_ref()) {
+            let before_back = front.as_ref().map_or(0, |front| front.before(back.as_ref()));
+            let from = if forward { &mut front } else { &mut back }.as_mut()?;
+            let entry = if forward { from.step(before_back) } else { from.step_back() };
             if entry.is_some() {
-                let before_back = front.before(&back);
+                let before_back = front.as_ref().map_or(0, |front| front.before(back.as_ref()));
                 self.state = State::Between { front, back, before_back };
                 return entry.map(Ok);
             }
-            let carry = &mut self.carry;
-            match if forward { front.turn(true, carry) } else { back.turn(false, carry) } {
+            match from.turn(forward, &mut self.carry) {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => return Some(Err(error)),
@@ -261,15 +282,20 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
     }
 }
 
-impl<'a, K: Clone, V> Position<'a, K, V> {
-    /// Whether nothing is between this place and another one, which is not before it.
-    fn meets(&self, back: &Self) -> bool {
-        std::ptr::eq(self.leaf, back.leaf) && self.at >= back.at
-    }
+/// Whether nothing is between two places, of which the second one is not before the first.
+#[inline]
+fn is_met<K, V>(front: Option<&Position<'_, K, V>>, back: Option<&Position<'_, K, V>>) -> bool {
+    let (Some(front), Some(back)) = (front, back) else { return false };
+    std::ptr::eq(front.leaf, back.leaf) && front.at >= back.at
+}
 
+impl<'a, K: Clone, V> Position<'a, K, V> {
     /// How many entries of this place's leaf are before another place.
-    fn before(&self, back: &Self) -> usize {
-        if std::ptr::eq(self.leaf, back.leaf) { back.at } else { self.leaf.len() }
+    fn before(&self, back: Option<&Self>) -> usize {
+        match back {
+            Some(back) if std::ptr::eq(self.leaf, back.leaf) => back.at,
+            _ => self.leaf.len(),
+        }
     }
 
     #[inline]
@@ -292,31 +318,42 @@ impl<K: Clone, V> State<'_, K, V> {
     unsafe fn between(
         root: NodePtr<K, V>,
         version: Stamp,
-        before_first: &dyn Fn(&K) -> bool,
-        before_end: &dyn Fn(&K) -> bool,
+        before_first: Option<&dyn Fn(&K) -> bool>,
+        before_end: Option<&dyn Fn(&K) -> bool>,
         carry: &mut Carry<K, V>,
     ) -> Result<Self> {
-        // SAFETY: the caller's promise.
-        let Some(mut front) = (unsafe { Position::seek(root, version, before_first, carry) })?
-        else {
-            return Ok(State::Ended);
-        };
-        while front.entry(front.at).is_none() {
-            if !front.turn(true, carry)? {
+        let (mut front, mut back) = (None, None);
+        if let Some(before_first) = before_first {
+            // SAFETY: the caller's promise.
+            let Some(mut place) = (unsafe { Position::seek(root, version, before_first, carry) })?
+            else {
+                return Ok(State::Ended);
+            };
+            while place.entry(place.at).is_none() {
+                if !place.turn(true, carry)? {
+                    return Ok(State::Ended);
+                }
+            }
+            // An inverted range is empty: its first entry is already beyond its end.
+            let first = place.entry(place.at).map(|(key, _)| key);
+            if before_end.zip(first).is_some_and(|(before_end, first)| !before_end(first)) {
+                return Ok(State::Ended);
+            }
+            front = Some(place);
+        }
+        if let Some(before_end) = before_end {
+            // SAFETY: as above.
+            back = unsafe { Position::seek(root, version, before_end, &mut Carry::default()) }?;
+            if back.is_none() {
                 return Ok(State::Ended);
             }
         }
-        // An inverted range is empty: its first entry is already beyond its end.
-        let inside = front.entry(front.at).is_some_and(|(key, _)| before_end(key));
-        // SAFETY: the caller's promise.
-        match unsafe { Position::seek(root, version, before_end, &mut Carry::default()) }? {
-            Some(back) if inside => {
-                let before_back = front.before(&back);
-                front.fetch_first(true, before_back);
-                Ok(State::Between { front, back, before_back })
-            }
-            _ => Ok(State::Ended),
+        let mut before_back = 0;
+        if let Some(front) = &front {
+            before_back = front.before(back.as_ref());
+            front.fetch_first(true, before_back);
         }
+        Ok(State::Between { front, back, before_back })
     }
 }
 
@@ -325,7 +362,7 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if let State::Between { front, before_back, .. } = &mut self.state
+        if let State::Between { front: Some(front), before_back, .. } = &mut self.state
             && front.at < *before_back
         {
             return front.step(*before_back).map(Ok);
@@ -338,11 +375,12 @@ impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         if let State::Between { front, back, before_back } = &mut self.state
-            && back.at > 0
-            && !front.meets(back)
+            && !is_met(front.as_ref(), back.as_ref())
+            && let Some(place) = back
+            && place.at > 0
         {
-            let entry = back.step_back();
-            *before_back = front.before(back);
+            let entry = place.step_back();
+            *before_back = front.as_ref().map_or(0, |front| front.before(back.as_ref()));
             return entry.map(Ok);
         }
         self.turn(false)

@@ -1,7 +1,7 @@
 mod cold;
 mod keys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
@@ -25,6 +25,43 @@ fn same(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>) {
     let end = |first: bool| tree.outermost(first).unwrap().map(|(key, value)| (*key, *value));
     assert_eq!(end(true), model.first_key_value().map(|(key, value)| (*key, *value)));
     assert_eq!(end(false), model.last_key_value().map(|(key, value)| (*key, *value)));
+}
+
+/// Between which keys somebody walks, where there is a bound, and from which end each step comes: the front, or not.
+type Walk = ((Option<u16>, Option<u16>), Vec<bool>);
+
+fn walked() -> impl Strategy<Value = Walk> {
+    let bound = || prop::option::of(0u16..1100);
+    let steps = prop_oneof![
+        prop::collection::vec(any::<bool>(), 1..9),
+        Just(vec![true]),
+        Just(vec![false])
+    ];
+    ((bound(), bound()), steps)
+}
+
+/// The steps are repeated until there is nothing left from either end.
+fn walk(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>, ((low, high), steps): &Walk) {
+    let is_before = |bound: &Option<u16>| {
+        let bound = bound.unwrap_or_default();
+        move |key: &u16| *key < bound
+    };
+    let (first, end) = (is_before(low), is_before(high));
+    let first: &dyn Fn(&u16) -> bool = &first;
+    let end: &dyn Fn(&u16) -> bool = &end;
+    let mut entries = tree.range(low.map(|_| first), high.map(|_| end));
+    let is_within =
+        |key: &u16| low.is_none_or(|low| *key >= low) && high.is_none_or(|high| *key < high);
+    let mut expected: VecDeque<_> = model.keys().copied().filter(is_within).collect();
+    for forward in steps.iter().cycle() {
+        let shown = if *forward { entries.next() } else { entries.next_back() };
+        let next = if *forward { expected.pop_front() } else { expected.pop_back() };
+        assert_eq!(shown.map(|entry| *entry.unwrap().0), next);
+        if next.is_none() {
+            break;
+        }
+    }
+    assert!(entries.next().is_none() && entries.next_back().is_none());
 }
 
 #[test]
@@ -62,7 +99,7 @@ proptest! {
     #[test]
     fn a_tree_is_a_btree_map_and_old_roots_do_not_change(
         operations in prop::collection::vec((any::<bool>(), 0u16..400, any::<u32>()), 0..up_to(1500)),
-        bounds in (0u16..400, 0u16..400),
+        walked in walked(),
         bulk in prop::collection::btree_map(0u16..400, any::<u32>(), 0..300),
     ) {
         let entries = bulk.iter().map(|(k, v)| (*k, *v)).collect();
@@ -82,21 +119,7 @@ proptest! {
         older.push((tree, model));
         for (tree, model) in &older {
             same(tree, model);
-            let (low, high) = bounds;
-            let mut range = tree.range(|k| *k < low, |k| *k < high);
-            let mut expected: Vec<_> = if low <= high {
-                model.range(low..high).map(|(k, _)| *k).collect()
-            } else {
-                Vec::new()
-            };
-            // From both ends in turn.
-            while let Some(entry) = range.next() {
-                prop_assert_eq!(*entry.unwrap().0, expected.remove(0));
-                if let Some(entry) = range.next_back() {
-                    prop_assert_eq!(Some(*entry.unwrap().0), expected.pop());
-                }
-            }
-            prop_assert!(expected.is_empty());
+            walk(tree, model, &walked);
             for key in 0..400 {
                 let found = tree.get(|k| key.cmp(k)).unwrap().copied();
                 prop_assert_eq!(found, model.get(&key).copied());

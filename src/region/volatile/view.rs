@@ -92,7 +92,12 @@ impl<K: Ord + Clone, V> VolatileView<K, V> {
             Bound::Excluded(end) => key < end,
             Bound::Unbounded => true,
         };
-        VolatileIter { entries: self.tree.range(before_first, before_end) }
+        let before_first: &dyn Fn(&K) -> bool = &before_first;
+        let before_end: &dyn Fn(&K) -> bool = &before_end;
+        let is_open = |bound| matches!(bound, Bound::Unbounded);
+        let first = (!is_open(keys.start_bound())).then_some(before_first);
+        let end = (!is_open(keys.end_bound())).then_some(before_end);
+        VolatileIter { entries: self.tree.range(first, end) }
     }
 
     /// The generation that these entries belong to.

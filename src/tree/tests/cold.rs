@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
 use proptest::prelude::*;
 
-use super::{insert, remove, same, up_to};
+use super::{insert, remove, same, up_to, walk, walked};
 use crate::error::{Error, Result};
 use crate::tree::{Graveyard, Loaded, Source, Standing, Tree, WarmPosition};
 
@@ -118,6 +118,28 @@ fn warming_loads_every_range_once_from_the_end_on() {
     }
 }
 
+/// Ten ranges: who comes from an end that has no bound loads nothing of the other one, before somebody comes from
+/// there.
+#[test]
+fn a_walk_loads_what_it_comes_to() {
+    let (all, tree) = thousand(0, 100);
+    let loaded = || all.loads.load(Atomic::SeqCst);
+    let key = |entry: Option<Result<(&u16, &u32)>>| entry.map(|entry| *entry.unwrap().0);
+    let mut entries = tree.iter();
+    assert_eq!(loaded(), 0);
+    assert_eq!(key(entries.next_back()), Some(999));
+    assert_eq!(loaded(), 1);
+    assert_eq!(key(tree.range(Some(&|key| *key < 250), None).next()), Some(250));
+    assert_eq!(loaded(), 2);
+    assert_eq!(key(tree.range(None, Some(&|key| *key < 450)).next_back()), Some(449));
+    assert_eq!(loaded(), 3);
+    assert_eq!(key(entries.next()), Some(0));
+    assert_eq!(key(entries.next_back()), Some(998));
+    assert_eq!(loaded(), 4);
+    assert_eq!(entries.count(), 997);
+    assert_eq!(loaded(), 10);
+}
+
 #[test]
 fn what_cannot_be_loaded_is_told_and_the_rest_is_loaded() {
     // Of the root and four parts of it, which are divided, and ten that have entries.
@@ -145,6 +167,7 @@ proptest! {
     fn a_cold_tree_is_a_hot_one(
         operations in prop::collection::vec((0u8..6, 0u16..1100, any::<u32>()), 0..up_to(300)),
         narrow in prop::sample::select(vec![100usize, 300]),
+        walked in walked(),
     ) {
         let (_, mut tree) = thousand(0, narrow);
         let mut model: BTreeMap<u16, u32> = (0..1000).map(|key| (key, u32::from(key))).collect();
@@ -174,6 +197,8 @@ proptest! {
         }
         older.push((tree, model));
         for (tree, model) in &older {
+            // Before all of it is loaded.
+            walk(tree, model, &walked);
             same(tree, model);
         }
     }
