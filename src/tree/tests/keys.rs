@@ -163,3 +163,42 @@ fn a_change_clones_no_key_that_is_shared() {
     // And bounds where leaves were divided.
     assert!(MADE.get() - made <= 100 + 10, "{} keys for 100", MADE.get() - made);
 }
+
+/// What Miri looks at for races and for a second way to what is unique: texts come and go while readers look at those
+/// that their versions have.
+#[test]
+fn texts_that_are_read_live_while_a_writer_lets_go_of_them() {
+    let text = |number: u16| format!("{number:03}");
+    let entries = (0..100).map(|number| (text(number), number)).collect();
+    let keys = Some(Frozen::text());
+    let newest = parking_lot::Mutex::new(Tree::from_sorted(keys, entries, Graveyard::none()));
+    let rounds: u16 = if cfg!(miri) { 60 } else { 2000 };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..rounds {
+                    let tree = newest.lock().clone();
+                    for entry in tree.iter() {
+                        let (key, number) = entry.unwrap();
+                        assert_eq!(*key, text(*number));
+                    }
+                }
+            });
+        }
+        for round in 0..rounds {
+            let mut draft = newest.lock().draft();
+            for number in (0..5).map(|nth| (round * 31 + nth * 17) % 150) {
+                let sought = text(number);
+                if draft.remove(|key| sought.cmp(key)).unwrap().is_none() {
+                    draft.insert(sought, number).unwrap();
+                }
+            }
+            // Some come to nothing.
+            if round % 4 > 0 {
+                let tree = draft.freeze();
+                draft.settle();
+                drop(std::mem::replace(&mut *newest.lock(), tree));
+            }
+        }
+    });
+}
