@@ -11,6 +11,42 @@ use std::marker::PhantomData;
 /// What a key owns is shared then by all versions of a tree that have it, where clones of it would be made
 /// otherwise: to insert a `String` or to remove one allocates for that one key, not for all that lie beside it.
 /// See [`Key::frozen`](crate::Key::frozen).
+///
+/// ```
+/// use rocstate::{AsKey, Frozen, Key, KeyReader, KeyShape, KeyWriter};
+///
+/// #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// struct Seat {
+///     hall: String,
+///     number: u32,
+/// }
+///
+/// impl AsKey<Seat> for Seat {
+///     fn encode(&self, to: &mut KeyWriter) {
+///         (&self.hall, self.number).encode(to);
+///     }
+///
+///     fn compare(&self, key: &Seat) -> std::cmp::Ordering {
+///         self.cmp(key)
+///     }
+/// }
+///
+/// impl Key for Seat {
+///     fn shape() -> KeyShape {
+///         <(String, u32)>::shape()
+///     }
+///
+///     fn decode(from: &mut KeyReader<'_>) -> rocstate::Result<Seat> {
+///         let (hall, number) = Key::decode(from)?;
+///         Ok(Seat { hall, number })
+///     }
+///
+///     fn frozen() -> Option<Frozen<Seat>> {
+///         // SAFETY: it consists of a `String` and a number.
+///         Some(unsafe { Frozen::new() })
+///     }
+/// }
+/// ```
 pub struct Frozen<K: ?Sized>(PhantomData<fn() -> K>);
 
 impl<K: ?Sized> Clone for Frozen<K> {

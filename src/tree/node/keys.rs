@@ -91,12 +91,16 @@ impl<K> KeysMut<'_, K> {
         self.keys.insert(at, key);
         if let Some(births) = &mut self.births {
             births.copy_within(at..len, at + 1);
-            births.iter_mut().skip(at).take(1).for_each(|place| *place = MaybeUninit::new(born));
+            births.get_mut(at..=at).unwrap_or_default().fill(MaybeUninit::new(born));
         }
     }
 
-    pub(in crate::tree) fn push(&mut self, key: Born<K>) {
-        self.insert(self.len(), key);
+    pub(in crate::tree) fn push(&mut self, Born { key, born }: Born<K>) {
+        let at = self.keys.len();
+        self.keys.push(key);
+        if let Some(place) = self.births.as_mut().and_then(|births| births.get_mut(at)) {
+            *place = MaybeUninit::new(born);
+        }
     }
 
     pub(in crate::tree) fn remove(&mut self, at: usize) -> Born<K> {
