@@ -116,30 +116,6 @@ impl<K: Clone, V> Edit<'_, K, V> {
         }
     }
 
-    /// An own leaf, to be changed.
-    ///
-    /// # Safety
-    /// It is one, and is not borrowed yet.
-    unsafe fn leaf_mut<'n>(own: NodePtr<K, V>) -> LeafMut<'n, K, V> {
-        // SAFETY: the caller's promise.
-        match unsafe { own.hot_mut() } {
-            HotMut::Leaf(leaf) => leaf,
-            HotMut::Inner(_) => unreachable!("the copy of a leaf is a leaf"),
-        }
-    }
-
-    /// An own inner node, to be changed.
-    ///
-    /// # Safety
-    /// As for [`leaf_mut`](Self::leaf_mut).
-    unsafe fn inner_mut<'n>(own: NodePtr<K, V>) -> InnerMut<'n, K, V> {
-        // SAFETY: the caller's promise.
-        match unsafe { own.hot_mut() } {
-            HotMut::Inner(inner) => inner,
-            HotMut::Leaf(_) => unreachable!("the copy of an inner node is one"),
-        }
-    }
-
     /// Has a place of a node point to something else; returns as well whether what was there is new.
     fn set<P: Target<K, V>>(
         &mut self,
@@ -264,11 +240,10 @@ impl<K: Clone, V> Edit<'_, K, V> {
         };
         *root = node;
         if let Some((bound, right)) = split {
-            // SAFETY: the node lives, and the one above it was just made.
-            let (above, mut inner) = unsafe {
-                let above = NodePtr::inner(self.stamp, node.copies(), self.spare);
-                (above, Self::inner_mut(above))
-            };
+            // SAFETY: the node lives.
+            let above = NodePtr::inner(self.stamp, unsafe { node.copies() }, self.spare);
+            // SAFETY: it was just made.
+            let mut inner = unsafe { above.inner_mut() };
             inner.bounds.push(bound);
             inner.children.push(Place::new(node));
             inner.children.push(Place::new(right));
@@ -293,7 +268,8 @@ impl<K: Clone, V> Edit<'_, K, V> {
                     let node = self.own(node);
                     // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces,
                     // and is not used any more.
-                    let split = unsafe { self.insert_into_leaf(node, at, key, value) };
+                    let leaf = unsafe { node.leaf_mut() };
+                    let split = self.insert_into_leaf(leaf, at, key, value);
                     Ok(Inserted { node, old: None, split })
                 }
             },
@@ -308,30 +284,24 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 };
                 let node = self.own(node);
                 // SAFETY: as above.
-                let split = unsafe {
-                    let inner = Self::inner_mut(node);
-                    if let Some(place) = inner.children.get_mut(at) {
-                        place.set(below.node);
-                    }
-                    self.insert_child(node, at, bound, right)
-                };
+                let inner = unsafe { node.inner_mut() };
+                if let Some(place) = inner.children.get_mut(at) {
+                    place.set(below.node);
+                }
+                let split = self.insert_child(inner, at, bound, right);
                 Ok(Inserted { node, old: below.old, split })
             }
         }
     }
 
-    /// # Safety
-    /// It is an own leaf, and is not borrowed.
-    unsafe fn insert_into_leaf(
+    fn insert_into_leaf(
         &mut self,
-        node: NodePtr<K, V>,
+        mut leaf: LeafMut<'_, K, V>,
         at: usize,
         key: K,
         value: ValuePtr<V>,
     ) -> Split<K, V> {
         let (key, value) = (Born { key, born: self.stamp }, Place::new(value));
-        // SAFETY: the caller's promise.
-        let (mut leaf, copies) = unsafe { (Self::leaf_mut(node), node.copies()) };
         if leaf.keys.len() < FAN_OUT {
             leaf.keys.insert(at, key);
             leaf.values.insert(at, value);
@@ -339,9 +309,9 @@ impl<K: Clone, V> Edit<'_, K, V> {
         }
         // Keys that only ever ascend would leave every leaf half empty.
         let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
-        let new = NodePtr::leaf(self.stamp, copies, self.spare);
+        let new = NodePtr::leaf(self.stamp, leaf.keys.copies(), self.spare);
         // SAFETY: it was just made.
-        let mut right = unsafe { Self::leaf_mut(new) };
+        let mut right = unsafe { new.leaf_mut() };
         leaf.keys.split_off(middle, &mut right.keys);
         right.values.extend(leaf.values.drain(middle..));
         let (half, at) = if at < middle { (&mut leaf, at) } else { (&mut right, at - middle) };
@@ -351,27 +321,22 @@ impl<K: Clone, V> Edit<'_, K, V> {
     }
 
     /// Puts a child behind the one at `at`.
-    ///
-    /// # Safety
-    /// It is an own inner node, and is not borrowed.
-    unsafe fn insert_child(
+    fn insert_child(
         &mut self,
-        node: NodePtr<K, V>,
+        mut inner: InnerMut<'_, K, V>,
         at: usize,
         bound: Born<K>,
         child: NodePtr<K, V>,
     ) -> Split<K, V> {
         let child = Place::new(child);
-        // SAFETY: the caller's promise.
-        let (mut inner, copies) = unsafe { (Self::inner_mut(node), node.copies()) };
         if inner.children.len() < FAN_OUT {
             inner.bounds.insert(at, bound);
             inner.children.insert(at + 1, child);
             return None;
         }
-        let new = NodePtr::inner(self.stamp, copies, self.spare);
+        let new = NodePtr::inner(self.stamp, inner.bounds.copies(), self.spare);
         // SAFETY: it was just made.
-        let mut right = unsafe { Self::inner_mut(new) };
+        let mut right = unsafe { new.inner_mut() };
         if at + 1 == FAN_OUT {
             right.children.push(child);
             return Some((bound, new));
@@ -380,10 +345,9 @@ impl<K: Clone, V> Edit<'_, K, V> {
         right.children.extend(inner.children.drain(middle..));
         inner.bounds.split_off(middle, &mut right.bounds);
         let between = inner.bounds.pop()?;
-        let (half, at) = if at < middle { (inner, at) } else { (right, at - middle) };
-        let InnerMut { mut bounds, children } = half;
-        bounds.insert(at, bound);
-        children.insert(at + 1, child);
+        let (half, at) = if at < middle { (&mut inner, at) } else { (&mut right, at - middle) };
+        half.bounds.insert(at, bound);
+        half.children.insert(at + 1, child);
         Some((between, new))
     }
 

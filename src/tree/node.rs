@@ -380,6 +380,30 @@ impl<K, V> NodePtr<K, V> {
         }
     }
 
+    /// A leaf, to be changed.
+    ///
+    /// # Safety
+    /// As for [`hot_mut`](Self::hot_mut), and it is one.
+    pub(super) unsafe fn leaf_mut<'a>(self) -> LeafMut<'a, K, V> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.hot_mut() } {
+            HotMut::Leaf(leaf) => leaf,
+            HotMut::Inner(_) => unreachable!("a leaf stays one, and so does its copy"),
+        }
+    }
+
+    /// An inner node, to be changed.
+    ///
+    /// # Safety
+    /// As for [`leaf_mut`](Self::leaf_mut).
+    pub(super) unsafe fn inner_mut<'a>(self) -> InnerMut<'a, K, V> {
+        // SAFETY: the caller's promise.
+        match unsafe { self.hot_mut() } {
+            HotMut::Inner(inner) => inner,
+            HotMut::Leaf(_) => unreachable!("an inner node stays one, and so does its copy"),
+        }
+    }
+
     /// Copies a node that is in memory; below it everything is shared.
     ///
     /// # Safety

@@ -45,7 +45,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 let node = self.own(node);
                 // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces, and
                 // is not used any more.
-                let mut leaf = unsafe { Self::leaf_mut(node) };
+                let mut leaf = unsafe { node.leaf_mut() };
                 let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
                 Ok(Some((node, (self.end_key(key), self.end_value(value.now(), is_new)))))
             }
@@ -60,25 +60,19 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 }
                 let node = self.own(node);
                 // SAFETY: as above.
-                unsafe {
-                    let inner = Self::inner_mut(node);
-                    if let Some(place) = inner.children.get_mut(at) {
-                        place.set(below);
-                    }
-                    self.widen(node, at);
+                let inner = unsafe { node.inner_mut() };
+                if let Some(place) = inner.children.get_mut(at) {
+                    place.set(below);
                 }
+                self.widen(inner, at);
                 Ok(Some((node, removed)))
             }
         }
     }
 
     /// Joins a narrow child with a neighbour, or takes it away if it is empty.
-    ///
-    /// # Safety
-    /// It is a child of an own inner node, which is not borrowed.
-    unsafe fn widen(&mut self, node: NodePtr<K, V>, at: usize) {
-        // SAFETY: the caller's promise.
-        let InnerMut { mut bounds, children } = unsafe { Self::inner_mut(node) };
+    fn widen(&mut self, inner: InnerMut<'_, K, V>, at: usize) {
+        let InnerMut { mut bounds, children } = inner;
         // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
         let width = |node: NodePtr<K, V>| unsafe { node.width() };
         let child = children.get(at).map(Place::now);

@@ -82,6 +82,11 @@ impl<K> KeysMut<'_, K> {
         self.keys.len()
     }
 
+    /// How copies of the node get their keys.
+    pub(in crate::tree) fn copies(&self) -> Copies {
+        if self.births.is_some() { Copies::Bits } else { Copies::Clones }
+    }
+
     pub(in crate::tree) fn first(&self) -> Option<&K> {
         self.keys.first()
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering as Atomic;
 
 use arrayvec::ArrayVec;
 
-use super::{Born, Copies, FAN_OUT, HotMut, INNER, Inner, NodePtr, Stamp};
+use super::{Born, Copies, FAN_OUT, INNER, Inner, NodePtr, Stamp};
 use crate::error::Result;
 use crate::tree::place::Place;
 use crate::tree::slot::{Spare, ValuePtr};
@@ -155,7 +155,7 @@ pub(in crate::tree) fn build<K: Clone, V>(
     let leaves = sizes.map(|len| {
         let node = NodePtr::leaf(born, copies, spare);
         // SAFETY: it was just made.
-        let HotMut::Leaf(mut leaf) = (unsafe { node.hot_mut() }) else { unreachable!("it is one") };
+        let mut leaf = unsafe { node.leaf_mut() };
         for nth in next.by_ref().take(len) {
             // SAFETY: so many there were, and each is moved once.
             let (key, value) = unsafe {
@@ -188,9 +188,7 @@ fn join<K: Clone, V>(
         let above = sizes.map(|len| {
             let node = NodePtr::inner(born, copies, spare);
             // SAFETY: it was just made.
-            let HotMut::Inner(mut inner) = (unsafe { node.hot_mut() }) else {
-                unreachable!("it is one")
-            };
+            let mut inner = unsafe { node.inner_mut() };
             let mut lowest = None;
             for (at, (first, child)) in below.by_ref().take(len).enumerate() {
                 if at == 0 {
