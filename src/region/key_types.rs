@@ -224,7 +224,7 @@ impl Key for String {
     }
 
     fn frozen() -> Option<Frozen<Self>> {
-        Some(Frozen::text())
+        Frozen::known()
     }
 }
 
@@ -269,7 +269,7 @@ impl Key for Vec<u8> {
     }
 
     fn frozen() -> Option<Frozen<Self>> {
-        Some(Frozen::bytes())
+        Frozen::known()
     }
 }
 

@@ -81,18 +81,6 @@ impl<K: Copy> Frozen<K> {
     }
 }
 
-impl Frozen<String> {
-    pub(crate) fn text() -> Self {
-        Frozen(PhantomData)
-    }
-}
-
-impl Frozen<Vec<u8>> {
-    pub(crate) fn bytes() -> Self {
-        Frozen(PhantomData)
-    }
-}
-
 impl<K> From<Frozen<K>> for Frozen<Option<K>> {
     fn from(_: Frozen<K>) -> Self {
         Frozen(PhantomData)
@@ -106,7 +94,7 @@ impl<K> From<Frozen<K>> for Frozen<Reverse<K>> {
 }
 
 impl<K: 'static> Frozen<K> {
-    /// For a type of which nothing is said.
+    /// For the types that own memory and that the crate knows.
     pub(crate) fn known() -> Option<Self> {
         let known = [TypeId::of::<String>(), TypeId::of::<Vec<u8>>()];
         known.contains(&TypeId::of::<K>()).then_some(Frozen(PhantomData))

@@ -264,11 +264,11 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
             }
         }
         while !is_met(front.as_ref(), back.as_ref()) {
-            let before_back = front.as_ref().map_or(0, |front| front.before(back.as_ref()));
+            let end = before_back(front.as_ref(), back.as_ref());
             let from = if forward { &mut front } else { &mut back }.as_mut()?;
-            let entry = if forward { from.step(before_back) } else { from.step_back() };
+            let entry = if forward { from.step(end) } else { from.step_back() };
             if entry.is_some() {
-                let before_back = front.as_ref().map_or(0, |front| front.before(back.as_ref()));
+                let before_back = before_back(front.as_ref(), back.as_ref());
                 self.state = State::Between { front, back, before_back };
                 return entry.map(Ok);
             }
@@ -289,15 +289,20 @@ fn is_met<K, V>(front: Option<&Position<'_, K, V>>, back: Option<&Position<'_, K
     std::ptr::eq(front.leaf, back.leaf) && front.at >= back.at
 }
 
-impl<'a, K: Clone, V> Position<'a, K, V> {
-    /// How many entries of this place's leaf are before another place.
-    fn before(&self, back: Option<&Self>) -> usize {
-        match back {
-            Some(back) if std::ptr::eq(self.leaf, back.leaf) => back.at,
-            _ => self.leaf.len(),
-        }
+/// How many entries of the front's leaf are before the back.
+#[inline]
+fn before_back<K, V>(
+    front: Option<&Position<'_, K, V>>,
+    back: Option<&Position<'_, K, V>>,
+) -> usize {
+    match (front, back) {
+        (Some(front), Some(back)) if std::ptr::eq(front.leaf, back.leaf) => back.at,
+        (Some(front), _) => front.leaf.len(),
+        (None, _) => 0,
     }
+}
 
+impl<'a, K: Clone, V> Position<'a, K, V> {
     #[inline]
     fn step(&mut self, end: usize) -> Option<(&'a K, &'a V)> {
         self.fetch_more(true, end);
@@ -348,9 +353,8 @@ impl<K: Clone, V> State<'_, K, V> {
                 return Ok(State::Ended);
             }
         }
-        let mut before_back = 0;
+        let before_back = before_back(front.as_ref(), back.as_ref());
         if let Some(front) = &front {
-            before_back = front.before(back.as_ref());
             front.fetch_first(true, before_back);
         }
         Ok(State::Between { front, back, before_back })
@@ -374,13 +378,13 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
 impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        if let State::Between { front, back, before_back } = &mut self.state
+        if let State::Between { front, back, before_back: end } = &mut self.state
             && !is_met(front.as_ref(), back.as_ref())
             && let Some(place) = back
             && place.at > 0
         {
             let entry = place.step_back();
-            *before_back = front.as_ref().map_or(0, |front| front.before(back.as_ref()));
+            *end = before_back(front.as_ref(), back.as_ref());
             return entry.map(Ok);
         }
         self.turn(false)

@@ -103,11 +103,12 @@ impl Room {
         Room::with(Layout::new::<T>(), false)
     }
 
-    /// Room for things that so many bytes follow, aligned as stamps are.
+    /// Room for things that so many bytes of stamps follow.
     pub(super) const fn followed_by<T>(bytes: usize) -> Room {
         let alone = Layout::new::<T>();
-        assert!(alone.size().is_multiple_of(STAMP_BYTES), "what follows is aligned");
-        match Layout::from_size_align(alone.size() + bytes, alone.align()) {
+        let size = alone.size().next_multiple_of(STAMP_BYTES);
+        let align = if alone.align() < STAMP_BYTES { STAMP_BYTES } else { alone.align() };
+        match Layout::from_size_align(size + bytes, align) {
             Ok(both) => Room::with(both.pad_to_align(), false),
             Err(_) => panic!("as long as any address"),
         }
@@ -122,11 +123,7 @@ impl Room {
         if matches!(aside, Room::Class(_)) && lines(size, size) < lines(size, size + STAMP_BYTES) {
             return aside;
         }
-        let align = if alone.align() < STAMP_BYTES { STAMP_BYTES } else { alone.align() };
-        match Layout::from_size_align(size + STAMP_BYTES, align) {
-            Ok(both) => Room::with(both.pad_to_align(), false),
-            Err(_) => panic!("as long as any address"),
-        }
+        Room::followed_by::<T>(STAMP_BYTES)
     }
 
     const fn with(layout: Layout, stamps_aside: bool) -> Room {

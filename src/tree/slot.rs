@@ -162,6 +162,8 @@ pub(super) trait Lodger {
 /// Both kinds of nodes, with the stamps of what their keys own behind them.
 impl<K, V> Lodger for Leaf<K, V> {
     const ROOM: Room = if needs_drop::<K>() {
+        // They follow at once.
+        assert!(size_of::<Self>().is_multiple_of(size_of::<Stamp>()));
         Room::followed_by::<Self>(size_of::<Births>())
     } else {
         Room::of::<Self>()

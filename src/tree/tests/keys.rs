@@ -170,7 +170,7 @@ fn a_change_clones_no_key_that_is_shared() {
 fn texts_that_are_read_live_while_a_writer_lets_go_of_them() {
     let text = |number: u16| format!("{number:03}");
     let entries = (0..100).map(|number| (text(number), number)).collect();
-    let keys = Some(Frozen::text());
+    let keys = Frozen::known();
     let newest = parking_lot::Mutex::new(Tree::from_sorted(keys, entries, Graveyard::none()));
     let rounds: u16 = if cfg!(miri) { 60 } else { 2000 };
     std::thread::scope(|scope| {
