@@ -63,6 +63,9 @@ pub(crate) use warm::WarmPosition;
 
 use crate::error::Result;
 
+/// A place between keys, told by those before it; absent where it is an end of the tree.
+pub(crate) type Before<'a, K> = Option<&'a dyn Fn(&K) -> bool>;
+
 /// What a tree is born with.
 const FIRST: Stamp = 0;
 
@@ -149,12 +152,11 @@ impl<K: Clone, V> Tree<K, V> {
         unsafe { find(self.0.root, self.0.stamp, probe) }
     }
 
-    /// The entries between two places, from both ends; a place is given by the keys before it, unless it is an end
-    /// of the tree.
+    /// The entries between two places, from both ends.
     pub(crate) fn range(
         &self,
-        before_first: Option<&dyn Fn(&K) -> bool>,
-        before_end: Option<&dyn Fn(&K) -> bool>,
+        before_first: Before<'_, K>,
+        before_end: Before<'_, K>,
     ) -> Iter<'_, K, V> {
         // SAFETY: as in `get`; the iterator borrows the version.
         unsafe { Iter::new(self.0.root, self.0.stamp, before_first, before_end) }

@@ -176,12 +176,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         at: &'a R,
         keys: impl KeyRange<K>,
     ) -> Iter<'a, K, V> {
-        let entries = |tree: ReadTree<'a, K, V>| {
-            let before_first: &dyn Fn(&K) -> bool = &|key| keys.before_first(key);
-            let before_end: &dyn Fn(&K) -> bool = &|key| keys.before_end(key);
-            let first = (!keys.begins_with_all()).then_some(before_first);
-            tree.range(first, (!keys.ends_with_all()).then_some(before_end))
-        };
+        let entries = |tree: ReadTree<'a, K, V>| keys.places(|first, end| tree.range(first, end));
         Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
     }
 

@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 use crate::state::{Found, RegionMeta, RegionRoot, State};
-use crate::tree::{self, Draft, Tree, TreeSavepoint};
+use crate::tree::{self, Before, Draft, Tree, TreeSavepoint};
 use crate::view::sealed::{Readable, Snapshot};
 
 pub(crate) use super::cold::ColdRange;
@@ -50,8 +50,8 @@ impl<'a, K: Key, V: Value> ReadTree<'a, K, V> {
 
     pub(crate) fn range(
         &self,
-        before_first: Option<&dyn Fn(&K) -> bool>,
-        before_end: Option<&dyn Fn(&K) -> bool>,
+        before_first: Before<'_, K>,
+        before_end: Before<'_, K>,
     ) -> tree::Iter<'a, K, Stored<V>> {
         match self {
             ReadTree::Committed(tree) => tree.range(before_first, before_end),

@@ -1,9 +1,12 @@
 //! Ranges and prefixes of keys.
 
 use std::cmp::Ordering;
-use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+use std::ops::{
+    Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
+};
 
 use super::key::AsKey;
+use crate::tree::Before;
 
 /// A range of keys whose ends are keys of type `K` or what such keys can be found by: `..`, `a..b`,
 /// `a..=b`, `a..`, `..b`, `..=b`, or a pair of [`Bound`]s. A range whose end is below its beginning
@@ -37,20 +40,12 @@ pub trait KeyPrefix<K>: sealed::Prefix<K> {}
 impl<K, T: sealed::Prefix<K> + ?Sized> KeyPrefix<K> for T {}
 
 pub(crate) mod sealed {
-    /// Where a key lies, seen from a range.
+    use crate::tree::Before;
+
+    /// Where the keys of a range lie.
     pub trait Bounds<K> {
-        /// Whether a key is before the first of the range.
-        fn before_first(&self, key: &K) -> bool;
-        /// Whether a key is not beyond the last of the range.
-        fn before_end(&self, key: &K) -> bool;
-        /// Whether no key is before the first.
-        fn begins_with_all(&self) -> bool {
-            false
-        }
-        /// Whether no key is beyond the last.
-        fn ends_with_all(&self) -> bool {
-            false
-        }
+        /// Tells where the range begins and where it ends.
+        fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T;
     }
 
     /// How keys compare with those that begin with a prefix.
@@ -60,91 +55,51 @@ pub(crate) mod sealed {
     }
 }
 
-fn above<K, Q: AsKey<K> + ?Sized>(bound: &Q, key: &K) -> bool {
-    bound.compare(key) == Ordering::Greater
-}
-
-fn not_below<K, Q: AsKey<K> + ?Sized>(bound: &Q, key: &K) -> bool {
-    bound.compare(key) != Ordering::Less
-}
-
-/// Whether there is no bound, where there is none.
-fn open<T>(_: T) -> bool {
-    true
+/// Tells where a range begins and ends whose bounds `compare` as they do with keys.
+pub(super) fn between<K, Q: ?Sized, T>(
+    (start, end): (Bound<&Q>, Bound<&Q>),
+    compare: impl Fn(&Q, &K) -> Ordering,
+    tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T,
+) -> T {
+    let is_above = |bound, key: &K| compare(bound, key) == Ordering::Greater;
+    let is_not_below = |bound, key: &K| compare(bound, key) != Ordering::Less;
+    let before_first: &dyn Fn(&K) -> bool = &|key| match start {
+        Bound::Included(start) => is_above(start, key),
+        Bound::Excluded(start) => is_not_below(start, key),
+        Bound::Unbounded => false,
+    };
+    let before_end: &dyn Fn(&K) -> bool = &|key| match end {
+        Bound::Included(end) => is_not_below(end, key),
+        Bound::Excluded(end) => is_above(end, key),
+        Bound::Unbounded => true,
+    };
+    let is_bounded = |bound| !matches!(bound, Bound::Unbounded);
+    tell(is_bounded(start).then_some(before_first), is_bounded(end).then_some(before_end))
 }
 
 macro_rules! bounds {
-    ($range:ty, |$this:ident, $key:ident| $first:expr, $end:expr $(, $open:ident: $is:expr)*) => {
+    ($($range:ty),*) => {$(
         impl<K, Q: AsKey<K>> sealed::Bounds<K> for $range {
-            fn before_first(&self, $key: &K) -> bool {
-                let $this = self;
-                $first
+            fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T {
+                between((self.start_bound(), self.end_bound()), Q::compare, tell)
             }
-
-            fn before_end(&self, $key: &K) -> bool {
-                let $this = self;
-                $end
-            }
-
-            $(fn $open(&self) -> bool {
-                let $this = self;
-                $is
-            })*
         }
-    };
+    )*};
 }
 
-bounds!(Range<Q>, |range, key| above(&range.start, key), above(&range.end, key));
-bounds!(RangeInclusive<Q>, |range, key| above(range.start(), key), not_below(range.end(), key));
-bounds!(
-    RangeFrom<Q>,
-    |range, key| above(&range.start, key),
-    open((range, key)),
-    ends_with_all: open(range)
-);
-bounds!(
-    RangeTo<Q>,
-    |range, key| !open((range, key)),
-    above(&range.end, key),
-    begins_with_all: open(range)
-);
-bounds!(
-    RangeToInclusive<Q>,
-    |range, key| !open((range, key)),
-    not_below(&range.end, key),
-    begins_with_all: open(range)
-);
-bounds!(
-    (Bound<Q>, Bound<Q>),
-    |range, key| match &range.0 {
-        Bound::Included(start) => above(start, key),
-        Bound::Excluded(start) => not_below(start, key),
-        Bound::Unbounded => false,
-    },
-    match &range.1 {
-        Bound::Included(end) => not_below(end, key),
-        Bound::Excluded(end) => above(end, key),
-        Bound::Unbounded => true,
-    },
-    begins_with_all: matches!(range.0, Bound::Unbounded),
-    ends_with_all: matches!(range.1, Bound::Unbounded)
-);
+bounds!(Range<Q>, RangeFrom<Q>, RangeTo<Q>, RangeToInclusive<Q>, (Bound<Q>, Bound<Q>));
+
+impl<K, Q: AsKey<K>> sealed::Bounds<K> for RangeInclusive<Q> {
+    fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T {
+        // Its bounds are others once somebody has walked it to its end.
+        let bounds = (Bound::Included(self.start()), Bound::Included(self.end()));
+        between(bounds, Q::compare, tell)
+    }
+}
 
 impl<K> sealed::Bounds<K> for RangeFull {
-    fn before_first(&self, _key: &K) -> bool {
-        false
-    }
-
-    fn before_end(&self, _key: &K) -> bool {
-        true
-    }
-
-    fn begins_with_all(&self) -> bool {
-        true
-    }
-
-    fn ends_with_all(&self) -> bool {
-        true
+    fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T {
+        tell(None, None)
     }
 }
 

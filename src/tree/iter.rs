@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Before;
 use super::node::{Carry, Hot, Inner, Leaf, NodePtr, Stamp, partition};
 use super::place::Place;
 use super::slot::ValuePtr;
@@ -231,8 +232,8 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
     pub(super) unsafe fn new(
         root: NodePtr<K, V>,
         version: Stamp,
-        before_first: Option<&dyn Fn(&K) -> bool>,
-        before_end: Option<&dyn Fn(&K) -> bool>,
+        before_first: Before<'_, K>,
+        before_end: Before<'_, K>,
     ) -> Self {
         let mut carry = Carry::default();
         // SAFETY: the caller's promise.
@@ -323,8 +324,8 @@ impl<K: Clone, V> State<'_, K, V> {
     unsafe fn between(
         root: NodePtr<K, V>,
         version: Stamp,
-        before_first: Option<&dyn Fn(&K) -> bool>,
-        before_end: Option<&dyn Fn(&K) -> bool>,
+        before_first: Before<'_, K>,
+        before_end: Before<'_, K>,
         carry: &mut Carry<K, V>,
     ) -> Result<Self> {
         let (mut front, mut back) = (None, None);

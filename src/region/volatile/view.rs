@@ -2,11 +2,12 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use super::sure;
 use crate::region::generation::Generation;
+use crate::region::range::between;
 use crate::tree::{self, Tree};
 
 /// A snapshot of a volatile map, which never changes.
@@ -82,22 +83,9 @@ impl<K: Ord + Clone, V> VolatileView<K, V> {
 
     /// The entries in a range of keys, from both ends; an inverted range is empty.
     pub fn range(&self, keys: impl RangeBounds<K>) -> VolatileIter<'_, K, V> {
-        let before_first = |key: &K| match keys.start_bound() {
-            Bound::Included(start) => key < start,
-            Bound::Excluded(start) => key <= start,
-            Bound::Unbounded => false,
-        };
-        let before_end = |key: &K| match keys.end_bound() {
-            Bound::Included(end) => key <= end,
-            Bound::Excluded(end) => key < end,
-            Bound::Unbounded => true,
-        };
-        let before_first: &dyn Fn(&K) -> bool = &before_first;
-        let before_end: &dyn Fn(&K) -> bool = &before_end;
-        let is_open = |bound| matches!(bound, Bound::Unbounded);
-        let first = (!is_open(keys.start_bound())).then_some(before_first);
-        let end = (!is_open(keys.end_bound())).then_some(before_end);
-        VolatileIter { entries: self.tree.range(first, end) }
+        let bounds = (keys.start_bound(), keys.end_bound());
+        let entries = between(bounds, K::cmp, |first, end| self.tree.range(first, end));
+        VolatileIter { entries }
     }
 
     /// The generation that these entries belong to.
