@@ -21,6 +21,10 @@ use rocstate::{Compression, Durability, DurableMap, Store, View};
 type Map = DurableMap<u64, Vec<u8>>;
 type Model = BTreeMap<u64, Vec<u8>>;
 
+/// Which key an entry of a queue has, and which entries nobody takes.
+type KeyOf = fn(u64) -> u64;
+type Stays = fn(u64) -> bool;
+
 fn open(path: &Path, compression: Compression) -> (Store, Map) {
     let store = Store::options()
         .compression(compression)
@@ -54,6 +58,14 @@ fn bytes_of(path: &Path, prefix: &str) -> u64 {
         data => data.unwrap().len(),
     };
     files(path, prefix).into_iter().map(bytes).sum()
+}
+
+/// Of how many pieces the base of the first region consists.
+fn pieces_of(path: &Path) -> usize {
+    let inspector = Inspector::open(path).unwrap();
+    let newest = *inspector.checkpoints().last().unwrap();
+    let catalog = inspector.checkpoint(newest).unwrap().catalog().unwrap();
+    catalog.regions.values().next().unwrap().pieces.len()
 }
 
 /// `hot` says which part of the keys gets nine changes of ten: the last so-many-th.
@@ -144,10 +156,7 @@ fn a_first_base_has_as_many_pieces_as_a_later_one() {
     };
     store.transact(fill).unwrap();
     store.checkpoint().unwrap();
-    let inspector = Inspector::open(dir.path()).unwrap();
-    let number = *inspector.checkpoints().last().unwrap();
-    let catalog = inspector.checkpoint(number).unwrap().catalog().unwrap();
-    let pieces = catalog.regions.values().next().unwrap().pieces.len();
+    let pieces = pieces_of(dir.path());
     assert!((200..=320).contains(&pieces), "{pieces} pieces of thirty megabytes");
 }
 
@@ -212,6 +221,71 @@ fn clustered_updates_cost_little_more_than_what_changed() {
     // In a store this small a hundredth is a block and a half, which is the least that is written.
     assert!(written < 4.0, "{written}");
     assert!(disk < 1.6, "{disk}");
+}
+
+/// What comes and goes in turn: of a window of entries so many are replaced before each checkpoint, those that came
+/// first by new ones. Returns what is written for each byte that changed, what is left on disk of a fresh copy, and
+/// the pieces of the base.
+fn cost_of_a_queue(len: usize, turnover: u64, key: KeyOf, stays: Stays) -> (f64, f64, usize) {
+    const WINDOW: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path(), Compression::None);
+    let mut model = Model::new();
+    let mut step = |came: std::ops::Range<u64>| {
+        store
+            .transact(|tx| {
+                for at in came.clone() {
+                    map.insert(tx, key(at), value(at, len))?;
+                    model.insert(key(at), value(at, len));
+                    if let Some(oldest) = at.checked_sub(WINDOW).filter(|oldest| !stays(*oldest)) {
+                        map.remove(tx, &key(oldest))?;
+                        model.remove(&key(oldest));
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+        store.checkpoint().unwrap();
+    };
+    step(0..WINDOW);
+    let (mut written, mut end) = (0, WINDOW);
+    for _ in 0..200 {
+        let count = WINDOW / turnover;
+        step(end..end + count);
+        end += count;
+        written += files(dir.path(), "checkpoint-").pop().unwrap().metadata().unwrap().len();
+    }
+    let changed = (end - WINDOW) * (len as u64 + 8 + 8);
+    let bytes = bytes_of(dir.path(), "checkpoint-");
+    drop((store, map));
+    let (store, map) = open(dir.path(), Compression::None);
+    same(&store.view(), &map, &model, "a queue");
+    let pieces = pieces_of(dir.path());
+    let fresh = model.len() as u64 * (len as u64 + 11);
+    let (written, disk) = (written as f64 / changed as f64, bytes as f64 / fresh as f64);
+    println!(
+        "written {written:.2} for each byte changed, {disk:.2} of a fresh copy on disk, {pieces} pieces"
+    );
+    (written, disk, pieces)
+}
+
+/// Where new entries come behind all others nothing is written over what dies but tombstones.
+#[test]
+fn a_queue_leaves_no_garbage() {
+    // Keys that ascend; some of which stay for good; and that are as good as random.
+    let spread = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let kinds: [(KeyOf, Stays); 3] =
+        [(|at| at, |_| false), (|at| at, |at| at % 500 == 0), (spread, |_| false)];
+    // Where all is replaced each time two checkpoints have nothing in common, and what stays holds the file that it
+    // came with for one checkpoint more.
+    for (len, turnover, on_disk) in [(100, 100, 1.9), (400, 10, 2.2), (100, 1, 3.0)] {
+        for (key, stays) in kinds {
+            let (written, disk, pieces) = cost_of_a_queue(len, turnover, key, stays);
+            assert!(written < 6.0, "{written}");
+            assert!(disk < on_disk, "{disk}");
+            assert!(pieces < 320, "{pieces}");
+        }
+    }
 }
 
 #[test]

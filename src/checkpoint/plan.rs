@@ -3,15 +3,21 @@
 //! A piece is worth merging for the changes that lie over it, and for the space that goes with its
 //! old section. Among pieces of about the same worth the one merged longest ago comes first, so that
 //! what was written together goes together, and whole files with it.
+//!
+//! A tombstone is small, and what it hides is not: of a queue, whose entries go where others are not
+//! touched, it is all that tells that a piece is dead. So tombstones weigh what they hide.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::layers::Layers;
+use super::layers::{LayerPiece, Layers};
 use super::section::Section;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::format::block::Entry;
 use crate::format::catalog::{Catalog, CatalogRegion, SectionRef};
+use crate::format::index::IndexRef;
 use crate::format::{CheckpointNo, disk_len, total};
+use crate::give_way::GiveWay;
 
 /// A piece may be merged when what that gives weighs this part of it. In a steady state of random
 /// updates the budget makes it a third by the time its turn comes, so that each byte that changed is
@@ -20,6 +26,15 @@ const MERGE_WHEN_WORTH_ONE_IN: u64 = 4;
 
 /// Space is won back when for each dead byte there are fewer live ones than this.
 const DEAD_ONE_IN: u64 = 4;
+
+/// What is hidden weighs so much: what dies in the order of its keys is dead as a whole soon, and costs nothing then.
+const HIDDEN_COUNTS_ONE_IN: u64 = 2;
+
+/// A piece that is smaller than this part of what pieces aim at comes along with a neighbour.
+const CRUMB_ONE_IN: u64 = 8;
+
+/// Others may go first once in so many entries that are read.
+pub(super) const ENTRIES_PER_STINT: u64 = 256;
 
 /// More deltas than this over a region are folded into the new one.
 const DELTAS_MAX: usize = 12;
@@ -49,6 +64,26 @@ pub(crate) struct MergePlan {
     pub(crate) pieces: BTreeMap<usize, u64>,
     /// This many of the newest deltas become part of the new one.
     pub(crate) fold: usize,
+}
+
+/// What lies over a piece.
+#[derive(Clone, Copy, Debug, Default)]
+struct Over {
+    bytes: u64,
+    /// Of deltas, about.
+    tombstones: u64,
+}
+
+/// What merging a piece comes to.
+struct Candidate {
+    number: usize,
+    /// What that is worth, in steps of twice as much.
+    class: Option<u32>,
+    merged: CheckpointNo,
+    /// What comes out of it, about.
+    written: u64,
+    /// What it takes of the budget.
+    charge: u64,
 }
 
 /// How much may still be merged in this checkpoint.
@@ -133,88 +168,201 @@ impl MergeBudget {
         entries: u64,
         sparse: &SparseFiles,
         all: bool,
+        give_way: &GiveWay,
     ) -> Result<MergePlan> {
-        let mut candidates = Vec::new();
         let mut over = weigh_run(layers);
-        let run_bytes = total(over.iter().copied());
+        let run_bytes = total(over.iter().map(|over| over.bytes));
         for delta in &layers.deltas {
             weigh_delta(layers, delta, &mut over)?;
         }
-        let removed = removed(layers, &over, entries);
+        let doubtful = doubtful(layers, &over, entries);
         let held = held_by(layers);
-        let weighed = layers.pieces.iter().zip(over).zip(removed);
-        for (number, ((piece, over), removed)) in weighed.enumerate() {
+        let mut candidates = Vec::new();
+        for (number, (piece, mut over)) in
+            layers.pieces.iter().zip(over.iter().copied()).enumerate()
+        {
             let base = piece.bytes();
-            // What comes out of it.
-            let written = base.saturating_add(over).saturating_sub(removed);
             let freed = piece.section.as_ref().map_or(0, |section| sparse.freed_with(&section.at));
             let held = layers.deltas_over(piece).filter_map(|delta| held.get(&delta.at.number));
-            let worth = total([over, removed, freed, total(held.copied())].into_iter());
-            if all || (worth > 0 && worth.saturating_mul(MERGE_WHEN_WORTH_ONE_IN) >= base) {
-                // Worth twice as much, or merged longer ago.
-                let class = (worth.saturating_mul(16) / base.max(1)).checked_ilog2();
-                candidates.push((Reverse(class), piece.merged, written, number));
+            let others = total([freed, total(held.copied())].into_iter());
+            let worth = |over: Over| {
+                let hidden = over.hides(piece) / HIDDEN_COUNTS_ONE_IN;
+                total([over.bytes, hidden, others].into_iter())
+            };
+            let is_worth = |worth: u64| worth.saturating_mul(MERGE_WHEN_WORTH_ONE_IN) >= base;
+            if is_worth(worth(over)) && !is_worth(over.bytes.saturating_add(others)) {
+                over.tombstones = match count_tombstones(layers, number, give_way) {
+                    Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
+                    // What cannot be read is told by who merges it.
+                    counted => counted.unwrap_or(over.tombstones),
+                };
+            }
+            let worth = worth(over);
+            if all || (worth > 0 && is_worth(worth)) {
+                let hidden = over.hides(piece);
+                let written = base.saturating_add(over.bytes).saturating_sub(hidden);
+                candidates.push(Candidate {
+                    number,
+                    class: (worth.saturating_mul(16) / base.max(1)).checked_ilog2(),
+                    merged: piece.merged,
+                    written,
+                    charge: written.saturating_add(doubtful.part_of(hidden)),
+                });
             }
         }
-        candidates.sort_unstable();
-        let mut plan = MergePlan::default();
-        for (_, _, bytes, number) in candidates {
-            // The first one always: a piece that is larger than any budget would never be merged.
-            if all || bytes <= self.bytes || !self.spent {
-                self.spent = true;
-                self.bytes = self.bytes.saturating_sub(bytes);
-                plan.pieces.insert(number, bytes);
-            }
-        }
+        let mut plan = MergePlan { pieces: self.choose(candidates, all), fold: 0 };
+        take_crumbs(layers, &over, &mut plan);
         plan.fold = fold(layers, &plan.pieces, run_bytes);
         Ok(plan)
+    }
+
+    /// As many as it allows, those first that are worth twice as much, or were merged longer ago.
+    fn choose(&mut self, mut candidates: Vec<Candidate>, all: bool) -> BTreeMap<usize, u64> {
+        candidates
+            .sort_unstable_by_key(|one| (Reverse(one.class), one.merged, one.charge, one.number));
+        let mut chosen = BTreeMap::new();
+        for one in candidates {
+            // The first one always: a piece that is larger than any budget would never be merged.
+            if all || one.charge <= self.bytes || !self.spent {
+                self.spent |= one.charge > 0;
+                self.bytes = self.bytes.saturating_sub(one.charge);
+                chosen.insert(one.number, one.written);
+            }
+        }
+        chosen
+    }
+}
+
+impl Over {
+    /// How much of a piece is hidden, at most and about.
+    fn hides(self, piece: &LayerPiece) -> u64 {
+        let Some(section) = &piece.section else { return 0 };
+        part(section.at.bytes, self.tombstones.min(section.at.entries), section.at.entries)
     }
 }
 
 /// What the run writes over each piece.
-fn weigh_run(layers: &Layers) -> Vec<u64> {
+fn weigh_run(layers: &Layers) -> Vec<Over> {
     let mut from = 0;
     let pieces = 0..layers.pieces.len();
     let over = pieces.map(|number| {
         let to = layers.upper(number).map_or(layers.run.len(), |upper| layers.run.seek(upper));
-        layers.run.encoded_bytes(std::mem::replace(&mut from, to), to)
+        let entries = (std::mem::replace(&mut from, to)..to).filter_map(|at| layers.run.get(at));
+        let mut over = Over::default();
+        for entry in entries {
+            over.bytes = over.bytes.saturating_add(disk_len(entry.encoded_len()));
+            over.tombstones += u64::from(entry.value.is_none());
+        }
+        over
     });
     over.collect()
 }
 
 /// Adds what a delta has over each piece, about: a block that spans several counts for each in part.
-fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [u64]) -> Result<()> {
-    let mut add = |first: usize, last: usize, bytes: u64| {
-        let share = bytes / (disk_len(last.saturating_sub(first)) + 1);
+fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [Over]) -> Result<()> {
+    let last_piece = layers.pieces.len().saturating_sub(1);
+    let mut add = |block: &Weight, first: usize, last: usize| {
+        let pieces = disk_len(last.saturating_sub(first)) + 1;
         for (piece, over) in layers.pieces.iter().zip(over.iter_mut()).take(last + 1).skip(first) {
             if piece.merged < delta.at.number {
-                *over = over.saturating_add(share);
+                over.bytes = over.bytes.saturating_add(block.bytes / pieces);
+                over.tombstones += block.tombstones_over(piece) / pieces;
             }
         }
     };
-    let mut before: Option<(usize, u64)> = None;
+    let mut before: Option<(usize, Weight)> = None;
     delta.blocks_between(&[], None, |block| {
         let begins = layers.piece_of(block.first_key);
-        if let Some((first, bytes)) = before.replace((begins, block.bytes)) {
-            add(first, begins, bytes);
+        if let Some((first, block)) = before.replace((begins, Weight::of(block))) {
+            add(&block, first, begins);
         }
     })?;
-    if let Some((first, bytes)) = before {
-        add(first, layers.pieces.len().saturating_sub(1), bytes);
+    if let Some((first, block)) = before {
+        add(&block, first, last_piece);
     }
     Ok(())
 }
 
-/// What a merge of each piece would leave out, about: a tombstone is small, what it hides is not. How
-/// much is hidden in all is known from the counts of entries; it lies where the changes do.
-fn removed(layers: &Layers, over: &[u64], entries: u64) -> Vec<u64> {
-    let sections = || layers.pieces.iter().filter_map(|piece| piece.section.as_ref());
-    let stored = total(sections().map(|section| section.at.entries));
-    let bytes = total(sections().map(|section| section.at.bytes));
-    let hidden = part(bytes, stored.saturating_sub(entries), stored);
-    let changes = total(over.iter().copied());
-    let pieces = layers.pieces.iter().zip(over);
-    pieces.map(|(piece, over)| part(hidden, *over, changes).min(piece.bytes())).collect()
+/// What is known of a block without reading it.
+struct Weight {
+    bytes: u64,
+    entries: u64,
+    /// What a tombstone of its first key has.
+    tombstone: u64,
+}
+
+impl Weight {
+    fn of(block: &IndexRef<'_>) -> Weight {
+        let tombstone = Entry { key: block.first_key, value: None };
+        let tombstone = disk_len(tombstone.encoded_len());
+        Weight { bytes: block.bytes, entries: block.entries, tombstone }
+    }
+
+    /// How many of its entries are tombstones, if the others are as large as those of the piece. Where that is
+    /// not much larger than tombstones are, their bytes weigh enough.
+    fn tombstones_over(&self, piece: &LayerPiece) -> u64 {
+        let Some(section) = &piece.section else { return 0 };
+        let entry = section.at.bytes / section.at.entries.max(1);
+        if entry < self.tombstone.saturating_mul(2) {
+            return 0;
+        }
+        let missing = entry.saturating_mul(self.entries).saturating_sub(self.bytes);
+        (missing / (entry - self.tombstone)).min(self.entries)
+    }
+}
+
+/// How many keys of a piece are absent by what lies over it, of which all is read, and nothing of the base.
+fn count_tombstones(layers: &Layers, number: usize, give_way: &GiveWay) -> Result<u64> {
+    let deltas = layers.newest_applying(number, layers.deltas.len());
+    let mut merge = layers.newest_over(number..number + 1, deltas)?;
+    let (mut entries, mut tombstones) = (0u64, 0);
+    while let Some(entry) = merge.entry() {
+        if entries.is_multiple_of(ENTRIES_PER_STINT) {
+            give_way.ask()?;
+        }
+        entries += 1;
+        tombstones += u64::from(entry.value.is_none());
+        merge.advance()?;
+    }
+    Ok(tombstones)
+}
+
+/// How much of what tombstones seem to hide may not be there: the entry of one that came and went lies in deltas
+/// alone, and then merging takes more than it seems.
+struct Doubtful {
+    tombstones: u64,
+    all: u64,
+}
+
+/// So many entries are hidden for certain as the base has more than the region.
+fn doubtful(layers: &Layers, over: &[Over], entries: u64) -> Doubtful {
+    let sections = layers.pieces.iter().filter_map(|piece| piece.section.as_ref());
+    let stored = total(sections.map(|section| section.at.entries));
+    let all = total(over.iter().map(|over| over.tombstones));
+    Doubtful { tombstones: all.saturating_sub(stored.saturating_sub(entries)), all }
+}
+
+impl Doubtful {
+    fn part_of(&self, hidden: u64) -> u64 {
+        part(hidden, self.tombstones, self.all)
+    }
+}
+
+/// Has the small neighbours of what is merged come along. Otherwise each run of dead pieces would leave one that is
+/// empty, for ever, and those that have hardly an entry would never be one.
+fn take_crumbs(layers: &Layers, over: &[Over], plan: &mut MergePlan) {
+    let crumb = piece_bytes(total(layers.pieces.iter().map(LayerPiece::bytes))) / CRUMB_ONE_IN;
+    let crumb = |number: usize| {
+        let piece = layers.pieces.get(number)?;
+        let bytes = piece.bytes().saturating_add(over.get(number)?.bytes);
+        (bytes <= crumb).then_some((number, bytes))
+    };
+    let planned: Vec<usize> = plan.pieces.keys().copied().collect();
+    let beside =
+        planned.into_iter().flat_map(|number| [number.checked_sub(1), number.checked_add(1)]);
+    for (number, bytes) in beside.flatten().filter_map(crumb) {
+        plan.pieces.entry(number).or_insert(bytes);
+    }
 }
 
 /// The deltas that most pieces have merged, with what each of the others holds of their bytes.

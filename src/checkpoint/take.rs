@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::heal::{Healed, Redundancy};
 use super::layers::{LayerPiece, Layers};
 use super::merge::Merge;
-use super::plan::{MergeBudget, MergePlan, SparseFiles, piece_bytes};
+use super::plan::{ENTRIES_PER_STINT, MergeBudget, MergePlan, SparseFiles, piece_bytes};
 use super::reader::CheckpointFile;
 use super::writer::{CheckpointWriter, SectionWriter};
 use crate::control::{Step, left_out};
@@ -114,7 +114,7 @@ fn write(
         if !idle {
             let layers =
                 Layers::new(&from.redundancy.files, Some(region), Arc::clone(&change.run))?;
-            let plan = budget.plan(&layers, region.entries, &sparse, from.merge_all);
+            let plan = budget.plan(&layers, region.entries, &sparse, from.merge_all, from.give_way);
             let mut written = region.clone();
             let outcome = plan.as_ref().map_err(Error::clone);
             match outcome.and_then(|plan| write_region(&mut written, &layers, plan, to)) {
@@ -329,10 +329,15 @@ fn merge_pieces(
     let merged = to.number();
     let mut lower = layers.pieces.get(range.start).map(|piece| piece.lower.clone());
     let mut section = SectionWriter::default();
-    let mut full = 0;
+    let (mut full, mut entries) = (0, 0u64);
     for number in range {
         let mut merge: Merge = layers.over_piece(number)?;
         while let Some(entry) = merge.entry() {
+            // Where all is dead nothing is written, which gives way otherwise.
+            entries += 1;
+            if entries.is_multiple_of(ENTRIES_PER_STINT) {
+                to.give_way()?;
+            }
             if split.is_full(section.bytes(), full) {
                 full += 1;
                 let written = std::mem::take(&mut section).finish(to)?;

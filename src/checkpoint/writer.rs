@@ -65,6 +65,11 @@ impl CheckpointWriter {
         self.written + disk_len(self.buffer.len())
     }
 
+    /// Lets others go first, as each block does that is written.
+    pub(crate) fn give_way(&self) -> Result<()> {
+        self.give_way.ask()
+    }
+
     fn block(&mut self, content: &[u8], holds: Holds) -> Result<BlockPointer> {
         let offset = self.len();
         let compression = match holds {
@@ -73,7 +78,7 @@ impl CheckpointWriter {
         };
         let block = block::wrap(content, compression, self.header.salt, offset);
         self.put(&block)?;
-        self.give_way.ask()?;
+        self.give_way()?;
         Ok(BlockPointer { offset, len: disk_len(block.len()) })
     }
 

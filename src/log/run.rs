@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::held::{Memory, Position};
 use crate::format::block::Entry;
-use crate::format::disk_len;
 use crate::format::operation::Operation;
 
 /// Keys that begin alike for so many bytes are sorted by the bytes that follow.
@@ -149,13 +148,6 @@ impl Run {
             Ordering::Equal => key(&self.memory, *write) < lower,
             order => order == Ordering::Less,
         })
-    }
-
-    /// The bytes that its entries use in a section.
-    pub(crate) fn encoded_bytes(&self, from: usize, to: usize) -> u64 {
-        let writes = self.sorted.get(from..to).unwrap_or_default().iter();
-        let entries = writes.filter_map(|write| entry(&self.memory, *write));
-        entries.map(|entry| disk_len(entry.encoded_len())).sum()
     }
 }
 
