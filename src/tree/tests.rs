@@ -1,5 +1,6 @@
 mod cold;
 mod keys;
+mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

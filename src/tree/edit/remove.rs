@@ -1,16 +1,36 @@
-//! Removing an entry: a node that became narrow is joined with a neighbour, and a root of one child gives
-//! way to it.
+//! Removing an entry: a node that became narrow is joined with a neighbour, what is empty is taken away, and a
+//! root of one child gives way to it.
+//!
+//! Empty nodes must not stay beside the place where entries are removed: of a queue nobody comes back to where its
+//! oldest ones were, but each walk from its beginning goes through what is left there. Ranges that were cold may
+//! turn out to be empty as well; readers, who load them, change nothing above them.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::{Edit, InnerMut, Replaced};
 use crate::error::Result;
-use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, NodePtr, append};
+use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, NodePtr, append};
 use crate::tree::place::Place;
 
-/// What removing from a node came to: what takes its place, and the entry that was there; of its key what nobody
-/// else can reach, for whoever can let go of it.
-type Removed<K, V> = (NodePtr<K, V>, (Option<K>, Replaced<V>));
+/// What removing from a node came to.
+struct Removed<K, V> {
+    /// What takes its place.
+    node: NodePtr<K, V>,
+    /// The entry that was there; of its key what nobody else can reach, for whoever can let go of it.
+    entry: (Option<K>, Replaced<V>),
+    /// Whether nothing below the node is before it, and nothing behind it.
+    was_first: bool,
+    was_last: bool,
+}
+
+/// What an inner node needs besides, when something was removed from a child.
+enum Repair {
+    /// These children are empty, and go; the one from which something was removed is among them, and may stay.
+    Empty { range: Range<usize>, itself: bool },
+    /// One that became narrow is joined with a neighbour: this is the left one of the two.
+    Join { left: usize },
+}
 
 impl<K: Clone, V> Edit<'_, K, V> {
     /// Removes the entry that is probed for, if there is one.
@@ -19,8 +39,8 @@ impl<K: Clone, V> Edit<'_, K, V> {
         root: &mut NodePtr<K, V>,
         probe: &impl Fn(&K) -> Ordering,
     ) -> Result<Option<(Option<K>, Replaced<V>)>> {
-        let Some((node, removed)) = self.remove(*root, probe)? else { return Ok(None) };
-        *root = node;
+        let Some(removed) = self.remove(*root, probe)? else { return Ok(None) };
+        *root = removed.node;
         // A root with one child gives way to it.
         // SAFETY: nodes of the tree live, and nobody changes them here.
         while let Some(Hot::Inner(inner)) = unsafe { root.in_memory() }
@@ -29,7 +49,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             let above = std::mem::replace(root, only.now());
             self.end_node(above);
         }
-        Ok(Some(removed))
+        Ok(Some(removed.entry))
     }
 
     fn remove(
@@ -40,6 +60,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         match Self::hot(node)? {
             Hot::Leaf(leaf) => {
                 let Ok(at) = leaf.find(probe) else { return Ok(None) };
+                let (was_first, was_last) = (at == 0, at + 1 == leaf.len());
                 let value = leaf.values.get(at).map(Place::now);
                 let is_new = value.is_some_and(|value| self.is_new(node, &value.into()));
                 let node = self.own(node);
@@ -47,58 +68,91 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 // is not used any more.
                 let mut leaf = unsafe { node.leaf_mut() };
                 let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
-                Ok(Some((node, (self.end_key(key), self.end_value(value.now(), is_new)))))
+                let entry = (self.end_key(key), self.end_value(value.now(), is_new));
+                Ok(Some(Removed { node, entry, was_first, was_last }))
             }
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
                 let Some(child) = Self::child(inner, at) else { return Ok(None) };
-                let Some((below, removed)) = self.remove(child, probe)? else { return Ok(None) };
-                // SAFETY: nodes of the tree live, and nobody changes them here.
-                if unsafe { below.width() } >= FAN_IN {
-                    let node = if below == child { node } else { self.set(node, at, below).0 };
-                    return Ok(Some((node, removed)));
-                }
-                let node = self.own(node);
-                // SAFETY: as above.
-                let inner = unsafe { node.inner_mut() };
-                if let Some(place) = inner.children.get_mut(at) {
-                    place.set(below);
-                }
-                self.widen(inner, at);
-                Ok(Some((node, removed)))
+                let Some(below) = self.remove(child, probe)? else { return Ok(None) };
+                let empty = empty_around(inner, at, &below);
+                let was_first = below.was_first && empty.start == 0;
+                let was_last = below.was_last && empty.end == inner.children.len();
+                let itself = below.was_first && below.was_last && inner.children.len() > 1;
+                let repair = if itself || empty.len() > 1 {
+                    Some(Repair::Empty { range: empty, itself })
+                } else {
+                    pair_to_join(inner, at, below.node).map(|left| Repair::Join { left })
+                };
+                let node = match repair {
+                    // The node that was borrowed is not used any more.
+                    Some(repair) => self.repair(node, at, below.node, repair),
+                    None if below.node == child => node,
+                    None => self.set(node, at, below.node).0,
+                };
+                Ok(Some(Removed { node, was_first, was_last, ..below }))
             }
         }
     }
 
-    /// Joins a narrow child with a neighbour, or takes it away if it is empty.
-    fn widen(&mut self, inner: InnerMut<'_, K, V>, at: usize) {
-        let InnerMut { mut bounds, children } = inner;
-        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
-        let width = |node: NodePtr<K, V>| unsafe { node.width() };
-        let child = children.get(at).map(Place::now);
-        if let Some(child) = child.filter(|child| width(*child) == 0 && children.len() > 1) {
-            children.remove(at);
-            self.end_node(child);
-            return drop(self.end_key(bounds.remove(at.saturating_sub(1))));
+    /// Has a place of a node lead to what its child has become, and does away with what is empty or narrow there;
+    /// returns what takes the place of the node.
+    fn repair(
+        &mut self,
+        node: NodePtr<K, V>,
+        at: usize,
+        below: NodePtr<K, V>,
+        repair: Repair,
+    ) -> NodePtr<K, V> {
+        let node = self.own(node);
+        // SAFETY: it is nobody else's, and nothing of it is borrowed.
+        let mut inner = unsafe { node.inner_mut() };
+        if let Some(place) = inner.children.get_mut(at) {
+            place.set(below);
         }
-        let left = if at + 1 < children.len() { at } else { at.saturating_sub(1) };
+        match repair {
+            Repair::Join { left } => self.join(inner, left),
+            Repair::Empty { range, itself } => {
+                for gone in range.rev().filter(|gone| itself || *gone != at) {
+                    // A node has a child, be it an empty one.
+                    if inner.children.len() > 1 {
+                        let child = inner.children.remove(gone).now();
+                        let bound = inner.bounds.remove(gone.saturating_sub(1));
+                        self.end_empty(child);
+                        drop(self.end_key(bound));
+                    }
+                }
+            }
+        }
+        node
+    }
+
+    /// Ends an empty node that has lost its place, with what is below it.
+    fn end_empty(&mut self, node: NodePtr<K, V>) {
+        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at; the bounds of this one
+        // have lost their place.
+        unsafe {
+            if let Some(Hot::Inner(inner)) = node.in_memory() {
+                inner.children.iter().for_each(|child| self.end_empty(child.now()));
+                node.keys().shared().for_each(|bound| drop(self.end_key(bound)));
+            }
+        }
+        self.end_node(node);
+    }
+
+    /// Joins a child with the one behind it; they are alike, and there is room.
+    fn join(&mut self, inner: InnerMut<'_, K, V>, left: usize) {
+        let InnerMut { mut bounds, children } = inner;
         let [a, b] = [left, left + 1].map(|at| children.get(at).map(Place::now));
         let (Some(a), Some(b)) = (a, b) else { return };
-        // SAFETY: as above.
-        let alike = matches!(
-            unsafe { (a.in_memory(), b.in_memory()) },
-            (Some(Hot::Leaf(_)), Some(Hot::Leaf(_))) | (Some(Hot::Inner(_)), Some(Hot::Inner(_)))
-        );
-        if !alike || width(a) + width(b) > FAN_OUT {
-            return;
-        }
         children.remove(left + 1);
         let bound = bounds.remove(left);
         let a = self.own(a);
         if let Some(place) = children.get_mut(left) {
             place.set(a);
         }
-        // SAFETY: as above; the right one is not the left one, which is nobody else's.
+        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at; the right one is not
+        // the left one, which is nobody else's.
         let between = unsafe {
             let keys = b.keys();
             match (a.hot_mut(), b.in_memory()) {
@@ -119,4 +173,45 @@ impl<K: Clone, V> Edit<'_, K, V> {
         self.end_node(b);
         drop(between.and_then(|bound| self.end_key(bound)));
     }
+}
+
+/// The children that are empty around one from which something was removed, and that one.
+fn empty_around<K, V>(inner: &Inner<K, V>, at: usize, below: &Removed<K, V>) -> Range<usize> {
+    let is_empty = |at: &usize| inner.children.get(*at).is_some_and(|child| is_empty(child.now()));
+    let before = if below.was_first { (0..at).rev().take_while(is_empty).count() } else { 0 };
+    let behind = at + 1..inner.children.len();
+    let behind = if below.was_last { behind.take_while(is_empty).count() } else { 0 };
+    at - before..at + 1 + behind
+}
+
+/// Whether nothing is below a node; of a range that is not in memory that is not known.
+fn is_empty<K, V>(node: NodePtr<K, V>) -> bool {
+    // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
+    match unsafe { node.in_memory() } {
+        Some(Hot::Leaf(leaf)) => leaf.len() == 0,
+        Some(Hot::Inner(inner)) => inner.children.iter().all(|child| is_empty(child.now())),
+        None => false,
+    }
+}
+
+/// The left one of two children to be joined, if the one at a place, which is this node by now, has become narrow:
+/// it and its narrower neighbour.
+fn pair_to_join<K, V>(inner: &Inner<K, V>, at: usize, now: NodePtr<K, V>) -> Option<usize> {
+    // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
+    let (width, is_leaf) = unsafe { (now.width(), matches!(now.in_memory(), Some(Hot::Leaf(_)))) };
+    if width >= FAN_IN {
+        return None;
+    }
+    let room = |at: usize| {
+        // SAFETY: as above.
+        let other = match unsafe { inner.children.get(at)?.now().in_memory() }? {
+            Hot::Leaf(leaf) if is_leaf => leaf.len(),
+            Hot::Inner(inner) if !is_leaf => inner.children.len(),
+            _ => return None,
+        };
+        FAN_OUT.checked_sub(width + other)
+    };
+    let before = at.checked_sub(1).and_then(|left| Some((room(left)?, left)));
+    let behind = room(at + 1).map(|room| (room, at));
+    before.max(behind).map(|(_, left)| left)
 }

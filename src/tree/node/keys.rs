@@ -77,6 +77,19 @@ impl Each<'_> {
     }
 }
 
+impl<K> KeysRef<'_, K> {
+    /// Those that copies of the node share, to be ended.
+    ///
+    /// # Safety
+    /// Each of them has lost its place.
+    pub(in crate::tree) unsafe fn shared(&self) -> impl Iterator<Item = Born<K>> {
+        let shared = if let Each::Alone = self.born { &[] } else { self.keys };
+        // SAFETY: the caller's promise; no node drops them.
+        let keys = shared.iter().map(|key| unsafe { ptr::read(key) });
+        keys.enumerate().map(|(at, key)| Born { key, born: self.born.born(at) })
+    }
+}
+
 impl<K> KeysMut<'_, K> {
     pub(in crate::tree) fn len(&self) -> usize {
         self.keys.len()

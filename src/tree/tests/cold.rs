@@ -17,6 +17,8 @@ pub(super) struct Thousand {
     fails: AtomicUsize,
     /// The entries of a range that one thread loads.
     narrow: usize,
+    /// Others are not there, for all that is known before they are read.
+    holds: std::ops::Range<u16>,
 }
 
 struct Part(Arc<Thousand>, std::ops::Range<u16>);
@@ -36,7 +38,9 @@ impl Source<u16, u32> for Part {
             return Ok(Loaded::Ranges(parts.collect()));
         }
         all.loads.fetch_add(1, Atomic::SeqCst);
-        to.extend(range.clone().map(|key| (key, u32::from(key))));
+        to.extend(
+            range.clone().filter(|key| all.holds.contains(key)).map(|key| (key, u32::from(key))),
+        );
         Ok(Loaded::Entries)
     }
 
@@ -47,9 +51,16 @@ impl Source<u16, u32> for Part {
 
 pub(super) fn thousand(fails: usize, narrow: usize) -> (Arc<Thousand>, Tree<u16, u32>) {
     let (loads, fails) = (AtomicUsize::new(0), AtomicUsize::new(fails));
-    let all = Arc::new(Thousand { loads, fails, narrow });
+    let all = Arc::new(Thousand { loads, fails, narrow, holds: 0..1000 });
     let tree = Tree::cold(None, Box::new(Part(Arc::clone(&all), 0..1000)), 1000, Graveyard::none());
     (all, tree)
+}
+
+/// Some of a thousand, cold.
+pub(super) fn some_of_thousand(holds: std::ops::Range<u16>) -> Tree<u16, u32> {
+    let (loads, fails, len) = (AtomicUsize::new(0), AtomicUsize::new(0), holds.len());
+    let all = Arc::new(Thousand { loads, fails, narrow: 100, holds });
+    Tree::cold(None, Box::new(Part(all, 0..1000)), len, Graveyard::none())
 }
 
 #[test]

@@ -14,19 +14,19 @@ thread_local! {
 /// A key that owns its mark, of which each clone has another one. To look at it without that is an error, as it
 /// is to let go of it twice.
 #[derive(Debug)]
-struct Owning {
+pub(super) struct Owning {
     number: u16,
     mark: u32,
 }
 
 impl Owning {
-    fn new(number: u16) -> Owning {
+    pub(super) fn new(number: u16) -> Owning {
         MADE.set(MADE.get() + 1);
         ALIVE.with_borrow_mut(|alive| alive.insert(MADE.get()));
         Owning { number, mark: MADE.get() }
     }
 
-    fn frozen() -> Frozen<Owning> {
+    pub(super) fn frozen() -> Frozen<Owning> {
         // SAFETY: it is a number and a mark.
         unsafe { Frozen::new() }
     }
@@ -72,12 +72,12 @@ impl Ord for Owning {
     }
 }
 
-fn alive() -> usize {
+pub(super) fn alive() -> usize {
     ALIVE.with_borrow(BTreeSet::len)
 }
 
 /// The keys and bounds in the nodes of a version that are in memory.
-fn keys_of<V>(tree: &Tree<Owning, V>) -> usize {
+pub(super) fn keys_of<V>(tree: &Tree<Owning, V>) -> usize {
     let (mut open, mut keys) = (vec![tree.0.root], 0);
     while let Some(node) = open.pop() {
         // SAFETY: nodes of a version live.
