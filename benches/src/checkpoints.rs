@@ -37,8 +37,8 @@ fn main() -> Result<(), Failure> {
         "{:<10} {:>28} {:>22} {:>14}",
         "", "written per byte changed", "disk, of a fresh copy", "ms each"
     );
-    for (name, clusters) in [("random", entries / 100), ("clustered", 1), ("appended", 0)] {
-        let cost = cost(entries, checkpoints, clusters)?;
+    for (name, kind) in Changes::ALL {
+        let cost = cost(entries, checkpoints, kind)?;
         println!("{name:<10} {:>28.2} {:>22.2} {:>14.1}", cost.written, cost.disk, cost.ms);
     }
     println!("\ncommit latency of {WRITERS} writers on {entries} entries, us; rounds alternate");
@@ -48,6 +48,44 @@ fn main() -> Result<(), Failure> {
     }
     println!("     {}", Checkpoints::ALL.map(|(_, name)| format!(" {name:>32}")).concat());
     latency(entries, rounds, Duration::from_secs(seconds))
+}
+
+/// What changes before each checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    Random,
+    /// One stretch.
+    Clustered,
+    Appended,
+    /// As many go at the other end as are appended.
+    Queued,
+}
+
+impl Changes {
+    const ALL: [(&str, Changes); 4] = [
+        ("random", Changes::Random),
+        ("clustered", Changes::Clustered),
+        ("appended", Changes::Appended),
+        ("queued", Changes::Queued),
+    ];
+
+    /// Which keys out of those there are, up to `end`.
+    fn draw(self, dice: &mut Dice, end: u64, count: u64) -> Vec<u64> {
+        match self {
+            Changes::Appended | Changes::Queued => (end..end + count).collect(),
+            Changes::Clustered => {
+                let first = dice.below(end - count);
+                (first..first + count).collect()
+            }
+            Changes::Random => {
+                let mut keys = BTreeSet::new();
+                while (keys.len() as u64) < count {
+                    keys.insert(dice.below(end));
+                }
+                keys.into_iter().collect()
+            }
+        }
+    }
 }
 
 struct Cost {
@@ -107,7 +145,7 @@ fn checkpoint_bytes(dir: &Path) -> Result<(u64, u64), Failure> {
     Ok((files.iter().map(|file| file.1).sum(), files.last().map_or(0, |file| file.1)))
 }
 
-fn cost(entries: u64, checkpoints: u64, clusters: u64) -> Result<Cost, Failure> {
+fn cost(entries: u64, checkpoints: u64, kind: Changes) -> Result<Cost, Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let (store, map) = open(dir.path())?;
     let all: Vec<u64> = (0..entries).collect();
@@ -115,26 +153,14 @@ fn cost(entries: u64, checkpoints: u64, clusters: u64) -> Result<Cost, Failure> 
     store.checkpoint()?;
     let mut dice = Dice(88_172_645_463_325_252);
     let (mut written, mut changed, mut took) = (0, 0, Duration::ZERO);
-    let mut end = entries;
+    let (mut end, count) = (entries, entries / 100);
     for round in 1..=checkpoints {
-        let count = entries / 100;
-        let keys: Vec<u64> = match clusters {
-            0 => {
-                end += count;
-                (end - count..end).collect()
-            }
-            1 => {
-                let first = dice.below(entries - count);
-                (first..first + count).collect()
-            }
-            _ => {
-                let mut keys = BTreeSet::new();
-                while (keys.len() as u64) < count {
-                    keys.insert(dice.below(entries));
-                }
-                keys.into_iter().collect()
-            }
-        };
+        let keys = kind.draw(&mut dice, end, count);
+        end = keys.last().map_or(end, |last| end.max(last + 1));
+        if kind == Changes::Queued {
+            changed += 8 * count;
+            store.transact(|tx| (0..count).try_for_each(|_| map.pop_first(tx).map(drop)))?;
+        }
         changed += keys.len() as u64 * (8 + VALUE_BYTES);
         put(&store, &map, &keys, round)?;
         let began = Instant::now();

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use rocstate::Store;
+use rocstate::{DurableMap, Store};
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
@@ -14,6 +14,7 @@ use crate::report::Report;
 
 const HOT_KEYS: u64 = 10_000;
 const PER_BATCH: usize = 1000;
+const QUEUED: usize = 100_000;
 
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
@@ -63,10 +64,45 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
             .ask("rocstate", || commit_batches(drawn(&mut ours, limit, plan.operations)));
         report.ask(question, plan.rounds)?;
     }
-    strings(&store, plan, report)
+    strings(&store, plan, report)?;
+    queue(&store, plan, report)
 }
 
-/// Keys that own memory are cloned with the leaf that gets another one.
+/// Each commit puts an order behind all others and takes the oldest one away.
+fn queue(store: &Store, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let map: DurableMap<u64, Order> = store.durable_map("queue")?;
+    let (mut ours, mut theirs) = (0, 0);
+    let mut btree = BTreeMap::from_iter(ascending(&mut theirs, QUEUED));
+    store.transact(|tx| {
+        let orders = ascending(&mut ours, QUEUED).into_iter();
+        orders.map(|(key, order)| map.put(tx, key, order)).try_for_each(|put| put.map(drop))
+    })?;
+    let rate = |began: Instant| plan.operations as f64 / began.elapsed().as_secs_f64();
+    let question = Question::of_rates("Process commits, a queue", "commits/s")
+        .ask("BTreeMap, no log", || {
+            let orders = ascending(&mut theirs, plan.operations);
+            let began = Instant::now();
+            for (key, order) in orders {
+                btree.insert(key, order);
+                btree.pop_first();
+            }
+            Ok(rate(began))
+        })
+        .ask("rocstate", || {
+            let orders = ascending(&mut ours, plan.operations);
+            let began = Instant::now();
+            for (key, order) in orders {
+                store.transact(|tx| {
+                    map.put(tx, key, order)?;
+                    map.pop_first(tx)
+                })?;
+            }
+            Ok(rate(began))
+        });
+    report.ask(question, plan.rounds)
+}
+
+/// What owns memory of its own.
 fn strings(store: &Store, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let entries = plan.operations as u64;
     let names: Vec<_> = shuffled(entries).into_iter().map(name).collect();
