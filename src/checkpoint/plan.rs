@@ -266,7 +266,8 @@ fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [Over]) -> Result<()
         for (piece, over) in layers.pieces.iter().zip(over.iter_mut()).take(last + 1).skip(first) {
             if piece.merged < delta.at.number {
                 over.bytes = over.bytes.saturating_add(block.bytes / pieces);
-                over.tombstones += block.tombstones_over(piece) / pieces;
+                let tombstones = block.tombstones(entry_bytes(piece)) / pieces;
+                over.tombstones = over.tombstones.saturating_add(tombstones);
             }
         }
     };
@@ -281,6 +282,11 @@ fn weigh_delta(layers: &Layers, delta: &Section, over: &mut [Over]) -> Result<()
         add(&block, first, last_piece);
     }
     Ok(())
+}
+
+/// What an entry of a piece has, on average.
+fn entry_bytes(piece: &LayerPiece) -> u64 {
+    piece.section.as_ref().map_or(0, |section| section.at.bytes / section.at.entries.max(1))
 }
 
 /// What is known of a block without reading it.
@@ -298,16 +304,14 @@ impl Weight {
         Weight { bytes: block.bytes, entries: block.entries, tombstone }
     }
 
-    /// How many of its entries are tombstones, if the others are as large as those of the piece. Where that is
-    /// not much larger than tombstones are, their bytes weigh enough.
-    fn tombstones_over(&self, piece: &LayerPiece) -> u64 {
-        let Some(section) = &piece.section else { return 0 };
-        let entry = section.at.bytes / section.at.entries.max(1);
-        if entry < self.tombstone.saturating_mul(2) {
+    /// How many of its entries are tombstones, if the others have so many bytes. Where that is not much more than
+    /// tombstones have, their bytes weigh enough.
+    fn tombstones(&self, others: u64) -> u64 {
+        if others < self.tombstone.saturating_mul(2) {
             return 0;
         }
-        let missing = entry.saturating_mul(self.entries).saturating_sub(self.bytes);
-        (missing / (entry - self.tombstone)).min(self.entries)
+        let missing = others.saturating_mul(self.entries).saturating_sub(self.bytes);
+        (missing / others.saturating_sub(self.tombstone).max(1)).min(self.entries)
     }
 }
 
@@ -397,4 +401,23 @@ fn fold(layers: &Layers, merged: &BTreeMap<usize, u64>, run_bytes: u64) -> usize
         fold += 1;
     }
     fold
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_tells_about_how_many_tombstones_it_has() {
+        let of = |bytes, entries| Weight { bytes, entries, tombstone: 10 };
+        // None, all, and a fourth of entries that have a hundred bytes otherwise.
+        assert_eq!(of(16_016, 160).tombstones(100), 0);
+        assert_eq!(of(16_000, 1_600).tombstones(100), 1_600);
+        assert_eq!(of(100 * 120 + 10 * 40, 160).tombstones(100), 40);
+        assert_eq!(of(16_000, 1_600).tombstones(19), 0, "their bytes weigh enough");
+        assert_eq!(of(16_000, 1_600).tombstones(0), 0, "nothing lies below");
+        // Whatever an index says.
+        assert_eq!(of(u64::MAX, 7).tombstones(u64::MAX), 0);
+        assert_eq!(of(0, u64::MAX).tombstones(u64::MAX), 1);
+    }
 }
