@@ -28,6 +28,23 @@ fn same(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>) {
     assert_eq!(end(false), model.last_key_value().map(|(key, value)| (*key, *value)));
 }
 
+/// The nodes of a version that are in memory; those of each level in order.
+fn nodes_of<K, V>(tree: &Tree<K, V>) -> Vec<Hot<'_, K, V>> {
+    let (mut open, mut nodes) = (vec![tree.0.root], Vec::new());
+    while let Some(node) = open.pop() {
+        // SAFETY: nodes of a version live.
+        unsafe {
+            let Some(hot) = node.in_memory() else { continue };
+            if let Hot::Inner(inner) = &hot {
+                let children = (0..inner.children.len()).rev();
+                open.extend(children.filter_map(|at| inner.child(at, tree.0.stamp)));
+            }
+            nodes.push(hot);
+        }
+    }
+    nodes
+}
+
 /// Between which keys somebody walks, where there is a bound, and from which end each step comes: the front, or not.
 type Walk = ((Option<u16>, Option<u16>), Vec<bool>);
 

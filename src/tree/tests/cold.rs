@@ -50,17 +50,18 @@ impl Source<u16, u32> for Part {
 }
 
 pub(super) fn thousand(fails: usize, narrow: usize) -> (Arc<Thousand>, Tree<u16, u32>) {
-    let (loads, fails) = (AtomicUsize::new(0), AtomicUsize::new(fails));
-    let all = Arc::new(Thousand { loads, fails, narrow, holds: 0..1000 });
-    let tree = Tree::cold(None, Box::new(Part(Arc::clone(&all), 0..1000)), 1000, Graveyard::none());
-    (all, tree)
+    some_of_thousand(fails, narrow, 0..1000)
 }
 
-/// Some of a thousand, cold.
-pub(super) fn some_of_thousand(holds: std::ops::Range<u16>) -> Tree<u16, u32> {
-    let (loads, fails, len) = (AtomicUsize::new(0), AtomicUsize::new(0), holds.len());
-    let all = Arc::new(Thousand { loads, fails, narrow: 100, holds });
-    Tree::cold(None, Box::new(Part(all, 0..1000)), len, Graveyard::none())
+pub(super) fn some_of_thousand(
+    fails: usize,
+    narrow: usize,
+    holds: std::ops::Range<u16>,
+) -> (Arc<Thousand>, Tree<u16, u32>) {
+    let (loads, fails, len) = (AtomicUsize::new(0), AtomicUsize::new(fails), holds.len());
+    let all = Arc::new(Thousand { loads, fails, narrow, holds });
+    let tree = Tree::cold(None, Box::new(Part(Arc::clone(&all), 0..1000)), len, Graveyard::none());
+    (all, tree)
 }
 
 #[test]

@@ -78,22 +78,11 @@ pub(super) fn alive() -> usize {
 
 /// The keys and bounds in the nodes of a version that are in memory.
 pub(super) fn keys_of<V>(tree: &Tree<Owning, V>) -> usize {
-    let (mut open, mut keys) = (vec![tree.0.root], 0);
-    while let Some(node) = open.pop() {
-        // SAFETY: nodes of a version live.
-        unsafe {
-            match node.in_memory() {
-                Some(Hot::Inner(inner)) => {
-                    let children = 0..inner.children.len();
-                    open.extend(children.filter_map(|at| inner.child(at, tree.0.stamp)));
-                    keys += inner.bounds.len();
-                }
-                Some(Hot::Leaf(leaf)) => keys += leaf.len(),
-                None => {}
-            }
-        }
-    }
-    keys
+    let keys = nodes_of(tree).into_iter().map(|node| match node {
+        Hot::Inner(inner) => inner.bounds.len(),
+        Hot::Leaf(leaf) => leaf.len(),
+    });
+    keys.sum()
 }
 
 proptest! {

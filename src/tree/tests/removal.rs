@@ -6,21 +6,11 @@ use super::*;
 
 /// The entries of each leaf that is in memory, in order.
 fn leaves<K, V>(tree: &Tree<K, V>) -> Vec<usize> {
-    let (mut open, mut leaves) = (vec![tree.0.root], Vec::new());
-    while let Some(node) = open.pop() {
-        // SAFETY: nodes of a version live.
-        unsafe {
-            match node.in_memory() {
-                Some(Hot::Inner(inner)) => {
-                    let children = (0..inner.children.len()).rev();
-                    open.extend(children.filter_map(|at| inner.child(at, tree.0.stamp)));
-                }
-                Some(Hot::Leaf(leaf)) => leaves.push(leaf.len()),
-                None => {}
-            }
-        }
-    }
-    leaves
+    let leaves = nodes_of(tree).into_iter().filter_map(|node| match node {
+        Hot::Inner(_) => None,
+        Hot::Leaf(leaf) => Some(leaf.len()),
+    });
+    leaves.collect()
 }
 
 /// Entries come at one end of a tree of several levels and go at the other one, while versions are held and some of
@@ -137,7 +127,7 @@ fn few_entries_that_stay_lie_together() {
 #[test]
 fn ranges_that_turn_out_to_be_empty_go_when_something_beside_them_does() {
     for (first, beyond) in [(true, 750), (false, 300)] {
-        let mut tree = some_of_thousand(beyond - 50..beyond);
+        let mut tree = some_of_thousand(0, 100, beyond - 50..beyond).1;
         let before = tree.clone();
         let key = if first { beyond - 50 } else { beyond - 1 };
         assert_eq!(tree.outermost(first).unwrap().map(|(key, _)| *key), Some(key));
