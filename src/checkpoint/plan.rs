@@ -33,9 +33,6 @@ const HIDDEN_COUNTS_ONE_IN: u64 = 2;
 /// A piece that is smaller than this part of what pieces aim at comes along with a neighbour.
 const CRUMB_ONE_IN: u64 = 8;
 
-/// Others may go first once in so many entries that are read.
-pub(super) const ENTRIES_PER_STINT: u64 = 256;
-
 /// More deltas than this over a region are folded into the new one.
 const DELTAS_MAX: usize = 12;
 
@@ -321,9 +318,7 @@ fn count_tombstones(layers: &Layers, number: usize, give_way: &GiveWay) -> Resul
     let mut merge = layers.newest_over(number..number + 1, deltas)?;
     let (mut entries, mut tombstones) = (0u64, 0);
     while let Some(entry) = merge.entry() {
-        if entries.is_multiple_of(ENTRIES_PER_STINT) {
-            give_way.ask()?;
-        }
+        give_way.ask_after(entries)?;
         entries += 1;
         tombstones += u64::from(entry.value.is_none());
         merge.advance()?;

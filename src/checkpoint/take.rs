@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::heal::{Healed, Redundancy};
 use super::layers::{LayerPiece, Layers};
 use super::merge::Merge;
-use super::plan::{ENTRIES_PER_STINT, MergeBudget, MergePlan, SparseFiles, piece_bytes};
+use super::plan::{MergeBudget, MergePlan, SparseFiles, piece_bytes};
 use super::reader::CheckpointFile;
 use super::writer::{CheckpointWriter, SectionWriter};
 use crate::control::{Step, left_out};
@@ -335,9 +335,7 @@ fn merge_pieces(
         while let Some(entry) = merge.entry() {
             // Where all is dead nothing is written, which gives way otherwise.
             entries += 1;
-            if entries.is_multiple_of(ENTRIES_PER_STINT) {
-                to.give_way()?;
-            }
+            to.give_way().ask_after(entries)?;
             if split.is_full(section.bytes(), full) {
                 full += 1;
                 let written = std::mem::take(&mut section).finish(to)?;
