@@ -74,8 +74,8 @@ fn queue(store: &Store, plan: &Plan, report: &mut Report) -> Result<(), Failure>
     let (mut ours, mut theirs) = (0, 0);
     let mut btree = BTreeMap::from_iter(ascending(&mut theirs, QUEUED));
     store.transact(|tx| {
-        let orders = ascending(&mut ours, QUEUED).into_iter();
-        orders.map(|(key, order)| map.put(tx, key, order)).try_for_each(|put| put.map(drop))
+        let mut orders = ascending(&mut ours, QUEUED).into_iter();
+        orders.try_for_each(|(key, order)| map.put(tx, key, order).map(drop))
     })?;
     let rate = |began: Instant| plan.operations as f64 / began.elapsed().as_secs_f64();
     let question = Question::of_rates("Process commits, a queue", "commits/s")
@@ -102,7 +102,7 @@ fn queue(store: &Store, plan: &Plan, report: &mut Report) -> Result<(), Failure>
     report.ask(question, plan.rounds)
 }
 
-/// What owns memory of its own.
+/// Keys that own memory.
 fn strings(store: &Store, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let entries = plan.operations as u64;
     let names: Vec<_> = shuffled(entries).into_iter().map(name).collect();
