@@ -1,5 +1,6 @@
 //! Values between memory and bytes.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::Value;
@@ -17,11 +18,19 @@ pub(crate) enum Stored<V> {
 
 impl<V: Value> Stored<V> {
     pub(super) fn decode(bytes: &[u8]) -> Stored<V> {
-        match postcard::from_bytes(bytes) {
+        match all_bytes(bytes).unwrap_or_else(|| postcard::from_bytes(bytes)) {
             Ok(value) => Stored::Value(value),
             Err(why) => Stored::Undecodable(why.to_string().into()),
         }
     }
+}
+
+/// A value that is nothing but bytes, copied in one piece: serde reads a sequence item by item.
+fn all_bytes<V: Value>(bytes: &[u8]) -> Option<postcard::Result<V>> {
+    let mut to = None::<V>;
+    let copied = (&mut to as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>()?;
+    let read = postcard::from_bytes::<&[u8]>(bytes).map(|bytes| *copied = Some(bytes.to_vec()));
+    read.map(|()| to).transpose()
 }
 
 impl<V> Stored<V> {
@@ -121,5 +130,36 @@ impl postcard::ser_flavors::Flavor for VecFlavor<'_> {
 
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a value's bytes are read as, and whether in one piece.
+    fn read<V: Value>(bytes: &[u8]) -> (Option<V>, bool) {
+        let value = match Stored::decode(bytes) {
+            Stored::Value(value) => Some(value),
+            Stored::Undecodable(_) => None,
+        };
+        (value, all_bytes::<V>(bytes).is_some())
+    }
+
+    #[test]
+    fn bytes_are_read_in_one_piece_and_as_serde_reads_them() {
+        for len in [0, 1, 127, 128, 70_000] {
+            let value: Vec<u8> = (0..=u8::MAX).cycle().take(len).collect();
+            let mut bytes = Vec::new();
+            encode(&value, &mut bytes, false, "of bytes").unwrap();
+            assert_eq!(read(&bytes), (Some(value.clone()), true));
+            for damaged in
+                [&bytes[..bytes.len() - 1], &[0xff; 11], &[bytes.as_slice(), b"x"].concat()]
+            {
+                let by_serde = postcard::from_bytes::<Vec<u8>>(damaged).ok();
+                assert_eq!(read(damaged), (by_serde, true));
+            }
+            assert!(!read::<Vec<i8>>(&bytes).1);
+        }
     }
 }
