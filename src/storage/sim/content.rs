@@ -7,10 +7,20 @@ use super::SECTOR_BYTES;
 
 const PAGE_BYTES: usize = 4096;
 
+const PAGE_SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
+
+static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+
+/// Whether a page or a part of one is nothing but zeros, as most of what a log is written ahead with.
+fn is_zeros(bytes: &[u8]) -> bool {
+    bytes == &ZERO_PAGE[..bytes.len()]
+}
+
 /// A page, with its hash once somebody asked for it.
 #[derive(Clone, Debug)]
 struct Page {
-    bytes: Box<[u8]>,
+    /// Zeros where it reaches beyond the end of the file.
+    sectors: Box<[Sector; PAGE_SECTORS]>,
     hash: OnceLock<u64>,
 }
 
@@ -28,13 +38,21 @@ pub(super) const ZEROS: Sector = [0; SECTOR_BYTES];
 
 impl Page {
     fn zeros() -> Page {
-        Page { bytes: vec![0; PAGE_BYTES].into(), hash: OnceLock::new() }
+        Page { sectors: Box::new([ZEROS; PAGE_SECTORS]), hash: OnceLock::new() }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.sectors.as_flattened()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.sectors.as_flattened_mut()
     }
 
     fn hash(&self) -> u64 {
         *self.hash.get_or_init(|| {
             let mut hasher = DefaultHasher::new();
-            self.bytes.hash(&mut hasher);
+            self.bytes().hash(&mut hasher);
             hasher.finish()
         })
     }
@@ -63,7 +81,7 @@ impl Content {
             let end = len.next_multiple_of(PAGE_BYTES);
             self.pages.truncate(end / PAGE_BYTES);
             if self.pages.get(len / PAGE_BYTES).is_some_and(Option::is_some) {
-                self.page(len / PAGE_BYTES).bytes[len % PAGE_BYTES..].fill(0);
+                self.page(len / PAGE_BYTES).bytes_mut()[len % PAGE_BYTES..].fill(0);
             }
         }
         self.len = len;
@@ -85,7 +103,9 @@ impl Content {
             let (number, from) = ((at + done) / PAGE_BYTES, (at + done) % PAGE_BYTES);
             let part = (PAGE_BYTES - from).min(count - done);
             match &self.pages[number] {
-                Some(page) => to[done..done + part].copy_from_slice(&page.bytes[from..from + part]),
+                Some(page) => {
+                    to[done..done + part].copy_from_slice(&page.bytes()[from..from + part]);
+                }
                 None => to[done..done + part].fill(0),
             }
             done += part;
@@ -103,18 +123,17 @@ impl Content {
             let (number, from) = ((at + done) / PAGE_BYTES, (at + done) % PAGE_BYTES);
             let part = (PAGE_BYTES - from).min(bytes.len() - done);
             let source = &bytes[done..done + part];
-            if self.pages[number].is_some() || source.iter().any(|byte| *byte != 0) {
-                self.page(number).bytes[from..from + part].copy_from_slice(source);
+            if self.pages[number].is_some() || !is_zeros(source) {
+                self.page(number).bytes_mut()[from..from + part].copy_from_slice(source);
             }
             done += part;
         }
     }
 
     /// A sector, with zeros behind the end of the file.
-    pub(super) fn sector(&self, number: usize) -> Sector {
-        let mut sector = ZEROS;
-        self.read(number * SECTOR_BYTES, &mut sector);
-        sector
+    pub(super) fn sector(&self, number: usize) -> &Sector {
+        let page = self.pages.get(number / PAGE_SECTORS).and_then(Option::as_ref);
+        page.map_or(&ZEROS, |page| &page.sectors[number % PAGE_SECTORS])
     }
 
     /// Puts a sector in place, as far as the file reaches.
@@ -129,7 +148,7 @@ impl Content {
         self.len.hash(hasher);
         for (number, page) in self.pages.iter().enumerate() {
             // A page of zeros is the same as an absent one.
-            let page = page.as_ref().filter(|page| page.bytes.iter().any(|byte| *byte != 0));
+            let page = page.as_ref().filter(|page| !is_zeros(page.bytes()));
             if let Some(page) = page {
                 (number, page.hash()).hash(hasher);
             }
@@ -163,6 +182,9 @@ mod tests {
             let count = content.read(at, &mut part);
             assert_eq!(count, model.len().saturating_sub(at).min(600));
             assert_eq!(part[..count], model[model.len().min(at)..][..count]);
+            let mut sector = model[model.len().min(at / SECTOR_BYTES * SECTOR_BYTES)..].to_vec();
+            sector.resize(SECTOR_BYTES, 0);
+            assert_eq!(content.sector(at / SECTOR_BYTES)[..], sector);
         }
     }
 

@@ -215,10 +215,10 @@ impl<'a> CrashPoint<'a> {
                 continue;
             }
             let stable = self.world.inodes[inode.0].stable.sector(*at);
-            let older = if *state > 1 { *versions[*state - 2].sector } else { stable };
+            let older = if *state > 1 { &versions[*state - 2].sector } else { stable };
             let mut sector = *versions[*state - 1].sector;
             if let Some(tear) = way.tear.filter(|tear| tear.item == number) {
-                sector = tear.how.apply(&older, &sector);
+                sector = tear.how.apply(older, &sector);
             }
             contents.entry(*inode).or_insert_with(|| content(*inode)).put_sector(*at, &sector);
         }

@@ -110,12 +110,10 @@ impl Inode {
         let sectors = at / SECTOR_BYTES..(at + bytes.len()).div_ceil(SECTOR_BYTES);
         for number in sectors {
             let sector = self.now.sector(number);
-            let versions = self.unstable.entry(number).or_default();
-            let unchanged = versions.is_empty() && self.stable.sector(number) == sector;
-            if unchanged {
-                self.unstable.remove(&number);
-            } else {
-                versions.push(Version { sector: Arc::new(sector), lost: false });
+            let unstable = self.unstable.contains_key(&number);
+            if unstable || self.stable.sector(number) != sector {
+                let version = Version { sector: Arc::new(*sector), lost: false };
+                self.unstable.entry(number).or_default().push(version);
                 matters = true;
             }
         }
