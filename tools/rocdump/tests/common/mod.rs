@@ -233,3 +233,25 @@ pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let kept = paths.filter(|path| path.extension().is_none_or(|extension| extension != "tmp"));
     kept.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
+
+/// A store and all that it ever held.
+pub fn store(seed: u64) -> (tempfile::TempDir, Work) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut work = Work::new(seed);
+    work.store(dir.path());
+    (dir, work)
+}
+
+/// The first point of the history that is still kept.
+pub fn oldest(store: &str) -> usize {
+    let info = rocdump(&["--json", "timeline", store]).expect(Exit::Fine).json();
+    let log: usize = info["after_lsn"].as_str().unwrap().parse().unwrap();
+    let checkpoint = info["checkpoints"][0]["lsn"].as_str().map_or(0, |lsn| lsn.parse().unwrap());
+    if log == 0 { 0 } else { checkpoint }
+}
+
+pub fn check_at(store: &str, at: &str, model: &Model) {
+    for (region, entries) in model.shown() {
+        assert_eq!(scanned(store, &region, at), entries, "{region} at {at}");
+    }
+}
