@@ -94,3 +94,25 @@ fn nothing_is_written_into_a_store() {
     rocdump(&["timeline", path, "--svg", text(&picture)]).expect(Exit::Fine);
     assert!(std::fs::read_to_string(picture).unwrap().starts_with("<svg"));
 }
+
+#[test]
+fn what_the_system_refuses_is_named() {
+    let (dir, _) = store(31);
+    let path = text(dir.path());
+    let other = tempfile::tempdir().unwrap();
+    let file = other.path().join("a file");
+    std::fs::write(&file, rocdump(&["export", path]).expect(Exit::Fine).out).unwrap();
+    let (file, missing) = (text(&file), other.path().join("missing"));
+    let (missing, below) = (text(&missing), missing.join("picture.svg"));
+    let refused = |arguments: &[&str], named: &str| {
+        let ran = rocdump(arguments).expect(Exit::Io);
+        assert!(ran.errors.contains(named), "{arguments:?}: {}", ran.errors);
+    };
+    for verb in ["backup", "restore", "salvage"] {
+        refused(&[verb, path, file], file);
+    }
+    refused(&["import", file, file], file);
+    refused(&["import", missing, text(&below)], text(&below));
+    refused(&["import", missing, text(other.path())], text(other.path()));
+    refused(&["timeline", path, "--svg", text(&below)], text(&below));
+}

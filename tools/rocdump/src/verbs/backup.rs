@@ -7,11 +7,11 @@
 //! - Files are opened before any is copied: whatever is removed meanwhile can still be read.
 //! - What was copied is looked at as a boot would before it is called a backup.
 
-use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use fs_err::{self as fs, File, OpenOptions};
 use rocstate::format::segment::SegmentHeader;
 use rocstate::format::{CheckpointNo, name};
 use rocstate::inspect::{Inspector, LogEvent, Outlook, write_lock};
@@ -163,7 +163,7 @@ fn copy(plan: &Plan, to: &Path, out: &Out<'_>) -> Done<()> {
     // Under another name until it is whole, and all the rest is stable.
     let unnamed = to.join(UNNAMED);
     bar.inc(copy_file(newest_file, &unnamed, plan.end)?);
-    let file = File::options().write(true).open(&unnamed)?;
+    let file = OpenOptions::new().write(true).open(&unnamed)?;
     // What was not copied is as if it had not been written.
     file.set_len(newest.len)?;
     file.sync_all()?;

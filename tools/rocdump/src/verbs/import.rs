@@ -1,9 +1,9 @@
 //! `import`: a new store of what `export` wrote.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use fs_err::File;
 use rocstate::format::RegionNo;
 use rocstate::format::shape::Schema;
 use rocstate::inspect::{Builder, Made};

@@ -82,7 +82,7 @@ pub(super) fn refuse_inside(store: &Opened<'_>, to: &Path) -> Done<()> {
 
 /// Says it before any work is done.
 pub(super) fn refuse_unless_empty(to: &Path) -> Done<()> {
-    let names = match std::fs::read_dir(to) {
+    let names = match fs_err::read_dir(to) {
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         names => names?,
     };

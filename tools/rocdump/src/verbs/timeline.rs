@@ -68,7 +68,7 @@ pub(crate) fn run(store: &Opened<'_>, svg: Option<&Path>, out: &mut Out<'_>) -> 
     let picture = look(store)?;
     if let Some(path) = svg {
         refuse_inside(store, path)?;
-        std::fs::write(path, svg::draw(&picture))?;
+        fs_err::write(path, svg::draw(&picture))?;
     }
     if out.json {
         write_json(&picture, out)?;
