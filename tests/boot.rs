@@ -13,11 +13,10 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{eventually, files, image, restore};
+use common::{files, image, restore};
 use rocstate::{Durability, DurableMap, ErrorKind, LastRun, Store};
 
 type Map = DurableMap<u32, String>;
@@ -318,123 +317,6 @@ fn views_outlive_the_checkpoints_and_files_that_they_need() {
     assert_eq!(map.len(&view), 500);
     assert!(map.iter(&view).all(|entry| entry.unwrap().1 == "old"));
     assert!(map.is_empty(&store.view()));
-}
-
-#[test]
-fn a_read_only_store_moves_on_beside_its_own_transactions() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let map: DurableMap<u32, u32> = store.durable_map("map").unwrap();
-    store.transact(|tx| map.insert(tx, 1, 1)).unwrap();
-    let reader = Store::options().read_only(true).open(dir.path()).unwrap();
-    let (done, all_done) = std::sync::mpsc::channel();
-    let stop = Arc::new(AtomicBool::new(false));
-    let (other, stopped) = (reader.clone(), Arc::clone(&stop));
-    // A transaction asks which regions there are, and so does whoever moves on.
-    std::thread::spawn(move || {
-        while !stopped.load(Ordering::Relaxed) {
-            let mut tx = other.begin();
-            (0..100).for_each(|_| assert!(!tx.remove_region("none").unwrap()));
-        }
-    });
-    std::thread::spawn(move || {
-        (0..200).for_each(|_| assert_eq!(reader.refresh().unwrap(), reader.visible_lsn()));
-        done.send(()).unwrap();
-    });
-    all_done.recv_timeout(Duration::from_secs(30)).expect("they wait for each other");
-    stop.store(true, Ordering::Relaxed);
-}
-
-#[test]
-fn a_read_only_store_does_not_wait_for_a_transaction_of_its_own_thread() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
-    let reader = Store::options().read_only(true).open(dir.path()).unwrap();
-    let error = common::within(Duration::from_secs(20), move || {
-        let _tx = reader.begin();
-        reader.refresh().unwrap_err()
-    });
-    assert_eq!(error.kind(), ErrorKind::Invalid);
-}
-
-#[test]
-fn a_read_only_store_follows_a_writer_without_a_lock() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().to_owned();
-    let store = Store::options()
-        .segment_bytes(64 << 10)
-        .boot_budget(Duration::from_millis(2))
-        .open(&path)
-        .unwrap();
-    let left: DurableMap<u32, u32> = store.durable_map("left").unwrap();
-    let right: DurableMap<u32, u32> = store.durable_map("right").unwrap();
-    store.transact(|tx| left.insert(tx, 0, 0)).unwrap();
-    store.transact(|tx| right.insert(tx, 0, 0)).unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let reader = {
-        let stop = Arc::clone(&stop);
-        std::thread::spawn(move || {
-            let reader = Store::options().read_only(true).open(&path).unwrap();
-            let left: DurableMap<u32, u32> = reader.durable_map("left").unwrap();
-            let right: DurableMap<u32, u32> = reader.durable_map("right").unwrap();
-            let later: DurableMap<u32, u32> = reader.durable_map("later").unwrap();
-            assert_eq!(later.len(&reader.view()), 0);
-            let mut seen = reader.visible_lsn();
-            let mut moves = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let lsn = reader.refresh().unwrap();
-                assert!(lsn >= seen, "it went back from {seen} to {lsn}");
-                moves += u32::from(lsn > seen);
-                seen = lsn;
-                let view = reader.view();
-                let (a, b) = (left.get(&view, &0).unwrap(), right.get(&view, &0).unwrap());
-                // A consistent prefix: both are written by one commit, but for the first two.
-                assert!(seen.get() < 3 || a == b, "{a:?} {b:?} at {seen}");
-            }
-            // One blocking commit after the other: the last but one is claimed at least.
-            let reader = Store::options().read_only(true).open(&path).unwrap();
-            let error = reader.transact(|tx| left.insert(tx, 1, 1)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Stale);
-            let mine: DurableMap<u32, u32> = reader.durable_map("left").unwrap();
-            let error = reader.transact(|tx| mine.insert(tx, 1, 1)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ReadOnly);
-            assert_eq!(reader.checkpoint().unwrap_err().kind(), ErrorKind::ReadOnly);
-            assert_eq!(reader.sync().unwrap_err().kind(), ErrorKind::ReadOnly);
-            let volatile = reader.volatile_map::<u8, u8>("v").unwrap_err();
-            assert_eq!(volatile.kind(), ErrorKind::ReadOnly);
-            moves
-        })
-    };
-    let began = Instant::now();
-    let mut n = 0;
-    while began.elapsed() < Duration::from_secs(3) {
-        n += 1;
-        store
-            .transact(|tx| {
-                left.insert(tx, 0, n)?;
-                right.insert(tx, 0, n)
-            })
-            .unwrap();
-    }
-    stop.store(true, Ordering::Relaxed);
-    let moves = reader.join().unwrap();
-    assert!(moves > 3, "it moved {moves} times in {n} commits");
-    let epoch = store.generation().epoch();
-    // Once the log is idle, everything is claimed.
-    let reader = Store::options().read_only(true).open(dir.path()).unwrap();
-    assert_eq!(reader.generation().epoch(), epoch, "a read-only open bumps no epoch");
-    eventually("the witness", || reader.refresh().unwrap() == store.visible_lsn());
-    let later: DurableMap<u32, u32> = reader.durable_map("later").unwrap();
-    let writes: DurableMap<u32, u32> = store.durable_map("later").unwrap();
-    store.transact(|tx| writes.insert(tx, 1, 1)).unwrap();
-    eventually("the new region", || {
-        reader.refresh().unwrap();
-        later.len(&reader.view()) == 1
-    });
-    drop((store, left, right, writes));
-    let before = image(dir.path());
-    drop(Store::options().read_only(true).open(dir.path()).unwrap());
-    assert!(image(dir.path()) == before, "a read-only open wrote something");
 }
 
 #[test]

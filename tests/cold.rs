@@ -10,69 +10,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use common::{FaultyDisk, eventually, files};
+use common::cold::{Map, Model, expected, filled, insert, open, same, text};
+use common::{FaultyDisk, files};
 use proptest::prelude::*;
-use rocstate::{Durability, DurableMap, ErrorKind, Store, View, Warming};
-
-type Map = DurableMap<u32, String>;
-type Model = BTreeMap<u32, String>;
+use rocstate::{ErrorKind, Store, View, Warming};
 
 const ENTRIES: u32 = 20_000;
-
-fn text(key: u32, version: u32) -> String {
-    format!("{version} of {key} {}", "x".repeat((key % 90) as usize))
-}
-
-fn open(path: &Path, warming: Warming) -> (Store, Map) {
-    let options = Store::options().warming(warming).durability(Durability::Process);
-    let store = options.segment_bytes(256 << 10).open(path).unwrap();
-    let map = store.durable_map("map").unwrap();
-    (store, map)
-}
-
-fn insert(store: &Store, map: &Map, keys: impl IntoIterator<Item = u32>, version: u32) {
-    store
-        .transact(|tx| {
-            for key in keys {
-                map.insert(tx, key, text(key, version))?;
-            }
-            Ok(())
-        })
-        .unwrap();
-}
-
-/// A store of so many entries in a checkpoint, with a delta over them and a tail.
-fn filled(path: &Path, entries: u32) {
-    let (store, map) = open(path, Warming::OnDemand);
-    insert(&store, &map, 0..entries, 0);
-    store.checkpoint().unwrap();
-    insert(&store, &map, (0..entries).step_by(97), 1);
-    store.checkpoint().unwrap();
-    insert(&store, &map, (0..entries).step_by(entries as usize / 50), 2);
-    store.sync().unwrap();
-}
-
-fn expected(entries: u32) -> Model {
-    let version = |key: u32| match (key % (entries / 50), key % 97) {
-        (0, _) => 2,
-        (_, 0) => 1,
-        _ => 0,
-    };
-    (0..entries).map(|key| (key, text(key, version(key)))).collect()
-}
-
-fn same(view: &View, map: &Map, model: &Model) {
-    assert_eq!(map.len(view), model.len());
-    let mut expected = model.iter();
-    for entry in map.iter(view) {
-        assert_eq!(Some(entry.unwrap()), expected.next());
-    }
-    assert_eq!(expected.next(), None);
-}
 
 #[test]
 fn opening_and_a_first_read_read_as_much_of_a_large_store_as_of_a_small_one() {
@@ -276,112 +221,6 @@ fn a_bad_block_costs_its_own_keys_and_names_them() {
     tx.commit().unwrap();
     store.checkpoint().unwrap();
     assert_eq!(map.get(&store.view(), &(bad[0] - 1)).unwrap().unwrap(), "good");
-}
-
-#[test]
-fn warming_reads_everything_in_the_background_on_demand_or_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    filled(dir.path(), ENTRIES);
-    let cold = |store: &Store| store.regions().iter().map(|region| region.cold).sum::<usize>();
-
-    let (store, map) = open(dir.path(), Warming::OnDemand);
-    assert_eq!(cold(&store), ENTRIES as usize);
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    assert_eq!(cold(&store), ENTRIES as usize, "nobody asked");
-    map.warm().unwrap();
-    assert_eq!((cold(&store), store.stats().cold_entries), (0, 0));
-    same(&store.view(), &map, &expected(ENTRIES));
-    drop((store, map));
-
-    let (store, map) = open(dir.path(), Warming::Eager);
-    assert_eq!(cold(&store), 0);
-    same(&store.view(), &map, &expected(ENTRIES));
-    drop((store, map));
-
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let to = std::sync::Arc::clone(&seen);
-    let options = Store::options().on_warming(move |now| {
-        assert_eq!((now.region, now.entries), ("map", ENTRIES as usize));
-        to.lock().unwrap().push(now.warm);
-    });
-    let store = options.open(dir.path()).unwrap();
-    assert_eq!(cold(&store), ENTRIES as usize, "nothing is read before the region is declared");
-    let map: Map = store.durable_map("map").unwrap();
-    eventually("all of it is warm", || cold(&store) == 0);
-    eventually("that is told", || seen.lock().unwrap().last() == Some(&(ENTRIES as usize)));
-    assert!(seen.lock().unwrap().len() > 1);
-    same(&store.view(), &map, &expected(ENTRIES));
-}
-
-#[test]
-fn warming_ends_with_its_region_and_with_its_store() {
-    let dir = tempfile::tempdir().unwrap();
-    filled(dir.path(), 100_000);
-    for end in ["remove", "clear", "close"] {
-        let disk = FaultyDisk::default();
-        let store = Store::options().storage(disk.clone()).open(dir.path()).unwrap();
-        let map: Map = store.durable_map("map").unwrap();
-        let reads = || disk.0.reads.load(Ordering::SeqCst);
-        if end == "close" {
-            drop(store);
-            let before = reads();
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            assert_eq!(reads(), before, "{end}");
-            assert_eq!(map.warm().unwrap_err().kind(), ErrorKind::Closed);
-            continue;
-        }
-        let mut tx = store.begin();
-        match end {
-            "remove" => assert!(tx.remove_region("map").unwrap()),
-            _ => map.clear(&mut tx).unwrap(),
-        }
-        tx.commit().unwrap();
-        // What was claimed is read to its end at most.
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let before = reads();
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert_eq!(reads(), before, "{end}");
-        assert_eq!(map.warm().is_ok(), end == "clear");
-        drop((store, map));
-        std::fs::remove_dir_all(dir.path()).unwrap();
-        filled(dir.path(), 100_000);
-    }
-}
-
-#[test]
-fn a_value_whose_code_panics_does_not_stop_warming() {
-    #[derive(Clone, serde::Serialize)]
-    struct Explosive(u32);
-    impl<'de> serde::Deserialize<'de> for Explosive {
-        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            let number = u32::deserialize(from)?;
-            assert_ne!(number, 777_777, "it explodes");
-            Ok(Explosive(number))
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
-    store
-        .transact(|tx| {
-            for key in 0..20_000 {
-                let number = if key == 10_000 { 777_777 } else { key };
-                map.insert(tx, key, Explosive(number))?;
-            }
-            Ok(())
-        })
-        .unwrap();
-    store.checkpoint().unwrap();
-    drop((store, map));
-    let store = Store::options().warming(Warming::OnDemand).open(dir.path()).unwrap();
-    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let outcome = map.warm();
-    std::panic::set_hook(hook);
-    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Damaged);
-    assert_eq!(map.get(&store.view(), &1).unwrap().unwrap().0, 1);
-    assert_eq!(map.get(&store.view(), &19_999).unwrap().unwrap().0, 19_999);
 }
 
 #[test]

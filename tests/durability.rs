@@ -457,15 +457,6 @@ fn a_blocking_commit_of_an_idle_store_is_one_write_and_one_sync() {
 }
 
 #[test]
-#[should_panic(expected = "already has a transaction open")]
-fn a_nested_begin_on_one_thread_panics_and_does_not_hang() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let _tx = store.begin();
-    let _nested = store.begin();
-}
-
-#[test]
 fn a_checkpoint_inside_an_open_transaction_does_not_hang() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = open(dir.path());

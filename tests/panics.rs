@@ -1,5 +1,5 @@
 //! Code of the program that panics inside the store: clones and destructors of keys and values, wakers,
-//! callbacks. It costs what it was about, no commit, and no thread of the store.
+//! callbacks. It costs what it was about, no commit, and no thread of the store. And misuse that panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -355,4 +355,13 @@ fn a_disk_that_panics_under_a_checkpoint_ends_no_thread() {
     let store = Store::open(dir.path()).unwrap();
     let map: DurableMap<u64, String> = store.durable_map("map").unwrap();
     assert_eq!(map.len(&store.view()) as u64, keys);
+}
+
+#[test]
+#[should_panic(expected = "already has a transaction open")]
+fn a_nested_begin_on_one_thread_panics_and_does_not_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let _tx = store.begin();
+    let _nested = store.begin();
 }

@@ -10,6 +10,7 @@
     reason = "each test binary uses a part of it, and a test that fails says where"
 )]
 
+pub mod cold;
 mod waiting;
 
 use std::any::Any;
