@@ -25,7 +25,7 @@ use super::place::{Past, Place, Pointer};
 use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr};
 use crate::error::Result;
 use crate::prefetch::prefetch;
-pub(super) use keys::{Births, Born, Copies, KeysMut};
+pub(super) use keys::{Births, Born, Copies, KeysMut, partition};
 pub(crate) use load::{BULK_FILL, Loaded, Ranges, Source, Standing};
 pub(super) use load::{Carry, build};
 
@@ -34,9 +34,6 @@ pub(super) use load::{Carry, build};
 pub(super) const FAN_OUT: usize = 58;
 /// A node with fewer is merged with a neighbour that is in memory.
 pub(super) const FAN_IN: usize = FAN_OUT / 4;
-
-/// Keys that own memory are searched for in steps of so many, then one by one.
-const STRIDE: usize = 8;
 
 /// When something was made or retired, in the order of one line of versions.
 pub(super) type Stamp = u64;
@@ -217,24 +214,6 @@ impl<K, V> Inner<K, V> {
     pub(super) fn child_for(&self, probe: impl Fn(&K) -> Ordering) -> usize {
         partition(&self.bounds, |bound| probe(bound) != Ordering::Less)
     }
-}
-
-/// How many of a node's keys `before` holds for, which it does for a prefix of them.
-#[inline]
-pub(super) fn partition<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
-    if !needs_drop::<K>() {
-        return keys.partition_point(before);
-    }
-    // What a key owns lies elsewhere, mostly not in the cache. Of a binary search each step waits for the one
-    // before; where the next steps can be guessed, the processor fetches for several of them at a time.
-    let mut at = 0;
-    while keys.get(at + STRIDE - 1).is_some_and(&before) {
-        at += STRIDE;
-    }
-    while keys.get(at).is_some_and(&before) {
-        at += 1;
-    }
-    at
 }
 
 /// Appends what places of the newest tree point to, for which there is room.

@@ -1,4 +1,4 @@
-//! The keys of a node, and what happens to them when the node is copied.
+//! The keys of a node: how one is found, and what happens to them when the node is copied.
 //!
 //! A key that owns memory costs an allocation for each clone, and a leaf has dozens. So where it is proven that
 //! nothing of a key changes behind a shared reference, copies of a node have the same bits, and what their keys
@@ -17,6 +17,27 @@ use arrayvec::ArrayVec;
 
 use super::{FAN_OUT, NodePtr, Stamp};
 use crate::tree::frozen::Frozen;
+
+/// Keys that own memory are searched for in steps of so many, then one by one.
+const STRIDE: usize = 8;
+
+/// How many of a node's keys `before` holds for, which it does for a prefix of them.
+#[inline]
+pub(in crate::tree) fn partition<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
+    if !needs_drop::<K>() {
+        return keys.partition_point(before);
+    }
+    // What a key owns lies elsewhere, mostly not in the cache. Of a binary search each step waits for the one
+    // before; where the next steps can be guessed, the processor fetches for several of them at a time.
+    let mut at = 0;
+    while keys.get(at + STRIDE - 1).is_some_and(&before) {
+        at += STRIDE;
+    }
+    while keys.get(at).is_some_and(&before) {
+        at += 1;
+    }
+    at
+}
 
 /// How copies of a node get their keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
