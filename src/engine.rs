@@ -35,7 +35,7 @@ use crate::visible::{Publisher, Seen, Visible};
 use budget::BootBudget;
 use keeper::{Chore, Keeper};
 pub(crate) use registry::AnyVolatile;
-use registry::Registry;
+use registry::{Numbers, Registry};
 use warming::WarmQueue;
 
 /// How often whoever wants the writer lock looks before it sleeps: for about as long as a small transaction
@@ -233,6 +233,10 @@ impl Engine {
             }
             None => (Access::reads(Arc::clone(&state)), None),
         };
+        let numbers = match access {
+            Access::Writes(_) => Numbers::From(booted.next_region),
+            Access::Reads(..) => Numbers::DownFrom(u64::MAX),
+        };
         let engine = Engine {
             instance,
             // What reads the directory anew finds the same one.
@@ -245,7 +249,7 @@ impl Engine {
             lineage: booted.lineage,
             writer: AtomicU64::new(0),
             access,
-            registry: Mutex::new(Registry::new(booted.next_region)),
+            registry: Mutex::new(Registry::new(numbers)),
             checkpoints: Mutex::new(booted.checkpoints),
             healed: booted.healed,
             keeper,

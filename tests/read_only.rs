@@ -127,3 +127,21 @@ fn a_read_only_store_follows_a_writer_without_a_lock() {
     drop(Store::options().read_only(true).open(dir.path()).unwrap());
     assert!(image(dir.path()) == before, "a read-only open wrote something");
 }
+
+/// It is declared before there is one of its name, and others come first.
+#[test]
+fn a_region_that_is_waited_for_is_not_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let reader = Store::options().read_only(true).open(dir.path()).unwrap();
+    let [first, second]: [DurableMap<u32, u32>; 2] =
+        ["first", "second"].map(|name| reader.durable_map(name).unwrap());
+    for (name, seen) in [("other", (0, 0)), ("second", (0, 1)), ("first", (1, 1))] {
+        let map: DurableMap<u32, u32> = store.durable_map(name).unwrap();
+        let lsn = store.transact(|tx| map.put(tx, 1, 1)).map(|_| store.visible_lsn()).unwrap();
+        eventually("it is followed", || reader.refresh().unwrap() == lsn);
+        let view = reader.view();
+        assert_eq!((first.len(&view), second.len(&view)), seen, "{name}");
+        assert_eq!(first.get(&view, &1).unwrap().is_some(), seen.0 == 1);
+    }
+}

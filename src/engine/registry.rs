@@ -20,8 +20,27 @@ pub(super) struct Registry {
     volatile: HashMap<Arc<str>, Arc<dyn AnyVolatile>>,
     /// Regions whose removal has an LSN; readers may still see them.
     removed: HashSet<RegionNo>,
-    /// No region has had this number or a higher one.
-    next_region: u64,
+    numbers: Numbers,
+}
+
+/// Which numbers regions get that do not exist yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Numbers {
+    /// No region has had this one or a higher one.
+    From(u64),
+    /// Of a store that makes none: its writer comes to these last, and not to one that somebody waits under.
+    DownFrom(u64),
+}
+
+impl Numbers {
+    fn take(&mut self) -> RegionNo {
+        let (Numbers::From(next) | Numbers::DownFrom(next)) = *self;
+        *self = match self {
+            Numbers::From(_) => Numbers::From(next.saturating_add(1)),
+            Numbers::DownFrom(_) => Numbers::DownFrom(next.saturating_sub(1)),
+        };
+        RegionNo(next)
+    }
 }
 
 /// A volatile region, whatever its types.
@@ -32,12 +51,12 @@ pub(crate) trait AnyVolatile: Any + Send + Sync + std::fmt::Debug {
 }
 
 impl Registry {
-    pub(super) fn new(next_region: u64) -> Registry {
+    pub(super) fn new(numbers: Numbers) -> Registry {
         Registry {
             durable: HashMap::new(),
             volatile: HashMap::new(),
             removed: HashSet::new(),
-            next_region,
+            numbers,
         }
     }
 
@@ -102,11 +121,7 @@ impl Engine {
         {
             check_schema(&root.meta.schema, declared, name)?;
         }
-        let number = existing.unwrap_or_else(|| {
-            let number = registry.next_region;
-            registry.next_region = number.saturating_add(1);
-            RegionNo(number)
-        });
+        let number = existing.unwrap_or_else(|| registry.numbers.take());
         let core = Arc::new(RegionCore::new(
             name.into(),
             number,
