@@ -18,6 +18,7 @@ pub(crate) mod load;
 pub(crate) mod locate;
 mod scan;
 mod seal;
+pub(crate) mod since;
 pub(crate) mod verdict;
 
 use std::path::Path;
@@ -57,6 +58,8 @@ pub(crate) struct Booted {
     pub(crate) state: State,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) healed: Arc<Healed>,
+    /// Everything up to here was claimed to be synced.
+    pub(crate) claimed: Place,
     /// No region has had this number or a higher one.
     pub(crate) next_region: u64,
     /// What the last run had learnt.
@@ -249,6 +252,7 @@ fn recover(
         state,
         checkpoints,
         healed: healing.healed,
+        claimed,
         next_region,
         rate,
         replayed,

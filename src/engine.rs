@@ -3,6 +3,7 @@
 
 mod budget;
 mod checkpointing;
+mod following;
 mod keeper;
 mod registry;
 mod warming;
@@ -22,7 +23,7 @@ use crate::checkpoint::layers::Files;
 use crate::commit::{Commits, Seat, Staged};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Lineage, Lsn};
+use crate::format::{Lineage, Lsn, Place};
 use crate::options::{Backpressure, Options};
 use crate::region::Births;
 use crate::report::{BootReport, Phase, Stats};
@@ -31,8 +32,9 @@ use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
 use crate::transaction::Work;
 use crate::tree::Graveyard;
-use crate::visible::{Publisher, Seen, Visible};
+use crate::visible::{Seen, Visible};
 use budget::BootBudget;
+use following::{Basis, Follower, boot_read_only};
 use keeper::{Chore, Keeper};
 pub(crate) use registry::AnyVolatile;
 use registry::{Numbers, Registry};
@@ -41,9 +43,6 @@ use warming::WarmQueue;
 /// How often whoever wants the writer lock looks before it sleeps: for about as long as a small transaction
 /// takes, which is less than to sleep and be woken.
 const SPINS: u32 = 100;
-
-/// How often a read-only open begins again when a file goes while it reads.
-const READ_ONLY_TRIES: usize = 20;
 
 pub(crate) struct Engine {
     /// Unique in the process: tells handles of different opens apart.
@@ -70,13 +69,13 @@ pub(crate) struct Engine {
 /// How this open may touch the store.
 enum Access {
     Writes(Box<Commits>),
-    Reads(Visible, Mutex<Publisher>),
+    Reads(Visible, Box<Follower>),
 }
 
 impl Access {
-    fn reads(state: Arc<State>) -> Access {
+    fn reads(state: Arc<State>, at: Place, basis: Basis) -> Access {
         let (visible, publisher) = Visible::new(state);
-        Access::Reads(visible, Mutex::new(publisher))
+        Access::Reads(visible, Box::new(Follower::new(publisher, at, basis)))
     }
 }
 
@@ -206,6 +205,7 @@ impl Engine {
         instance: u64,
         graveyard: Graveyard,
     ) -> (Engine, Arc<State>, BootReport) {
+        let basis = Basis::of(&booted);
         let Booted { log, state, report, .. } = booted;
         let state = Arc::new(state);
         let slow_writers = options.backpressure == Backpressure::SlowWriters;
@@ -231,7 +231,7 @@ impl Engine {
                 let commits = Commits::new(log, head, options.sync_interval, pressure);
                 (Access::Writes(Box::new(commits)), Some(guard))
             }
-            None => (Access::reads(Arc::clone(&state)), None),
+            None => (Access::reads(Arc::clone(&state), booted.claimed, basis), None),
         };
         let numbers = match access {
             Access::Writes(_) => Numbers::From(booted.next_region),
@@ -375,36 +375,6 @@ impl Engine {
         self.commits()?.sync()
     }
 
-    /// Moves a read-only store to what its writer has made durable since.
-    pub(crate) fn refresh(self: &Arc<Engine>, open: &Open) -> Result<Lsn> {
-        if let Access::Reads(_, publisher) = &self.access {
-            if self.writer.load(Ordering::Relaxed) == thread_number() {
-                return Err(Error::new(ErrorKind::Invalid, WAITS_FOR_ITSELF));
-            }
-            let path = self.dir.path();
-            let booted = boot_read_only(
-                path,
-                &self.options,
-                self.instance,
-                &self.graveyard,
-                self.options.storage.ticks(),
-            )?;
-            let state = Arc::new(booted.state);
-            // In the order of locks: a transaction asks the registry as well.
-            let mut head = open.lock();
-            let mut registry = self.registry.lock();
-            registry.follow(&state);
-            head.state = Arc::clone(&state);
-            let replaced = publisher.lock().publish(state);
-            let declared: Vec<_> = registry.declared().cloned().collect();
-            drop(registry);
-            drop(head);
-            drop(replaced);
-            self.warm_again(&declared);
-        }
-        Ok(self.visible().lsn)
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         let poisoned = match &self.access {
             Access::Writes(commits) => commits.check().err(),
@@ -412,12 +382,21 @@ impl Engine {
         };
         let budget = &self.keeper.budget;
         let (work, (boot_budget_slips, writers_held)) = (budget.tail(), budget.slips());
-        let (checkpoint_lsn, taken) = self.keeper.checkpoints();
+        let (newest, checkpoints_taken) = self.keeper.checkpoints();
         let visible = self.visible();
         let cold_entries = visible.regions.iter().map(RegionRoot::coldness).sum();
         let unreadable =
             self.registry.lock().declared().flat_map(|core| core.warmer.failures()).collect();
-        let pinned_bytes = self.files.bytes_beside(|number| self.keeper.needs(number));
+        let (checkpoint_lsn, healed, pinned_bytes) = match &self.access {
+            Access::Writes(_) => {
+                let pinned = self.files.bytes_beside(|number| self.keeper.needs(number));
+                (newest, self.healed.notes(), pinned)
+            }
+            Access::Reads(_, follower) => {
+                let basis = follower.basis();
+                (basis.checkpoint_lsn(), basis.healed(), basis.pinned_bytes())
+            }
+        };
         Stats {
             visible_lsn: visible.lsn,
             durable_lsn: self.durable_lsn(),
@@ -427,9 +406,9 @@ impl Engine {
             next_boot_estimate: budget.estimate(),
             boot_budget_slips,
             writers_held,
-            checkpoints_taken: taken,
+            checkpoints_taken,
             checkpoint_error: self.keeper.last_error(),
-            healed: self.healed.notes(),
+            healed,
             cold_entries,
             unreadable,
             pinned_bytes,
@@ -452,29 +431,4 @@ impl Head {
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.owner.engine
     }
-}
-
-/// Boots without a lock. The writer may remove a file while it is read, or write a place between
-/// two looks at it: then it begins again from the newest checkpoint.
-fn boot_read_only(
-    path: &std::path::Path,
-    options: &Options,
-    instance: u64,
-    graveyard: &Graveyard,
-    began: Duration,
-) -> Result<Booted> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match boot(path, options, instance, graveyard, began) {
-            Err(error) if tries < READ_ONLY_TRIES && may_be_a_race(&error) => {
-                options.storage.pause(Duration::from_millis(tries as u64));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn may_be_a_race(error: &Error) -> bool {
-    error.kind() == ErrorKind::Damaged || error.is_absent()
 }

@@ -11,6 +11,7 @@ mod cold;
 mod durable;
 mod entries;
 mod fenced;
+mod follow;
 mod generation;
 pub(crate) mod handle;
 mod key;

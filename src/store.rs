@@ -213,8 +213,12 @@ impl Store {
         self.engine.tend()
     }
 
-    /// Moves a read-only store to what its writer has made durable since; any other store is there
-    /// already.
+    /// Moves a read-only store to what its writer has made durable since; any other store is there already.
+    ///
+    /// That costs about what has changed: it is applied to the regions that are declared here, of which what was read
+    /// stays in memory. A region that is not, or was cleared meanwhile, is put together of the newest checkpoint and the
+    /// log since, without reading its entries. So are all where the writer has removed a part of the log that this store
+    /// has not seen, which it does after a few checkpoints: what was in memory is then read again.
     ///
     /// # Errors
     /// As [`Options::open`]; the state that was visible stays. `Invalid` if this thread has a transaction open on

@@ -15,31 +15,34 @@ use crate::log::tail::{RegionTail, Tail};
 use crate::state::{RegionMeta, RegionRoot, Roots, State};
 use crate::tree::Graveyard;
 
-/// What the regions of one boot share to be healed by.
+/// What regions that are put together at one time share to be healed by.
 #[derive(Debug, Default)]
-pub(super) struct Healing {
-    pub(super) redundancy: Arc<OnceLock<Redundancy>>,
-    pub(super) healed: Arc<Healed>,
+pub(crate) struct Healing {
+    pub(crate) redundancy: Arc<OnceLock<Redundancy>>,
+    pub(crate) healed: Arc<Healed>,
 }
 
 impl Healing {
-    fn root(
+    /// Puts a region together.
+    pub(crate) fn region(
         &self,
-        meta: RegionMeta,
-        len: u64,
-        layers: Layers,
-        graveyard: Graveyard,
-    ) -> Arc<RegionRoot> {
-        let warmth = Arc::new(Warmth::new(crate::format::memory_len(len)));
+        number: RegionNo,
+        made: &Made<'_>,
+        files: &Files,
+        graveyard: &Graveyard,
+    ) -> Result<Arc<RegionRoot>> {
+        let meta = RegionMeta { number, name: made.name.into(), schema: made.schema.into() };
+        let layers = Layers::new(files, made.below, Arc::clone(made.run))?;
+        let warmth = Arc::new(Warmth::new(crate::format::memory_len(made.entries)));
         let cold = ColdRegion::new(
-            meta.number,
+            number,
             Arc::clone(&meta.name),
             layers,
             Arc::clone(&self.redundancy),
             Arc::clone(&self.healed),
             Arc::clone(&warmth),
         );
-        RegionRoot::cold(meta, cold, warmth, graveyard)
+        Ok(RegionRoot::cold(meta, cold, warmth, graveyard.clone()))
     }
 }
 
@@ -108,9 +111,7 @@ pub(super) fn load(
 ) -> Result<State> {
     let mut roots = Roots::default();
     for (number, made) in regions(base, tail, files.path(), lsn)? {
-        let meta = RegionMeta { number, name: made.name.into(), schema: made.schema.into() };
-        let layers = Layers::new(files, made.below, Arc::clone(made.run))?;
-        roots.insert(healing.root(meta, made.entries, layers, graveyard.clone()));
+        roots.insert(healing.region(number, &made, files, graveyard)?);
     }
     Ok(State::new(instance, lsn, roots))
 }

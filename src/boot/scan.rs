@@ -319,7 +319,7 @@ fn settle(
 /// Decides what it means that nothing continues the log here: the bytes of its torn tail if it ends,
 /// nothing to read on, or damage. A writer that works meanwhile may have written this place after it was read and
 /// before its claim was: so a claim is believed only if the place is still wrong after it was seen.
-fn judge_end(
+pub(super) fn judge_end(
     segment: &mut SegmentReader,
     place: &Place,
     ended: &Ended,

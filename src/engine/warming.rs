@@ -93,9 +93,10 @@ impl Engine {
         if self.warming.is_closed() { Err(Error::closed()) } else { outcome }
     }
 
-    /// Read-only stores moved on: what was warm may be cold again.
-    pub(super) fn warm_again(self: &Arc<Engine>, cores: &[Arc<RegionCore>]) {
-        for core in cores {
+    /// A read-only store moved on: what was warm of these regions may be cold again.
+    pub(super) fn warm_again(self: &Arc<Engine>, are_cold: impl Fn(&RegionCore) -> bool) {
+        let declared: Vec<_> = self.registry.lock().declared().cloned().collect();
+        for core in declared.iter().filter(|core| are_cold(core)) {
             core.warmer.restart();
             self.warm_declared(core);
         }

@@ -21,6 +21,9 @@ use crate::format::{
 use crate::storage::OpenMode;
 use crate::storage::directory::{Directory, StoreFile};
 
+/// What is written follows what was written before; a block of it may be lost.
+const NEAR_BYTES: u64 = 4 * BLOCK_BYTES;
+
 /// A segment whose header is valid.
 #[derive(Debug)]
 pub(crate) struct SegmentReader {
@@ -145,6 +148,13 @@ impl SegmentReader {
         self.bytes(begin, len)?;
         let frame = verified.frame(part(&self.window, begin - self.window_at, len));
         Ok(Standing::Continues(frame, &self.window))
+    }
+
+    /// Whether the next few blocks hold nothing.
+    pub(crate) fn is_empty_behind(&mut self, offset: u64) -> Result<bool> {
+        let end = (offset + NEAR_BYTES).min(self.header.len);
+        let bytes = self.bytes(offset, end.saturating_sub(offset))?;
+        Ok(bytes.chunks(memory_len(BLOCK_BYTES)).all(is_zero))
     }
 
     /// Looks at every block after `offset`, up to the segment's end.

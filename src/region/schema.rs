@@ -7,12 +7,16 @@ use std::sync::{Arc, LazyLock};
 use parking_lot::Mutex;
 
 use super::Value;
+use super::follow::follow;
+use super::handle::WorkingTree;
 use super::key::Key;
 use super::stored::check_sample;
 use super::trace::{Untraceable, trace};
 use super::warm::{TypedWarmer, Warmer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shape::{RegionClass, Schema, ValueShape};
+use crate::log::run::Run;
+use crate::state::RegionRoot;
 
 /// A schema as a program declares it.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(crate) struct Declared {
     /// The Rust types of key and value.
     pub(crate) types: TypeId,
     pub(crate) warmer: fn() -> Box<dyn Warmer>,
+    /// See [`follow`].
+    pub(crate) follow: fn(&RegionRoot, &Run) -> Result<Box<dyn WorkingTree>>,
     /// The shape of the value is unknown, so each one is read back when it is inserted.
     pub(crate) read_back: bool,
 }
@@ -45,7 +51,8 @@ fn declare<K: Key, V: Value>(class: RegionClass, types: TypeId) -> Result<Arc<De
     let schema = Schema { class, key: K::shape(), value };
     let warmer = || Box::new(TypedWarmer::<K, V>::default()) as Box<dyn Warmer>;
     let encoded = schema.encode();
-    let declared = Arc::new(Declared { schema, encoded, types, warmer, read_back });
+    let follow = follow::<K, V>;
+    let declared = Arc::new(Declared { schema, encoded, types, warmer, follow, read_back });
     KNOWN.lock().insert(types, Arc::clone(&declared));
     Ok(declared)
 }

@@ -1,0 +1,507 @@
+//! P3, P6: a read-only store that moves on with its writer shows each time what there was after some commit, whatever
+//! the writer does, and what it had read stays read.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "a test that fails says where"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{FaultyDisk, eventually, files};
+use proptest::prelude::*;
+use rocstate::{Durability, DurableMap, ErrorKind, RegionInfo, Store, Transaction, View, Warming};
+
+type Map = DurableMap<u32, String>;
+/// What each region holds.
+type Model = BTreeMap<String, BTreeMap<u32, String>>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put {
+        region: u8,
+        from: u32,
+        step: u32,
+        count: u32,
+    },
+    Remove {
+        region: u8,
+        from: u32,
+        count: u32,
+    },
+    Clear(u8),
+    RemoveRegion(u8),
+    /// One commit that removes a region and puts something into another one.
+    Both(u8, u8),
+    Checkpoint,
+    Reopen,
+    /// What was committed can be seen from here on.
+    Tend,
+    Refresh(usize),
+    Declare(usize, u8),
+    Look(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3u8, 0..3000u32, 1..60u32, 1..120u32)
+            .prop_map(|(region, from, step, count)| Step::Put { region, from, step, count }),
+        2 => (0..3u8, 0..3000u32, 1..600u32)
+            .prop_map(|(region, from, count)| Step::Remove { region, from, count }),
+        1 => (0..3u8).prop_map(Step::Clear),
+        1 => (0..3u8).prop_map(Step::RemoveRegion),
+        1 => (0..3u8, 0..3u8).prop_map(|(gone, put)| Step::Both(gone, put)),
+        2 => Just(Step::Checkpoint),
+        1 => Just(Step::Reopen),
+        4 => Just(Step::Tend),
+        6 => (0..2usize).prop_map(Step::Refresh),
+        2 => (0..2usize, 0..3u8).prop_map(|(reader, region)| Step::Declare(reader, region)),
+        2 => (0..2usize).prop_map(Step::Look),
+    ]
+}
+
+fn name(region: u8) -> String {
+    format!("region {region}")
+}
+
+fn open(path: &Path) -> Store {
+    let options = Store::options().threads(false).segment_bytes(64 << 10);
+    options.keep_checkpoints(1).open(path).unwrap()
+}
+
+/// The writer, and what there was after each of its commits.
+struct Writer {
+    store: Store,
+    now: Model,
+    history: Vec<Model>,
+    version: u32,
+}
+
+impl Writer {
+    fn map(&self, region: u8) -> Map {
+        self.store.durable_map(&name(region)).unwrap()
+    }
+
+    fn committed(&mut self) {
+        if self.store.visible_lsn().get() as usize == self.history.len() {
+            self.history.push(self.now.clone());
+        }
+        assert_eq!(self.store.visible_lsn().get() as usize + 1, self.history.len());
+    }
+
+    fn put(&mut self, region: u8, keys: impl Iterator<Item = u32> + Clone) {
+        let (map, version) = (self.map(region), self.version);
+        let value = |key| format!("{version} of {key}");
+        self.store
+            .transact(|tx| keys.clone().try_for_each(|key| map.put(tx, key, value(key)).map(drop)))
+            .unwrap();
+        self.now.entry(name(region)).or_default().extend(keys.map(|key| (key, value(key))));
+    }
+
+    fn run(&mut self, step: &Step, path: &Path) {
+        self.version += 1;
+        match *step {
+            Step::Put { region, from, step, count } => {
+                self.put(region, (from..).step_by(step as usize).take(count as usize));
+            }
+            Step::Remove { region, from, count } if self.now.contains_key(&name(region)) => {
+                let (map, keys) = (self.map(region), from..from + count);
+                self.store.transact(|tx| map.retain(tx, keys.clone(), |_, _| false)).unwrap();
+                self.now.get_mut(&name(region)).unwrap().retain(|key, _| !keys.contains(key));
+            }
+            Step::Clear(region) if self.now.contains_key(&name(region)) => {
+                let map = self.map(region);
+                self.store.transact(|tx| map.clear(tx)).unwrap();
+                self.now.insert(name(region), BTreeMap::new());
+            }
+            Step::RemoveRegion(region) => {
+                self.store.remove_region(&name(region)).unwrap();
+                self.now.remove(&name(region));
+            }
+            Step::Both(gone, put) if gone != put => {
+                let (map, text) = (self.map(put), self.version.to_string());
+                self.store
+                    .transact(|tx| {
+                        tx.remove_region(&name(gone))?;
+                        map.put(tx, 1, text.clone())
+                    })
+                    .unwrap();
+                self.now.remove(&name(gone));
+                self.now.entry(name(put)).or_default().insert(1, text);
+            }
+            Step::Checkpoint => drop(self.store.checkpoint().unwrap()),
+            Step::Tend => self.store.tend().unwrap(),
+            Step::Reopen => {
+                // The lock has to go first.
+                self.store = Store::options().read_only(true).open(path).unwrap();
+                self.store = open(path);
+            }
+            _ => {}
+        }
+        self.committed();
+    }
+}
+
+/// One that follows, the regions that it has asked for, and views that it took on the way.
+struct Reader {
+    store: Store,
+    declared: Vec<u8>,
+    views: Vec<(View, Map, BTreeMap<u32, String>)>,
+}
+
+fn same(map: &Map, view: &View, model: &BTreeMap<u32, String>) {
+    assert_eq!(map.len(view), model.len());
+    let found = map.iter(view).map(Result::unwrap);
+    assert!(found.eq(model.iter()), "at {view:?}");
+}
+
+impl Reader {
+    fn look(&mut self, history: &[Model], keep: bool) {
+        let view = self.store.view();
+        let model = &history[view.lsn().get() as usize];
+        let regions = self.store.regions();
+        let lens: BTreeMap<_, _> =
+            regions.iter().map(|region| (&region.name, region.len)).collect();
+        for (name, entries) in model {
+            assert_eq!(lens.get(name), Some(&entries.len()), "{name}");
+        }
+        for region in &self.declared {
+            let map: Map = self.store.durable_map(&name(*region)).unwrap();
+            let entries = model.get(&name(*region));
+            same(&map, &view, entries.unwrap_or(&BTreeMap::new()));
+            if let Some(entries) = entries.filter(|_| keep) {
+                self.views.push((view.clone(), map, entries.clone()));
+            }
+        }
+    }
+}
+
+fn run(steps: &[Step]) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut writer = Writer { store, now: Model::new(), history: vec![Model::new()], version: 0 };
+    writer.put(0, 0..2_000);
+    writer.committed();
+    writer.store.tend().unwrap();
+    let reader = |warming| {
+        let options = Store::options().read_only(true).threads(false).warming(warming);
+        let store = options.open(dir.path()).unwrap();
+        Reader { store, declared: Vec::new(), views: Vec::new() }
+    };
+    let mut readers = [reader(Warming::OnDemand), reader(Warming::Eager)];
+    for step in steps {
+        match *step {
+            Step::Refresh(at) => {
+                let before = readers[at].store.visible_lsn();
+                let lsn = readers[at].store.refresh().unwrap();
+                assert!(lsn >= before && readers[at].store.view().lsn() == lsn);
+                // The second one is eager.
+                let regions = readers[at].store.regions();
+                let is_warm = |region: &RegionInfo| !region.declared || region.cold == 0;
+                assert!(at == 0 || regions.iter().all(is_warm), "{regions:?}");
+                readers[at].look(&writer.history, false);
+            }
+            Step::Declare(at, region) if !readers[at].declared.contains(&region) => {
+                readers[at].declared.push(region);
+            }
+            Step::Look(at) => readers[at].look(&writer.history, true),
+            _ => writer.run(step, dir.path()),
+        }
+    }
+    writer.store.tend().unwrap();
+    for reader in &mut readers {
+        assert_eq!(reader.store.refresh().unwrap(), writer.store.visible_lsn());
+        reader.declared = vec![0, 1, 2];
+        reader.look(&writer.history, true);
+        reader.views.iter().for_each(|(view, map, model)| same(map, view, model));
+        assert!(reader.store.stats().healed.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_follows_sees_what_was_committed(steps in prop::collection::vec(step(), 1..60)) {
+        run(&steps);
+    }
+}
+
+/// A store of so many entries in a checkpoint, of so many bytes each.
+fn filled(path: &Path, entries: u32, bytes: usize) -> (Store, Map) {
+    let store = open(path);
+    let map: Map = store.durable_map("map").unwrap();
+    let value = |key| format!("{key:0bytes$}");
+    store
+        .transact(|tx| (0..entries).try_for_each(|key| map.put(tx, key, value(key)).map(drop)))
+        .unwrap();
+    store.checkpoint().unwrap();
+    store.tend().unwrap();
+    (store, map)
+}
+
+#[test]
+fn what_was_read_stays_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = filled(dir.path(), 20_000, 1);
+    let disk = FaultyDisk::default();
+    let options = Store::options().read_only(true).threads(false).storage(disk.clone());
+    let reader = options.warming(Warming::OnDemand).open(dir.path()).unwrap();
+    let followed: Map = reader.durable_map("map").unwrap();
+    followed.warm().unwrap();
+    let reads = || disk.0.reads.load(Ordering::SeqCst);
+    let follow = |keys: &mut dyn Iterator<Item = u32>, text: &str| {
+        store
+            .transact(|tx| {
+                let mut keys = keys;
+                (&mut keys).try_for_each(|key| map.put(tx, key, text.to_owned()).map(drop))
+            })
+            .unwrap();
+        store.tend().unwrap();
+        let before = reads();
+        assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
+        assert_eq!(reader.stats().cold_entries, 0);
+        reads() - before
+    };
+    // Many segments at once, none of which is read again.
+    let long = "x".repeat(500);
+    for part in 0..4 {
+        let mut parts = (0..1_000).map(|key| 20_000 + part * 1_000 + key);
+        assert!(follow(&mut parts, &long) > 5);
+    }
+    for round in 0..20 {
+        let text = format!("round {round}");
+        let keys = (round..20_000).step_by(997);
+        // LOCK, the newest segment, and at times the next one.
+        let count = follow(&mut keys.clone(), &text);
+        assert!(count <= 8, "{count} reads");
+        let before = reads();
+        let view = reader.view();
+        assert!(keys.clone().all(|key| followed.get(&view, &key).unwrap() == Some(&text)));
+        assert_eq!(followed.iter(&view).count(), 24_000);
+        assert_eq!(reads(), before);
+    }
+    store.checkpoint().unwrap();
+    let count = follow(&mut (0..10), "after a checkpoint");
+    assert!(count <= 40, "{count} reads");
+}
+
+#[test]
+fn what_is_mostly_on_disk_stays_there_if_nobody_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = filled(dir.path(), 30_000, 300);
+    let disk = FaultyDisk::default();
+    let options = Store::options().read_only(true).threads(false).storage(disk.clone());
+    let reader = options.warming(Warming::OnDemand).open(dir.path()).unwrap();
+    let followed: Map = reader.durable_map("map").unwrap();
+    let reads = || disk.0.reads.load(Ordering::SeqCst);
+    // A few changes are worth reading what they change; many are not.
+    for (count, step) in [(20, 1_500), (1_000, 30)] {
+        let keys = (0..30_000).step_by(step);
+        store
+            .transact(|tx| {
+                keys.clone().try_for_each(|key| map.put(tx, key, "new".into()).map(drop))
+            })
+            .unwrap();
+        store.tend().unwrap();
+        let before = reads();
+        assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
+        assert!(reads() - before < 150, "{} reads for {count} changes", reads() - before);
+        let view = reader.view();
+        assert!(keys.clone().all(|key| followed.get(&view, &key).unwrap().unwrap() == "new"));
+        assert_eq!(followed.get(&view, &22_222).unwrap().unwrap().parse(), Ok(22_222));
+    }
+}
+
+#[test]
+fn what_is_superseded_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = filled(dir.path(), 20_000, 1);
+    let options = Store::options().read_only(true).threads(false).warming(Warming::OnDemand);
+    let reader = options.open(dir.path()).unwrap();
+    let followed: Map = reader.durable_map("map").unwrap();
+    assert_eq!(followed.get(&reader.view(), &7).unwrap().unwrap(), "7");
+    for round in 0..6 {
+        let keys = (round..20_000).step_by(2);
+        let put = |tx: &mut Transaction| {
+            keys.clone().try_for_each(|key| map.put(tx, key, round.to_string()).map(drop))
+        };
+        store.transact(put).unwrap();
+        store.tend().unwrap();
+        reader.refresh().unwrap();
+        let lsn = store.checkpoint().unwrap();
+        store.tend().unwrap();
+        reader.refresh().unwrap();
+        let stats = reader.stats();
+        assert_eq!((stats.checkpoint_lsn, stats.pinned_bytes), (lsn, 0), "round {round}");
+        assert_eq!(
+            followed.get(&reader.view(), &(19_000 + round)).unwrap(),
+            Some(&round.to_string())
+        );
+    }
+}
+
+#[test]
+fn what_may_still_be_lost_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = filled(dir.path(), 10, 1);
+    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
+    let followed: Map = reader.durable_map("map").unwrap();
+    for key in 10..20 {
+        let mut tx = store.begin();
+        map.put(&mut tx, key, "new".into()).unwrap();
+        tx.commit_with(Durability::Process).unwrap();
+        reader.refresh().unwrap();
+        assert_eq!(followed.len(&reader.view()), key as usize, "it is not synced");
+        store.tend().unwrap();
+        assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
+        assert_eq!(followed.len(&reader.view()), key as usize + 1);
+    }
+}
+
+/// One region has the keys that the other one has not.
+#[test]
+fn readers_beside_a_refresh_see_whole_commits() {
+    const KEYS: u32 = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Store::options().segment_bytes(256 << 10).durability(Durability::Process);
+    let store = options.boot_budget(Duration::from_millis(5)).open(dir.path()).unwrap();
+    let [left, right]: [Map; 2] = ["left", "right"].map(|name| store.durable_map(name).unwrap());
+    let text = |key: u32| key.to_string();
+    store
+        .transact(|tx| (0..KEYS).try_for_each(|key| left.put(tx, key, text(key)).map(drop)))
+        .unwrap();
+    store.sync().unwrap();
+    let reader = Store::options().read_only(true).open(dir.path()).unwrap();
+    let [from, to]: [Map; 2] = ["left", "right"].map(|name| reader.durable_map(name).unwrap());
+    eventually("all is there", || {
+        reader.refresh().unwrap();
+        from.len(&reader.view()) == KEYS as usize
+    });
+    let (stop, moves) = (AtomicBool::new(false), AtomicU64::new(0));
+    let is_whole = |view: &View| {
+        let mut keys: Vec<u32> =
+            from.iter(view).chain(to.iter(view)).map(|e| *e.unwrap().0).collect();
+        keys.sort_unstable();
+        keys.into_iter().eq(0..KEYS)
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let held = reader.view();
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(is_whole(&reader.view()));
+                }
+                assert!(is_whole(&held));
+            });
+        }
+        scope.spawn(|| {
+            let mut seen = reader.visible_lsn();
+            while !stop.load(Ordering::Relaxed) {
+                let lsn = reader.refresh().unwrap();
+                moves.fetch_add(u64::from(lsn > seen), Ordering::Relaxed);
+                seen = lsn;
+            }
+        });
+        let mut random = fastrand::Rng::with_seed(5);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            let first = random.u32(..KEYS);
+            store
+                .transact(|tx| {
+                    for key in first..(first + random.u32(1..40)).min(KEYS) {
+                        let (out, into) = if left.contains_key(&*tx, &key)? {
+                            (&left, &right)
+                        } else {
+                            (&right, &left)
+                        };
+                        out.remove(tx, &key)?;
+                        into.put(tx, key, text(key))?;
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let moves = moves.into_inner();
+    assert!(moves > 3, "it moved {moves} times");
+}
+
+/// A boot reads no value, so it is in nobody's way.
+#[test]
+fn a_value_whose_code_panics_stops_nobody() {
+    #[derive(Clone, serde::Serialize)]
+    struct Explosive(u32);
+    impl<'de> serde::Deserialize<'de> for Explosive {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u32::deserialize(from)?;
+            assert_ne!(number, 777_777, "it explodes");
+            Ok(Explosive(number))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let [map, other]: [DurableMap<u32, Explosive>; 2] =
+        ["map", "other"].map(|name| store.durable_map(name).unwrap());
+    let put = |key, number| {
+        store
+            .transact(|tx| {
+                other.put(tx, key, Explosive(key))?;
+                map.put(tx, key, Explosive(number))
+            })
+            .unwrap();
+        store.tend().unwrap();
+    };
+    put(1, 1);
+    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
+    let [followed, beside]: [DurableMap<u32, Explosive>; 2] =
+        ["map", "other"].map(|name| reader.durable_map(name).unwrap());
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for (key, number) in [(2, 777_777), (3, 3), (4, 4)] {
+        put(key, number);
+        let lsn = reader.refresh();
+        let view = reader.view();
+        assert_eq!(lsn.unwrap(), store.visible_lsn());
+        assert_eq!(followed.len(&view), key as usize);
+        assert_eq!(beside.get(&view, &key).unwrap().unwrap().0, key);
+    }
+    std::panic::set_hook(hook);
+}
+
+#[test]
+fn damage_is_told_and_what_was_visible_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = filled(dir.path(), 10, 1);
+    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
+    let followed: Map = reader.durable_map("map").unwrap();
+    let before = reader.visible_lsn();
+    store.transact(|tx| map.put(tx, 1, "damaged and".repeat(100))).unwrap();
+    store.transact(|tx| map.put(tx, 2, "not damaged".repeat(100))).unwrap();
+    store.tend().unwrap();
+    let newest = files(dir.path(), "log-").pop().unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let at = bytes.windows(11).position(|window| window == b"damaged and").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&newest, &bytes).unwrap();
+    assert_eq!(reader.refresh().unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(reader.visible_lsn(), before);
+    assert_eq!(followed.get(&reader.view(), &1).unwrap().unwrap(), "1");
+    bytes[at] ^= 1;
+    std::fs::write(&newest, &bytes).unwrap();
+    assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
+    assert_eq!(followed.get(&reader.view(), &2).unwrap().unwrap().len(), 1100);
+}
+
+/// `ROCSTATE_CASES` makes a longer campaign of it.
+fn cases() -> u32 {
+    std::env::var("ROCSTATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
+}
