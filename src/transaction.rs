@@ -69,8 +69,20 @@ pub(crate) struct Writer {
 const NOT_ENDED: &str = "a transaction is not used after it has ended";
 
 impl Writer {
+    /// Waits for the lock.
+    ///
+    /// # Panics
+    /// If this thread has it.
+    pub(crate) fn lock(engine: &Engine, open: &Open) -> Writer {
+        Writer { head: Some(engine.lock(open)), open: None }
+    }
+
     fn head(&self) -> &Head {
         self.head.as_ref().expect(NOT_ENDED)
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        self.head.as_mut().expect(NOT_ENDED)
     }
 
     fn release(&mut self) {
@@ -89,9 +101,8 @@ impl Drop for Writer {
 
 impl Transaction {
     pub(crate) fn begin(engine: &Engine, open: &Open) -> Transaction {
-        let mut head = engine.lock(open);
-        let staged = head.spare.take().unwrap_or_default();
-        let writer = Writer { head: Some(head), open: None };
+        let mut writer = Writer::lock(engine, open);
+        let staged = writer.head_mut().spare.take().unwrap_or_default();
         Transaction { staged, fences: Vec::new(), writer }
     }
 
@@ -206,7 +217,7 @@ impl Transaction {
     pub(crate) fn enqueue(self, durability: Durability) -> Result<(Lsn, Writer)> {
         // Whatever happens, the last of these ends first, and the lock is released last.
         let Transaction { mut writer, fences, mut staged } = self;
-        let head = &mut **writer.head.as_mut().expect(NOT_ENDED);
+        let head = writer.head_mut();
         let writes = staged.operations.count > 0;
         if staged.half_changed {
             let what = "a change of this transaction panicked half way, so that it can only be dropped; \

@@ -10,12 +10,13 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{FaultyDisk, eventually, files};
+use common::{FaultyDisk, eventually, files, within};
 use proptest::prelude::*;
 use rocstate::{Durability, DurableMap, ErrorKind, RegionInfo, Store, Transaction, View, Warming};
 
@@ -475,6 +476,54 @@ fn a_value_whose_code_panics_stops_nobody() {
         assert_eq!(beside.get(&view, &key).unwrap().unwrap().0, key);
     }
     std::panic::set_hook(hook);
+}
+
+thread_local! {
+    /// Who is asked for more while a value is read.
+    static ASKED: RefCell<Option<Store>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_value_whose_code_asks_the_store_waits_for_nobody() {
+    #[derive(Clone, serde::Serialize)]
+    struct Curious(u32);
+    impl<'de> serde::Deserialize<'de> for Curious {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u32::deserialize(from)?;
+            if let Some(store) = ASKED.with_borrow(Clone::clone) {
+                let refused = store.refresh().unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::Invalid);
+                drop(store.begin());
+            }
+            Ok(Curious(number))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let map: DurableMap<u32, Curious> = store.durable_map("map").unwrap();
+    let put = |key| {
+        store.transact(|tx| map.put(tx, key, Curious(key))).unwrap();
+        store.tend().unwrap();
+    };
+    put(1);
+    let path = dir.path().to_owned();
+    let options = Store::options().read_only(true).threads(false);
+    let reader = options.warming(Warming::OnDemand).open(path).unwrap();
+    let followed: DurableMap<u32, Curious> = reader.durable_map("map").unwrap();
+    put(2);
+    within(Duration::from_secs(20), move || {
+        ASKED.set(Some(reader.clone()));
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let lsn = reader.refresh().unwrap();
+        std::panic::set_hook(hook);
+        ASKED.set(None);
+        let view = reader.view();
+        assert_eq!((view.lsn(), followed.len(&view)), (lsn, 2));
+        assert_eq!(followed.get(&view, &2).unwrap().unwrap().0, 2);
+        // The next transaction finds the lock free.
+        drop(reader.begin());
+    });
 }
 
 #[test]

@@ -33,6 +33,7 @@ use crate::log::tail::{RegionTail, Tail};
 use crate::options::{Options, Warming};
 use crate::region::handle::{RegionCore, WorkingTree};
 use crate::state::{RegionRoot, State, StateDraft};
+use crate::transaction::Writer;
 use crate::tree::Graveyard;
 use crate::visible::Publisher;
 
@@ -230,8 +231,8 @@ impl Engine {
         let mut anew = Vec::new();
         if since.tail.commits > 0 {
             // In the order of locks: a transaction asks the registry as well.
-            let mut head = open.lock();
-            let before = Arc::clone(&head.state);
+            let mut writer = Writer::lock(self, open);
+            let before = Arc::clone(&writer.head_mut().state);
             // They end after the draft, which has what was frozen of them.
             let mut trees: Vec<Box<dyn WorkingTree>> = Vec::new();
             let mut draft = before.draft();
@@ -242,13 +243,13 @@ impl Engine {
             }
             let mut state = draft.freeze();
             state.lsn = since.claimed.lsn;
-            let replaced = self.publish(position, &mut head, Arc::new(state));
+            let replaced = self.publish(position, writer.head_mut(), Arc::new(state));
             draft.settle();
             for tree in &mut trees {
                 tree.settle();
             }
             // Whoever has the lock next changes the same trees.
-            drop(head);
+            drop(writer);
             drop(replaced);
         }
         position.at = since.claimed;
@@ -321,7 +322,9 @@ impl Engine {
         let (path, began) = (self.dir.path(), self.options.storage.ticks());
         let booted = boot_read_only(path, &self.options, self.instance, &self.graveyard, began)?;
         let basis = Basis::of(&booted);
-        let replaced = self.publish(position, &mut open.lock(), Arc::new(booted.state));
+        let mut writer = Writer::lock(self, open);
+        let replaced = self.publish(position, writer.head_mut(), Arc::new(booted.state));
+        drop(writer);
         drop(replaced);
         position.at = booted.claimed;
         self.warm_again(|_| true);
