@@ -10,17 +10,16 @@
 
 mod common;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{FaultyDisk, eventually, files, within};
+use common::followed::{Map, filled, open};
+use common::{eventually, files};
 use proptest::prelude::*;
-use rocstate::{Durability, DurableMap, ErrorKind, RegionInfo, Store, Transaction, View, Warming};
+use rocstate::{Durability, ErrorKind, RegionInfo, Store, View, Warming};
 
-type Map = DurableMap<u32, String>;
 /// What each region holds.
 type Model = BTreeMap<String, BTreeMap<u32, String>>;
 
@@ -70,11 +69,6 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn name(region: u8) -> String {
     format!("region {region}")
-}
-
-fn open(path: &Path) -> Store {
-    let options = Store::options().threads(false).segment_bytes(64 << 10);
-    options.keep_checkpoints(1).open(path).unwrap()
 }
 
 /// The writer, and what there was after each of its commits.
@@ -235,120 +229,6 @@ proptest! {
     }
 }
 
-/// A store of so many entries in a checkpoint, of so many bytes each.
-fn filled(path: &Path, entries: u32, bytes: usize) -> (Store, Map) {
-    let store = open(path);
-    let map: Map = store.durable_map("map").unwrap();
-    let value = |key| format!("{key:0bytes$}");
-    store
-        .transact(|tx| (0..entries).try_for_each(|key| map.put(tx, key, value(key)).map(drop)))
-        .unwrap();
-    store.checkpoint().unwrap();
-    store.tend().unwrap();
-    (store, map)
-}
-
-#[test]
-fn what_was_read_stays_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, map) = filled(dir.path(), 20_000, 1);
-    let disk = FaultyDisk::default();
-    let options = Store::options().read_only(true).threads(false).storage(disk.clone());
-    let reader = options.warming(Warming::OnDemand).open(dir.path()).unwrap();
-    let followed: Map = reader.durable_map("map").unwrap();
-    followed.warm().unwrap();
-    let reads = || disk.0.reads.load(Ordering::SeqCst);
-    let follow = |keys: &mut dyn Iterator<Item = u32>, text: &str| {
-        store
-            .transact(|tx| {
-                let mut keys = keys;
-                (&mut keys).try_for_each(|key| map.put(tx, key, text.to_owned()).map(drop))
-            })
-            .unwrap();
-        store.tend().unwrap();
-        let before = reads();
-        assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
-        assert_eq!(reader.stats().cold_entries, 0);
-        reads() - before
-    };
-    // Many segments at once, none of which is read again.
-    let long = "x".repeat(500);
-    for part in 0..4 {
-        let mut parts = (0..1_000).map(|key| 20_000 + part * 1_000 + key);
-        assert!(follow(&mut parts, &long) > 5);
-    }
-    for round in 0..20 {
-        let text = format!("round {round}");
-        let keys = (round..20_000).step_by(997);
-        // LOCK, the newest segment, and at times the next one.
-        let count = follow(&mut keys.clone(), &text);
-        assert!(count <= 8, "{count} reads");
-        let before = reads();
-        let view = reader.view();
-        assert!(keys.clone().all(|key| followed.get(&view, &key).unwrap() == Some(&text)));
-        assert_eq!(followed.iter(&view).count(), 24_000);
-        assert_eq!(reads(), before);
-    }
-    store.checkpoint().unwrap();
-    let count = follow(&mut (0..10), "after a checkpoint");
-    assert!(count <= 40, "{count} reads");
-}
-
-#[test]
-fn what_is_mostly_on_disk_stays_there_if_nobody_asks_for_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, map) = filled(dir.path(), 30_000, 300);
-    let disk = FaultyDisk::default();
-    let options = Store::options().read_only(true).threads(false).storage(disk.clone());
-    let reader = options.warming(Warming::OnDemand).open(dir.path()).unwrap();
-    let followed: Map = reader.durable_map("map").unwrap();
-    let reads = || disk.0.reads.load(Ordering::SeqCst);
-    // A few changes are worth reading what they change; many are not.
-    for (count, step) in [(20, 1_500), (1_000, 30)] {
-        let keys = (0..30_000).step_by(step);
-        store
-            .transact(|tx| {
-                keys.clone().try_for_each(|key| map.put(tx, key, "new".into()).map(drop))
-            })
-            .unwrap();
-        store.tend().unwrap();
-        let before = reads();
-        assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
-        assert!(reads() - before < 150, "{} reads for {count} changes", reads() - before);
-        let view = reader.view();
-        assert!(keys.clone().all(|key| followed.get(&view, &key).unwrap().unwrap() == "new"));
-        assert_eq!(followed.get(&view, &22_222).unwrap().unwrap().parse(), Ok(22_222));
-    }
-}
-
-#[test]
-fn what_is_superseded_is_let_go() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, map) = filled(dir.path(), 20_000, 1);
-    let options = Store::options().read_only(true).threads(false).warming(Warming::OnDemand);
-    let reader = options.open(dir.path()).unwrap();
-    let followed: Map = reader.durable_map("map").unwrap();
-    assert_eq!(followed.get(&reader.view(), &7).unwrap().unwrap(), "7");
-    for round in 0..6 {
-        let keys = (round..20_000).step_by(2);
-        let put = |tx: &mut Transaction| {
-            keys.clone().try_for_each(|key| map.put(tx, key, round.to_string()).map(drop))
-        };
-        store.transact(put).unwrap();
-        store.tend().unwrap();
-        reader.refresh().unwrap();
-        let lsn = store.checkpoint().unwrap();
-        store.tend().unwrap();
-        reader.refresh().unwrap();
-        let stats = reader.stats();
-        assert_eq!((stats.checkpoint_lsn, stats.pinned_bytes), (lsn, 0), "round {round}");
-        assert_eq!(
-            followed.get(&reader.view(), &(19_000 + round)).unwrap(),
-            Some(&round.to_string())
-        );
-    }
-}
-
 #[test]
 fn what_may_still_be_lost_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
@@ -436,96 +316,6 @@ fn readers_beside_a_refresh_see_whole_commits() {
     assert!(moves > 3, "it moved {moves} times");
 }
 
-/// A boot reads no value, so it is in nobody's way.
-#[test]
-fn a_value_whose_code_panics_stops_nobody() {
-    #[derive(Clone, serde::Serialize)]
-    struct Explosive(u32);
-    impl<'de> serde::Deserialize<'de> for Explosive {
-        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            let number = u32::deserialize(from)?;
-            assert_ne!(number, 777_777, "it explodes");
-            Ok(Explosive(number))
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let [map, other]: [DurableMap<u32, Explosive>; 2] =
-        ["map", "other"].map(|name| store.durable_map(name).unwrap());
-    let put = |key, number| {
-        store
-            .transact(|tx| {
-                other.put(tx, key, Explosive(key))?;
-                map.put(tx, key, Explosive(number))
-            })
-            .unwrap();
-        store.tend().unwrap();
-    };
-    put(1, 1);
-    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
-    let [followed, beside]: [DurableMap<u32, Explosive>; 2] =
-        ["map", "other"].map(|name| reader.durable_map(name).unwrap());
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    for (key, number) in [(2, 777_777), (3, 3), (4, 4)] {
-        put(key, number);
-        let lsn = reader.refresh();
-        let view = reader.view();
-        assert_eq!(lsn.unwrap(), store.visible_lsn());
-        assert_eq!(followed.len(&view), key as usize);
-        assert_eq!(beside.get(&view, &key).unwrap().unwrap().0, key);
-    }
-    std::panic::set_hook(hook);
-}
-
-thread_local! {
-    /// Who is asked for more while a value is read.
-    static ASKED: RefCell<Option<Store>> = const { RefCell::new(None) };
-}
-
-#[test]
-fn a_value_whose_code_asks_the_store_waits_for_nobody() {
-    #[derive(Clone, serde::Serialize)]
-    struct Curious(u32);
-    impl<'de> serde::Deserialize<'de> for Curious {
-        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            let number = u32::deserialize(from)?;
-            if let Some(store) = ASKED.with_borrow(Clone::clone) {
-                let refused = store.refresh().unwrap_err();
-                assert_eq!(refused.kind(), ErrorKind::Invalid);
-                drop(store.begin());
-            }
-            Ok(Curious(number))
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let map: DurableMap<u32, Curious> = store.durable_map("map").unwrap();
-    let put = |key| {
-        store.transact(|tx| map.put(tx, key, Curious(key))).unwrap();
-        store.tend().unwrap();
-    };
-    put(1);
-    let path = dir.path().to_owned();
-    let options = Store::options().read_only(true).threads(false);
-    let reader = options.warming(Warming::OnDemand).open(path).unwrap();
-    let followed: DurableMap<u32, Curious> = reader.durable_map("map").unwrap();
-    put(2);
-    within(Duration::from_secs(20), move || {
-        ASKED.set(Some(reader.clone()));
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let lsn = reader.refresh().unwrap();
-        std::panic::set_hook(hook);
-        ASKED.set(None);
-        let view = reader.view();
-        assert_eq!((view.lsn(), followed.len(&view)), (lsn, 2));
-        assert_eq!(followed.get(&view, &2).unwrap().unwrap().0, 2);
-        // The next transaction finds the lock free.
-        drop(reader.begin());
-    });
-}
-
 #[test]
 fn damage_is_told_and_what_was_visible_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -548,6 +338,68 @@ fn damage_is_told_and_what_was_visible_stays() {
     std::fs::write(&newest, &bytes).unwrap();
     assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
     assert_eq!(followed.get(&reader.view(), &2).unwrap().unwrap().len(), 1100);
+}
+
+#[test]
+fn a_flipped_bit_is_told_or_does_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = filled(dir.path(), 500, 20);
+    let options = Store::options().read_only(true).threads(false).warming(Warming::OnDemand);
+    let reader = options.open(dir.path()).unwrap();
+    let followed: Map = reader.durable_map("map").unwrap();
+    let now = || {
+        let view = store.view();
+        let entries = map.iter(&view).map(Result::unwrap).map(|(key, value)| (*key, value.clone()));
+        (view.lsn(), entries.collect::<BTreeMap<_, _>>())
+    };
+    let mut history: BTreeMap<_, _> = [now()].into();
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut refused = 0;
+    for round in 0..60 {
+        let key = random.u32(..600);
+        store.transact(|tx| map.put(tx, key, format!("round {round}")).map(drop)).unwrap();
+        if round % 20 == 19 {
+            store.checkpoint().unwrap();
+        }
+        store.tend().unwrap();
+        history.extend([now()]);
+        // Mostly of what came last.
+        let mut paths = files(dir.path(), "");
+        paths.push(dir.path().join("LOCK"));
+        let newest = files(dir.path(), "log-").pop().unwrap();
+        let (path, near) = match random.u8(..4) {
+            0 => (random.choice(paths).unwrap(), usize::MAX),
+            _ => (newest, 12 << 10),
+        };
+        let mut bytes = std::fs::read(&path).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        let from = end.saturating_sub(near);
+        let mut places = std::iter::repeat_with(|| random.usize(from..end));
+        let at = places.find(|at| bytes[*at] != 0).unwrap();
+        let bit = 1 << random.u8(..8);
+        bytes[at] ^= bit;
+        std::fs::write(&path, &bytes).unwrap();
+        let same = |lsn| {
+            let (view, expected) = (reader.view(), &history[&lsn]);
+            assert_eq!(followed.len(&view), expected.len());
+            for (key, value) in followed.iter(&view).filter_map(Result::ok) {
+                assert_eq!(expected.get(key), Some(value));
+            }
+        };
+        match reader.refresh() {
+            Ok(lsn) => same(lsn),
+            Err(error) => {
+                refused += 1;
+                assert_ne!(error.kind(), ErrorKind::Io, "{error}");
+                same(reader.visible_lsn());
+            }
+        }
+        bytes[at] ^= bit;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
+        same(store.visible_lsn());
+    }
+    assert!(refused > 5, "{refused} refused");
 }
 
 /// `ROCSTATE_CASES` makes a longer campaign of it.

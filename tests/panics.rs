@@ -10,15 +10,16 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use common::followed::open;
 use common::{FaultyDisk, eventually, within};
-use rocstate::{Durability, DurableMap, ErrorKind, Stats, Store, Transaction};
+use rocstate::{Durability, DurableMap, ErrorKind, Stats, Store, Transaction, Warming};
 
 thread_local! {
     /// How many clones there may be before one panics.
@@ -364,4 +365,94 @@ fn a_nested_begin_on_one_thread_panics_and_does_not_hang() {
     let store = Store::open(dir.path()).unwrap();
     let _tx = store.begin();
     let _nested = store.begin();
+}
+
+/// A boot reads no value, so it is in nobody's way.
+#[test]
+fn a_value_whose_code_panics_stops_no_refresh() {
+    #[derive(Clone, serde::Serialize)]
+    struct Explosive(u32);
+    impl<'de> serde::Deserialize<'de> for Explosive {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u32::deserialize(from)?;
+            assert_ne!(number, 777_777, "it explodes");
+            Ok(Explosive(number))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let [map, other]: [DurableMap<u32, Explosive>; 2] =
+        ["map", "other"].map(|name| store.durable_map(name).unwrap());
+    let put = |key, number| {
+        store
+            .transact(|tx| {
+                other.put(tx, key, Explosive(key))?;
+                map.put(tx, key, Explosive(number))
+            })
+            .unwrap();
+        store.tend().unwrap();
+    };
+    put(1, 1);
+    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
+    let [followed, beside]: [DurableMap<u32, Explosive>; 2] =
+        ["map", "other"].map(|name| reader.durable_map(name).unwrap());
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for (key, number) in [(2, 777_777), (3, 3), (4, 4)] {
+        put(key, number);
+        let lsn = reader.refresh();
+        let view = reader.view();
+        assert_eq!(lsn.unwrap(), store.visible_lsn());
+        assert_eq!(followed.len(&view), key as usize);
+        assert_eq!(beside.get(&view, &key).unwrap().unwrap().0, key);
+    }
+    std::panic::set_hook(hook);
+}
+
+thread_local! {
+    /// Who is asked for more while a value is read.
+    static ASKED: RefCell<Option<Store>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_value_whose_code_asks_the_store_waits_for_nobody() {
+    #[derive(Clone, serde::Serialize)]
+    struct Curious(u32);
+    impl<'de> serde::Deserialize<'de> for Curious {
+        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            let number = u32::deserialize(from)?;
+            if let Some(store) = ASKED.with_borrow(Clone::clone) {
+                let refused = store.refresh().unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::Invalid);
+                drop(store.begin());
+            }
+            Ok(Curious(number))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let map: DurableMap<u32, Curious> = store.durable_map("map").unwrap();
+    let put = |key| {
+        store.transact(|tx| map.put(tx, key, Curious(key))).unwrap();
+        store.tend().unwrap();
+    };
+    put(1);
+    let path = dir.path().to_owned();
+    let options = Store::options().read_only(true).threads(false);
+    let reader = options.warming(Warming::OnDemand).open(path).unwrap();
+    let followed: DurableMap<u32, Curious> = reader.durable_map("map").unwrap();
+    put(2);
+    within(Duration::from_secs(20), move || {
+        ASKED.set(Some(reader.clone()));
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let lsn = reader.refresh().unwrap();
+        std::panic::set_hook(hook);
+        ASKED.set(None);
+        let view = reader.view();
+        assert_eq!((view.lsn(), followed.len(&view)), (lsn, 2));
+        assert_eq!(followed.get(&view, &2).unwrap().unwrap().0, 2);
+        // The next transaction finds the lock free.
+        drop(reader.begin());
+    });
 }

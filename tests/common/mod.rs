@@ -11,6 +11,7 @@
 )]
 
 pub mod cold;
+pub mod followed;
 mod waiting;
 
 use std::any::Any;
