@@ -4,7 +4,8 @@
 //!
 //! - `--quick`: everything, smaller and in three rounds, in under three minutes
 //! - `--rounds N`, `--entries N`: instead of seven rounds, a million entries
-//! - `--only PART,PART`: of `durable`, `arrivals`, `awaited`, `process`, `reads`, `memory`, `growth`, `crowds`
+//! - `--only PART,PART`: of `durable`, `arrivals`, `awaited`, `process`, `reads`, `follow`, `memory`, `growth`,
+//!   `crowds`
 //! - `--fixed-sync US`: every sync of every contender waits so many microseconds and syncs nothing
 //! - `--out DIR`: JSON lines and a plot for each question go there
 //!
@@ -19,6 +20,7 @@ mod awaited;
 mod crowds;
 mod durable;
 mod floor;
+mod follow;
 mod growth;
 mod memory;
 mod peers;
@@ -103,12 +105,13 @@ impl Plan {
 
 type Measure = fn(&Plan, &mut Report) -> Result<(), Failure>;
 
-const PARTS: [(&str, Measure); 8] = [
+const PARTS: [(&str, Measure); 9] = [
     ("durable", durable::measure),
     ("arrivals", arrivals::measure),
     ("awaited", awaited::measure),
     ("process", process::measure),
     ("reads", reads::measure),
+    ("follow", follow::measure),
     ("memory", memory::measure),
     ("growth", growth::measure),
     ("crowds", crowds::measure),
