@@ -4,12 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{eventually, image};
-use rocstate::{DurableMap, ErrorKind, Store};
+use rocstate::{Durability, DurableMap, ErrorKind, Lsn, Store};
 
 #[test]
 fn a_read_only_store_moves_on_beside_its_own_transactions() {
@@ -144,4 +146,84 @@ fn a_region_that_is_waited_for_is_not_another_one() {
         assert_eq!((first.len(&view), second.len(&view)), seen, "{name}");
         assert_eq!(first.get(&view, &1).unwrap().is_some(), seen.0 == 1);
     }
+}
+
+/// Of the writer's process: one commit after the other, of which every fifth waits for its sync.
+fn count_upwards(path: &str) -> ! {
+    let options = Store::options().segment_bytes(256 << 10).boot_budget(Duration::from_millis(5));
+    let store = options.open(path).unwrap();
+    let [all, few]: [DurableMap<u64, u64>; 2] =
+        ["all", "few"].map(|name| store.durable_map(name).unwrap());
+    for n in all.len(&store.view()) as u64.. {
+        let mut tx = store.begin();
+        all.put(&mut tx, n, n).unwrap();
+        few.put(&mut tx, n % KEPT, n).unwrap();
+        if n % 7 == 0 {
+            few.remove(&mut tx, &(n * 31 % KEPT)).unwrap();
+        }
+        let durability = if n % 5 == 0 { Durability::Machine } else { Durability::Process };
+        tx.commit_with(durability).unwrap();
+    }
+    unreachable!("there are numbers enough");
+}
+
+/// How many keys it goes round.
+const KEPT: u64 = 300;
+
+#[test]
+fn a_writer_that_is_killed_again_and_again_is_followed() {
+    const NAME: &str = "a_writer_that_is_killed_again_and_again_is_followed";
+    const PATH: &str = "ROCSTATE_TEST_FOLLOWED";
+    if let Ok(path) = std::env::var(PATH) {
+        count_upwards(&path);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let write = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg(NAME).env(PATH, dir.path()).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let kills = std::env::var("ROCSTATE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let mut writer = write();
+    let reader = {
+        let options = Store::options().read_only(true);
+        let mut opened = None;
+        eventually("there is a store", || {
+            opened = options
+                .clone()
+                .open(dir.path())
+                .ok()
+                .filter(|reader| reader.visible_lsn() > Lsn::ZERO);
+            opened.is_some()
+        });
+        opened.unwrap()
+    };
+    let [all, few]: [DurableMap<u64, u64>; 2] =
+        ["all", "few"].map(|name| reader.durable_map(name).unwrap());
+    let (mut seen, mut moves) = (reader.visible_lsn(), 0);
+    for kill in 0..kills {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(40 + kill * 37 % 150) {
+            let lsn = reader.refresh().unwrap();
+            assert!(lsn >= seen, "it went back from {seen} to {lsn}");
+            moves += u32::from(lsn > seen);
+            seen = lsn;
+        }
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        writer = write();
+        let view = reader.view();
+        let count = all.len(&view) as u64;
+        assert!(all.iter(&view).map(|entry| *entry.unwrap().0).eq(0..count));
+        let mut expected = BTreeMap::new();
+        for n in count.saturating_sub(3 * KEPT)..count {
+            expected.insert(n % KEPT, n);
+            if n % 7 == 0 {
+                expected.remove(&(n * 31 % KEPT));
+            }
+        }
+        assert!(few.iter(&view).map(Result::unwrap).eq(expected.iter()), "after {count}");
+    }
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(moves > 10, "it moved {moves} times");
 }
