@@ -44,6 +44,22 @@ pub(crate) struct ScannedLog {
 }
 
 impl ScannedLog {
+    /// Nothing yet, from a place on.
+    pub(super) fn begin(from: Place) -> ScannedLog {
+        ScannedLog {
+            builder: TailBuilder::default(),
+            newest: None,
+            claimed: from,
+            unclaimed: Vec::new(),
+            torn_bytes: 0,
+            bytes: 0,
+            segments: 0,
+            commits: 0,
+            healed: Vec::new(),
+            renew: false,
+        }
+    }
+
     /// What it took to read it, with what it became.
     pub(super) fn work(&self, tail: &Tail) -> ReplayWork {
         let (bytes, operations, segments) = (self.bytes, tail.operations, self.segments);
@@ -89,18 +105,7 @@ pub(crate) fn scan(
     options: &Options,
 ) -> Result<ScannedLog> {
     let from = kept.first().map_or(Place::START, |catalog| catalog.place);
-    let mut scanned = ScannedLog {
-        builder: TailBuilder::default(),
-        newest: None,
-        claimed: from,
-        unclaimed: Vec::new(),
-        torn_bytes: 0,
-        bytes: 0,
-        segments: 0,
-        commits: 0,
-        healed: Vec::new(),
-        renew: false,
-    };
+    let mut scanned = ScannedLog::begin(from);
     if identity.newest_segment.0 == 0 {
         return Ok(scanned);
     }
@@ -134,7 +139,7 @@ pub(crate) fn scan(
             read_sealed(&mut segment, &mut place, *seal, &mut scanned)?;
         } else {
             scanned.newest = Some(segment.header);
-            read_newest(&mut segment, &mut place, &mut scanned, options.read_only)?;
+            read_newest(&mut segment, &mut place, &mut scanned, options.read_only, judge_end)?;
             if !options.read_only && !left_out(Step::BegunIsRead) {
                 read_begun(dir, &segment.header, &place, &mut scanned)?;
             }
@@ -201,7 +206,7 @@ fn look_further_back(
 }
 
 /// Reads a segment that the next one seals: all of it was synced.
-fn read_sealed(
+pub(super) fn read_sealed(
     segment: &mut SegmentReader,
     place: &mut Place,
     seal: Place,
@@ -231,12 +236,13 @@ fn read_sealed(
     }
 }
 
-/// Reads the newest segment up to where it ends.
-fn read_newest(
+/// Reads the newest segment up to where it ends, which `judge` decides.
+pub(super) fn read_newest(
     segment: &mut SegmentReader,
     place: &mut Place,
     scanned: &mut ScannedLog,
     claimed_only: bool,
+    judge: fn(&mut SegmentReader, &Place, &Ended, u64) -> Result<Option<u64>>,
 ) -> Result<()> {
     let mut pending: VecDeque<UnclaimedFrame> = VecDeque::new();
     let mut claim = segment.header.claim;
@@ -252,7 +258,7 @@ fn read_newest(
             Ok(())
         })?;
         settle(scanned, &mut pending, claim, &path)?;
-        if let Some(torn_bytes) = judge_end(segment, place, &ended, claim)? {
+        if let Some(torn_bytes) = judge(segment, place, &ended, claim)? {
             scanned.torn_bytes = torn_bytes;
             break;
         }
