@@ -367,18 +367,47 @@ fn a_nested_begin_on_one_thread_panics_and_does_not_hang() {
     let _nested = store.begin();
 }
 
+/// A value of which one cannot be read.
+#[derive(Clone, serde::Serialize)]
+struct Explosive(u32);
+impl<'de> serde::Deserialize<'de> for Explosive {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = u32::deserialize(from)?;
+        assert_ne!(number, 777_777, "it explodes");
+        Ok(Explosive(number))
+    }
+}
+
+#[test]
+fn a_value_whose_code_panics_does_not_stop_warming() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
+    store
+        .transact(|tx| {
+            for key in 0..20_000 {
+                let number = if key == 10_000 { 777_777 } else { key };
+                map.insert(tx, key, Explosive(number))?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    store.checkpoint().unwrap();
+    drop((store, map));
+    let store = Store::options().warming(Warming::OnDemand).open(dir.path()).unwrap();
+    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = map.warm();
+    std::panic::set_hook(hook);
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Damaged);
+    assert_eq!(map.get(&store.view(), &1).unwrap().unwrap().0, 1);
+    assert_eq!(map.get(&store.view(), &19_999).unwrap().unwrap().0, 19_999);
+}
+
 /// A boot reads no value, so it is in nobody's way.
 #[test]
 fn a_value_whose_code_panics_stops_no_refresh() {
-    #[derive(Clone, serde::Serialize)]
-    struct Explosive(u32);
-    impl<'de> serde::Deserialize<'de> for Explosive {
-        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            let number = u32::deserialize(from)?;
-            assert_ne!(number, 777_777, "it explodes");
-            Ok(Explosive(number))
-        }
-    }
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let [map, other]: [DurableMap<u32, Explosive>; 2] =

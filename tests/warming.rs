@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use common::cold::{Map, expected, filled, open, same};
 use common::{FaultyDisk, eventually};
-use rocstate::{DurableMap, ErrorKind, Store, Warming};
+use rocstate::{ErrorKind, Store, Warming};
 
 const ENTRIES: u32 = 20_000;
 
@@ -80,40 +80,4 @@ fn warming_ends_with_its_region_and_with_its_store() {
         std::fs::remove_dir_all(dir.path()).unwrap();
         filled(dir.path(), 100_000);
     }
-}
-
-#[test]
-fn a_value_whose_code_panics_does_not_stop_warming() {
-    #[derive(Clone, serde::Serialize)]
-    struct Explosive(u32);
-    impl<'de> serde::Deserialize<'de> for Explosive {
-        fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-            let number = u32::deserialize(from)?;
-            assert_ne!(number, 777_777, "it explodes");
-            Ok(Explosive(number))
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
-    store
-        .transact(|tx| {
-            for key in 0..20_000 {
-                let number = if key == 10_000 { 777_777 } else { key };
-                map.insert(tx, key, Explosive(number))?;
-            }
-            Ok(())
-        })
-        .unwrap();
-    store.checkpoint().unwrap();
-    drop((store, map));
-    let store = Store::options().warming(Warming::OnDemand).open(dir.path()).unwrap();
-    let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let outcome = map.warm();
-    std::panic::set_hook(hook);
-    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Damaged);
-    assert_eq!(map.get(&store.view(), &1).unwrap().unwrap().0, 1);
-    assert_eq!(map.get(&store.view(), &19_999).unwrap().unwrap().0, 19_999);
 }

@@ -11,9 +11,10 @@ use crate::commit::Commits;
 use crate::control::{Step, left_out};
 use crate::error::{ErrorKind, Result};
 use crate::format::catalog::Catalog;
-use crate::format::{CheckpointNo, Lsn};
+use crate::format::{CheckpointNo, Lsn, RegionNo};
 use crate::log::cut::cut;
 use crate::log::run::Run;
+use crate::state::State;
 
 impl Engine {
     /// Takes a checkpoint of everything that is committed; waits for one that is under way.
@@ -89,30 +90,33 @@ impl Engine {
         checkpoints.renew = false;
         self.keeper.budget.learn(cost.work, cost.reading + cost.sorting);
         self.keeper.checkpointed(work, &checkpoints.kept);
-        self.move_cold_regions(
-            &catalog,
-            Redundancy { older: older(&checkpoints.kept), ..redundancy },
-        )?;
+        // Which regions were not cleared since boot is asked of a state that is not older than the
+        // checkpoint: what such a region has cold is then the same in both.
+        commits.wait(catalog.lsn())?;
+        let redundancy = Redundancy { older: older(&checkpoints.kept), ..redundancy };
+        move_cold_regions(&self.visible(), &catalog, redundancy, |_| true)?;
         let removed = remove_unused(&self.dir, &checkpoints.kept);
         self.keeper.set_error(unread.or(removed.err()));
         Ok(place.lsn)
     }
+}
 
-    /// Lets cold ranges read from the new checkpoint, so that the files and the tail that they were
-    /// read from so far can go.
-    ///
-    /// Which regions were not cleared since boot is asked of a state that is not older than the
-    /// checkpoint: what such a region has cold is then the same in both.
-    fn move_cold_regions(&self, catalog: &Catalog, redundancy: Redundancy) -> Result<()> {
-        self.commits()?.wait(catalog.lsn())?;
-        let redundancy = Arc::new(OnceLock::from(redundancy));
-        for root in self.visible().regions.iter() {
-            let region = catalog.regions.get(&root.meta.number);
-            if let (Some(cold), Some(region)) = (root.cold_region(), region) {
-                let layers = Layers::new(&self.files, Some(region), Arc::new(Run::default()))?;
-                cold.follow(layers, Arc::clone(&redundancy));
-            }
+/// Lets cold ranges read from a newer checkpoint, so that the files and the tail that they were read from so far can
+/// go: those of regions of which the checkpoint holds what they have cold.
+pub(super) fn move_cold_regions(
+    state: &State,
+    newer: &Catalog,
+    redundancy: Redundancy,
+    holds: impl Fn(RegionNo) -> bool,
+) -> Result<()> {
+    let files = Arc::clone(&redundancy.files);
+    let redundancy = Arc::new(OnceLock::from(redundancy));
+    for root in state.regions.iter().filter(|root| holds(root.meta.number)) {
+        let region = newer.regions.get(&root.meta.number);
+        if let (Some(cold), Some(region)) = (root.cold_region(), region) {
+            let layers = Layers::new(&files, Some(region), Arc::new(Run::default()))?;
+            cold.follow(layers, Arc::clone(&redundancy));
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -16,19 +16,19 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::checkpointing::move_cold_regions;
 use super::{Access, Engine, Head, Open, WAITS_FOR_ITSELF, thread_number};
 use crate::boot::load::{Healing, regions};
 use crate::boot::since::{Since, since};
 use crate::boot::{Booted, boot, locate, older};
 use crate::checkpoint::heal::{Healed, Redundancy};
-use crate::checkpoint::layers::{Files, Layers};
+use crate::checkpoint::layers::Files;
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{Lsn, Place, RegionNo};
 use crate::give_way::GiveWay;
 use crate::log::cut::cut;
-use crate::log::run::Run;
 use crate::log::tail::{RegionTail, Tail};
 use crate::options::{Options, Warming};
 use crate::region::handle::{RegionCore, WorkingTree};
@@ -104,14 +104,14 @@ impl Basis {
     }
 
     /// What heals regions as they are at a place.
-    fn redundancy(&self, engine: &Engine, at: Place) -> Arc<OnceLock<Redundancy>> {
-        Arc::new(OnceLock::from(Redundancy {
+    fn redundancy(&self, engine: &Engine, at: Place) -> Redundancy {
+        Redundancy {
             dir: engine.dir.clone(),
             files: Arc::clone(&self.files),
             lineage: engine.lineage,
             older: older(&self.kept),
             at,
-        }))
+        }
     }
 
     /// Puts regions together as they are at a place.
@@ -133,8 +133,8 @@ impl Basis {
         } else {
             Tail::default()
         };
-        let healing =
-            Healing { redundancy: self.redundancy(engine, at), healed: Arc::clone(&self.healed) };
+        let redundancy = Arc::new(OnceLock::from(self.redundancy(engine, at)));
+        let healing = Healing { redundancy, healed: Arc::clone(&self.healed) };
         let made = regions(base.as_deref(), &tail, engine.dir.path(), at.lsn)?;
         for number in numbers {
             // A region that nobody made is damage.
@@ -145,21 +145,12 @@ impl Basis {
         Ok(true)
     }
 
-    /// Has what is cold read from the newest checkpoint, so that older files can go.
+    /// Has what is cold read from the newest checkpoint.
     fn move_cold_regions(&mut self, engine: &Engine, state: &State) -> Result<()> {
         let Some(newest) = self.kept.first() else { return Ok(()) };
+        let here_since = |region| self.later.get(&region).copied().unwrap_or(self.since);
         let redundancy = self.redundancy(engine, newest.place);
-        for root in state.regions.iter() {
-            let number = root.meta.number;
-            let since = self.later.get(&number).copied().unwrap_or(self.since);
-            if let Some(cold) = root.cold_region()
-                && let Some(region) = newest.regions.get(&number)
-                && since <= newest.lsn()
-            {
-                let layers = Layers::new(&self.files, Some(region), Arc::new(Run::default()))?;
-                cold.follow(layers, Arc::clone(&redundancy));
-            }
-        }
+        move_cold_regions(state, newest, redundancy, |region| here_since(region) <= newest.lsn())?;
         self.files.keep_open(newest);
         // Later checkpoints are not older than these either.
         self.later.retain(|_, since| *since > newest.lsn());
