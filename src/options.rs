@@ -202,7 +202,8 @@ impl Options {
         self
     }
 
-    /// Opens without a lock and without writing, also while another process writes. Default no.
+    /// Opens without a lock and without writing, also while another process writes, which
+    /// [`Store::refresh`](crate::Store::refresh) follows. Default no.
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.read_only = read_only;
         self

@@ -220,6 +220,28 @@ impl Store {
     /// log since, without reading its entries. So are all where the writer has removed a part of the log that this store
     /// has not seen, which it does after a few checkpoints: what was in memory is then read again.
     ///
+    /// A commit can be seen once something on disk tells that it is durable: the next sync of the log, or what the writer
+    /// writes when nothing was committed for 250 ms.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// use std::time::Duration;
+    /// use rocstate::{DurableMap, Store};
+    /// let store = Store::open(dir.path())?;
+    /// let stock: DurableMap<String, u32> = store.durable_map("stock")?;
+    ///
+    /// // Elsewhere, as a rule in another process:
+    /// let reader = Store::options().read_only(true).open(dir.path())?;
+    /// let seen: DurableMap<String, u32> = reader.durable_map("stock")?;
+    ///
+    /// let lsn = store.transact(|tx| stock.insert(tx, "apples".into(), 3)).map(|_| store.visible_lsn())?;
+    /// while reader.refresh()? < lsn {
+    ///     std::thread::sleep(Duration::from_millis(10));
+    /// }
+    /// assert_eq!(seen.get(&reader.view(), "apples")?, Some(&3));
+    /// # Ok::<(), rocstate::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Options::open`]; the state that was visible stays. `Invalid` if this thread has a transaction open on
     /// this store: it would wait for itself.
