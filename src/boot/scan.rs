@@ -123,20 +123,15 @@ pub(crate) fn scan(
         },
     )?;
     look_further_back(dir, identity, kept, &chain, &mut scanned)?;
-    let mut place = chain.start;
-    let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
     let last = chain.segments.len() - 1;
     scanned.segments = disk_len(chain.segments.len());
     let total: u64 = chain.segments.iter().map(|segment| segment.header.len).sum();
     let ahead = options.threads.then(|| Ahead::begin(chain.stretches())).flatten().map(Arc::new);
-    for (at, mut segment) in chain.segments.into_iter().enumerate() {
+    for (at, (mut segment, begin, seal)) in chain.into_parts().enumerate() {
         segment.ahead.clone_from(&ahead);
-        if at > 0 {
-            place = segment.header.begin();
-        }
-        let begin = place.offset;
-        if let Some(seal) = seals.get(at) {
-            read_sealed(&mut segment, &mut place, *seal, &mut scanned)?;
+        let mut place = begin;
+        if let Some(seal) = seal {
+            read_sealed(&mut segment, &mut place, seal, &mut scanned)?;
         } else {
             scanned.newest = Some(segment.header);
             read_newest(&mut segment, &mut place, &mut scanned, options.read_only, judge_end)?;
@@ -144,7 +139,7 @@ pub(crate) fn scan(
                 read_begun(dir, &segment.header, &place, &mut scanned)?;
             }
         }
-        scanned.bytes += place.offset - begin;
+        scanned.bytes += place.offset - begin.offset;
         if at == last || at % 4 == 3 {
             let (phase, done) = ("scan", scanned.bytes);
             options.progress(Progress { phase, done, total: total.max(done) });

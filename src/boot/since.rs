@@ -24,27 +24,17 @@ pub(crate) fn since(dir: &Directory, lineage: Lineage, from: &Place) -> Result<O
     let listing = list(dir)?;
     let (sector, _) = read_lock(dir, &listing)?;
     let identity = locate::identity(dir, &listing, sector)?;
-    let Ok(Chain { mut segments, start }) =
-        Chain::back_to(dir, lineage, identity.newest_segment, from)
-    else {
+    let Ok(chain) = Chain::back_to(dir, lineage, identity.newest_segment, from) else {
         return Ok(None);
     };
-    let Some(mut newest) = segments.pop() else { return Ok(None) };
-    let (mut scanned, mut place) = (ScannedLog::begin(start), start);
-    let seals = segments.iter().skip(1).map(|next| next.header.before);
-    let seals: Vec<Place> = seals.chain([newest.header.before]).collect();
-    for (segment, seal) in segments.iter_mut().zip(seals) {
-        place = first_place(segment, place);
-        read_sealed(segment, &mut place, seal, &mut scanned)?;
+    let mut scanned = ScannedLog::begin(chain.start);
+    for (mut segment, mut place, seal) in chain.into_parts() {
+        match seal {
+            Some(seal) => read_sealed(&mut segment, &mut place, seal, &mut scanned)?,
+            None => read_newest(&mut segment, &mut place, &mut scanned, true, ends)?,
+        }
     }
-    place = first_place(&newest, place);
-    read_newest(&mut newest, &mut place, &mut scanned, true, ends)?;
     Ok(Some(Since { tail: scanned.builder.finish(), claimed: scanned.claimed, listing }))
-}
-
-/// Where to read on in a segment.
-fn first_place(segment: &SegmentReader, place: Place) -> Place {
-    if place.segment == segment.header.number { place } else { segment.header.begin() }
 }
 
 /// Mostly there is nothing behind the end, and then claims are not looked for in all of the segment, as a boot does.

@@ -131,11 +131,25 @@ impl Chain {
         }
     }
 
+    /// Where to begin in each segment.
+    fn begins(&self) -> impl Iterator<Item = Place> {
+        let later = self.segments.iter().skip(1).map(|segment| segment.header.begin());
+        std::iter::once(self.start).chain(later)
+    }
+
     /// What of each segment is read by whoever reads all of it.
     pub(crate) fn stretches(&self) -> impl Iterator<Item = Stretch> {
-        let begins = self.segments.iter().map(|segment| segment.header.begin().offset);
-        let begins = std::iter::once(self.start.offset).chain(begins.skip(1));
-        self.segments.iter().zip(begins).map(|(segment, begin)| segment.stretch(begin))
+        let segments = self.segments.iter().zip(self.begins());
+        segments.map(|(segment, begin)| segment.stretch(begin.offset))
+    }
+
+    /// Each segment with where to begin in it, and where the next one seals it: nothing seals the newest.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = (SegmentReader, Place, Option<Place>)> {
+        let begins: Vec<Place> = self.begins().collect();
+        let seals = self.segments.iter().skip(1).map(|next| Some(next.header.before));
+        let seals: Vec<Option<Place>> = seals.chain([None]).collect();
+        let parts = self.segments.into_iter().zip(begins).zip(seals);
+        parts.map(|((segment, begin), seal)| (segment, begin, seal))
     }
 }
 

@@ -36,14 +36,8 @@ pub(crate) fn cut(
         .map_err(|broken| broken_link(dir, broken))?;
     let mut builder = TailBuilder::default();
     let segments = disk_len(chain.segments.len());
-    let mut place = chain.start;
-    let seals: Vec<Place> = chain.segments.iter().skip(1).map(|next| next.header.before).collect();
-    for (at, mut segment) in chain.segments.into_iter().enumerate() {
-        if at > 0 {
-            place = segment.header.begin();
-        }
-        let from_offset = place.offset;
-        let until = seals.get(at).copied().unwrap_or(*to);
+    for (mut segment, begin, seal) in chain.into_parts() {
+        let (mut place, until) = (begin, seal.unwrap_or(*to));
         let path = segment.path().to_owned();
         let ended = read_frames(&mut segment, &mut place, Some(until), |frame, window| {
             if frame.header.begin / YIELD_BYTES != frame.header.end() / YIELD_BYTES {
@@ -54,7 +48,7 @@ pub(crate) fn cut(
                 .map_err(|why| Error::damaged(&path, frame.header.begin, why))
         })?;
         match ended {
-            Ended::AtSeal => bytes += place.offset - from_offset,
+            Ended::AtSeal => bytes += place.offset - begin.offset,
             Ended::Nothing => {
                 let what = "a frame that was synced is no longer valid";
                 return Err(Error::damaged(&path, place.offset, what).at_lsn(place.lsn.next()));
