@@ -144,6 +144,15 @@ pub enum Malformed {
     Field(&'static str),
 }
 
+/// A block that holds nothing.
+pub(crate) static ZERO_BLOCK: [u8; 4096] = [0; 4096];
+const _: () = assert!(disk_len(ZERO_BLOCK.len()) == BLOCK_BYTES);
+
+/// Whether a block, or a part of one, holds nothing; comparing with zeros is the fastest way to see it.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    ZERO_BLOCK.get(..bytes.len()) == Some(bytes)
+}
+
 /// The first multiple of [`BLOCK_BYTES`] at or after `offset`.
 pub(crate) const fn block_after(offset: u64) -> u64 {
     offset.div_ceil(BLOCK_BYTES) * BLOCK_BYTES

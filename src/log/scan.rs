@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Verified, next_places};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::{
-    BLOCK_BYTES, Lsn, Malformed, Place, SECTOR_BYTES, SegmentNo, block_after, disk_len, memory_len,
-    name,
+    BLOCK_BYTES, Lsn, Malformed, Place, SECTOR_BYTES, SegmentNo, block_after, disk_len, is_zero,
+    memory_len, name,
 };
 use crate::storage::OpenMode;
 use crate::storage::directory::{Directory, StoreFile};
@@ -259,11 +259,4 @@ impl SegmentReader {
 fn part(window: &[u8], from: u64, len: u64) -> &[u8] {
     let from = memory_len(from);
     window.get(from..from + memory_len(len)).unwrap_or_default()
-}
-
-/// Whether a block, or a part of one, holds nothing; comparing with zeros is the fastest way to see it.
-fn is_zero(bytes: &[u8]) -> bool {
-    static ZEROS: [u8; 4096] = [0; 4096];
-    const { assert!(BLOCK_BYTES == 4096) };
-    ZEROS.get(..bytes.len()) == Some(bytes)
 }

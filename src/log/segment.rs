@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
-use crate::format::{BLOCK_BYTES, block_after, disk_len, name};
+use crate::format::{BLOCK_BYTES, ZERO_BLOCK, block_after, name};
 use crate::give_way::GiveWay;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 use crate::sync::EXPLORED;
@@ -21,10 +21,6 @@ const GROWTH: u64 = 4;
 /// So many blocks are written at a time: a writer that is woken for the same processor meanwhile waits until the
 /// next rest. Whoever yielded in its place would wait for as long as another one is busy.
 const BLOCKS_BEFORE_REST: u64 = 128;
-
-/// Not on the heap: a request of this size has an allocator tidy up what the program freed, while that waits.
-static ZEROS: [u8; 4096] = [0; 4096];
-const _: () = assert!(disk_len(ZEROS.len()) == BLOCK_BYTES);
 
 const REST: Duration = Duration::from_micros(50);
 
@@ -78,7 +74,9 @@ impl Spare {
         let mut blocks = 0..len / BLOCK_BYTES;
         let written = blocks.try_for_each(|block| {
             before(block)?;
-            spare.file.write(&ZEROS, block * BLOCK_BYTES)
+            // Not on the heap: a request of this size has an allocator tidy up what the program freed, while that
+            // waits.
+            spare.file.write(&ZERO_BLOCK, block * BLOCK_BYTES)
         });
         // What did not fit must not keep others from fitting; what nobody waits for is left to the next boot.
         written.map(|()| spare).inspect_err(|error| {

@@ -4,17 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use super::SECTOR_BYTES;
+use crate::format::{ZERO_BLOCK, is_zero};
 
-const PAGE_BYTES: usize = 4096;
+const PAGE_BYTES: usize = ZERO_BLOCK.len();
 
 const PAGE_SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
-
-static ZERO_PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
-
-/// Whether a page or a part of one is nothing but zeros, as most of what a log is written ahead with.
-fn is_zeros(bytes: &[u8]) -> bool {
-    bytes == &ZERO_PAGE[..bytes.len()]
-}
 
 /// A page, with its hash once somebody asked for it.
 #[derive(Clone, Debug)]
@@ -123,7 +117,7 @@ impl Content {
             let (number, from) = ((at + done) / PAGE_BYTES, (at + done) % PAGE_BYTES);
             let part = (PAGE_BYTES - from).min(bytes.len() - done);
             let source = &bytes[done..done + part];
-            if self.pages[number].is_some() || !is_zeros(source) {
+            if self.pages[number].is_some() || !is_zero(source) {
                 self.page(number).bytes_mut()[from..from + part].copy_from_slice(source);
             }
             done += part;
@@ -148,7 +142,7 @@ impl Content {
         self.len.hash(hasher);
         for (number, page) in self.pages.iter().enumerate() {
             // A page of zeros is the same as an absent one.
-            let page = page.as_ref().filter(|page| !is_zeros(page.bytes()));
+            let page = page.as_ref().filter(|page| !is_zero(page.bytes()));
             if let Some(page) = page {
                 (number, page.hash()).hash(hasher);
             }
