@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::followed::{Map, filled, open};
+use common::followed::{Map, filled, follow, open};
 use common::{eventually, files};
 use proptest::prelude::*;
 use rocstate::{Durability, ErrorKind, RegionInfo, Store, View, Warming};
@@ -186,8 +186,7 @@ fn run(steps: &[Step]) {
     writer.committed();
     writer.store.tend().unwrap();
     let reader = |warming| {
-        let options = Store::options().read_only(true).threads(false).warming(warming);
-        let store = options.open(dir.path()).unwrap();
+        let store = follow(dir.path(), warming);
         Reader { store, declared: Vec::new(), views: Vec::new() }
     };
     let mut readers = [reader(Warming::OnDemand), reader(Warming::Eager)];
@@ -233,7 +232,7 @@ proptest! {
 fn what_may_still_be_lost_is_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = filled(dir.path(), 10, 1);
-    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
+    let reader = follow(dir.path(), Warming::default());
     let followed: Map = reader.durable_map("map").unwrap();
     for key in 10..20 {
         let mut tx = store.begin();
@@ -320,7 +319,7 @@ fn readers_beside_a_refresh_see_whole_commits() {
 fn damage_is_told_and_what_was_visible_stays() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = filled(dir.path(), 10, 1);
-    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
+    let reader = follow(dir.path(), Warming::default());
     let followed: Map = reader.durable_map("map").unwrap();
     let before = reader.visible_lsn();
     store.transact(|tx| map.put(tx, 1, "damaged and".repeat(100))).unwrap();
@@ -344,8 +343,7 @@ fn damage_is_told_and_what_was_visible_stays() {
 fn a_flipped_bit_is_told_or_does_not_matter() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = filled(dir.path(), 500, 20);
-    let options = Store::options().read_only(true).threads(false).warming(Warming::OnDemand);
-    let reader = options.open(dir.path()).unwrap();
+    let reader = follow(dir.path(), Warming::OnDemand);
     let followed: Map = reader.durable_map("map").unwrap();
     let now = || {
         let view = store.view();

@@ -4,19 +4,25 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use common::FaultyDisk;
-use common::followed::{Map, filled};
+use common::followed::{Map, filled, follow, following};
 use rocstate::{Store, Transaction, Warming};
+
+/// Opens a store that follows on a disk that counts.
+fn follow_counted(path: &Path) -> (Store, FaultyDisk) {
+    let disk = FaultyDisk::default();
+    let options = following().warming(Warming::OnDemand).storage(disk.clone());
+    (options.open(path).unwrap(), disk)
+}
 
 #[test]
 fn what_was_read_stays_read() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = filled(dir.path(), 20_000, 1);
-    let disk = FaultyDisk::default();
-    let options = Store::options().read_only(true).threads(false).storage(disk.clone());
-    let reader = options.warming(Warming::OnDemand).open(dir.path()).unwrap();
+    let (reader, disk) = follow_counted(dir.path());
     let followed: Map = reader.durable_map("map").unwrap();
     followed.warm().unwrap();
     let reads = || disk.0.reads.load(Ordering::SeqCst);
@@ -60,9 +66,7 @@ fn what_was_read_stays_read() {
 fn what_is_mostly_on_disk_stays_there_if_nobody_asks_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = filled(dir.path(), 30_000, 300);
-    let disk = FaultyDisk::default();
-    let options = Store::options().read_only(true).threads(false).storage(disk.clone());
-    let reader = options.warming(Warming::OnDemand).open(dir.path()).unwrap();
+    let (reader, disk) = follow_counted(dir.path());
     let followed: Map = reader.durable_map("map").unwrap();
     let reads = || disk.0.reads.load(Ordering::SeqCst);
     // A few changes are worth reading what they change; many are not.
@@ -87,8 +91,7 @@ fn what_is_mostly_on_disk_stays_there_if_nobody_asks_for_it() {
 fn what_is_superseded_is_let_go() {
     let dir = tempfile::tempdir().unwrap();
     let (store, map) = filled(dir.path(), 20_000, 1);
-    let options = Store::options().read_only(true).threads(false).warming(Warming::OnDemand);
-    let reader = options.open(dir.path()).unwrap();
+    let reader = follow(dir.path(), Warming::OnDemand);
     let followed: Map = reader.durable_map("map").unwrap();
     assert_eq!(followed.get(&reader.view(), &7).unwrap().unwrap(), "7");
     for round in 0..6 {

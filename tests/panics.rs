@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use common::followed::open;
+use common::followed::{follow, open};
 use common::{FaultyDisk, eventually, within};
 use rocstate::{Durability, DurableMap, ErrorKind, Stats, Store, Transaction, Warming};
 
@@ -422,7 +422,7 @@ fn a_value_whose_code_panics_stops_no_refresh() {
         store.tend().unwrap();
     };
     put(1, 1);
-    let reader = Store::options().read_only(true).threads(false).open(dir.path()).unwrap();
+    let reader = follow(dir.path(), Warming::default());
     let [followed, beside]: [DurableMap<u32, Explosive>; 2] =
         ["map", "other"].map(|name| reader.durable_map(name).unwrap());
     let hook = std::panic::take_hook();
@@ -466,9 +466,7 @@ fn a_value_whose_code_asks_the_store_waits_for_nobody() {
         store.tend().unwrap();
     };
     put(1);
-    let path = dir.path().to_owned();
-    let options = Store::options().read_only(true).threads(false);
-    let reader = options.warming(Warming::OnDemand).open(path).unwrap();
+    let reader = follow(dir.path(), Warming::OnDemand);
     let followed: DurableMap<u32, Curious> = reader.durable_map("map").unwrap();
     put(2);
     within(Duration::from_secs(20), move || {

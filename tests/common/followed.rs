@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rocstate::{DurableMap, Store};
+use rocstate::{DurableMap, Options, Store, Warming};
 
 pub type Map = DurableMap<u32, String>;
 
@@ -10,6 +10,16 @@ pub type Map = DurableMap<u32, String>;
 pub fn open(path: &Path) -> Store {
     let options = Store::options().threads(false).segment_bytes(64 << 10);
     options.keep_checkpoints(1).open(path).unwrap()
+}
+
+/// Opens it as one that follows, which does nothing by itself either.
+pub fn follow(path: &Path, warming: Warming) -> Store {
+    following().warming(warming).open(path).unwrap()
+}
+
+/// The options of one that follows.
+pub fn following() -> Options {
+    Store::options().read_only(true).threads(false)
 }
 
 /// A store of so many entries in a checkpoint, of so many bytes each.
