@@ -1,6 +1,5 @@
 //! A store that follows another one, as a process of its own would.
 
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rocstate::{DurableMap, Store};
@@ -9,6 +8,7 @@ use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
 use crate::floor::store;
+use crate::reads::{on_threads, read_store};
 use crate::report::Report;
 
 /// How often a store is refreshed in a round.
@@ -50,19 +50,13 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         });
         report.ask(question, plan.rounds)?;
     }
-    let read = |store: &Store, map: &DurableMap<u64, Order>| {
-        let mut dice = Dice::new(8);
-        let began = Instant::now();
-        for _ in 0..plan.operations {
-            black_box(map.get(&store.view(), &dice.below(plan.entries))?);
-        }
-        Ok::<f64, Failure>(began.elapsed().as_secs_f64() * 1e9 / plan.operations as f64)
-    };
     let question = Question::of_costs("a point read after a refresh", "ns")
-        .ask("the store that writes", || read(&writer, &map))
+        .ask("the store that writes", || {
+            Ok(on_threads(1, plan, &|key| read_store(&writer, &map, key)))
+        })
         .ask("the store that follows", || {
             follow(1_000)?;
-            read(&reader, &followed)
+            Ok(on_threads(1, plan, &|key| read_store(&reader, &followed, key)))
         });
     report.ask(question, plan.rounds)
 }

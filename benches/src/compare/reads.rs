@@ -167,12 +167,12 @@ fn read_plain(plain: &RwLock<BTreeMap<u64, Order>>, key: u64) -> i64 {
     plain.read().get(&key).map_or(0, |order| order.cents)
 }
 
-fn read_store(store: &Store, map: &DurableMap<u64, Order>, key: u64) -> i64 {
+pub(crate) fn read_store(store: &Store, map: &DurableMap<u64, Order>, key: u64) -> i64 {
     map.get(&store.view(), &key).ok().flatten().map_or(0, |order| order.cents)
 }
 
 /// Nanoseconds of a read on each of so many threads.
-fn on_threads(threads: u64, plan: &Plan, read: Read<'_>) -> f64 {
+pub(crate) fn on_threads(threads: u64, plan: &Plan, read: Read<'_>) -> f64 {
     let count = plan.operations * 2;
     let one = |seed: u64| {
         let mut dice = Dice::new(seed * 0x9e37_79b9);
