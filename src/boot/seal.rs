@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::{FRAME_HEADER_BYTES, FrameFacts, seal as seal_frame};
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{Epoch, Lineage, Place, SegmentNo, block_after, disk_len, name};
-use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
+use crate::log::segment::{Spare, first_len};
 use crate::log::tail::Tail;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 
@@ -66,8 +66,9 @@ pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Sealed>
         let what = "more of the log is claimed by nobody than a segment holds";
         return Err(Error::damaged(&path, plan.claimed.offset, what));
     }
-    let len = block_after(FIRST_SEGMENT_BYTES.max(end.offset + FIRST_SEGMENT_BYTES / 4));
-    let len = len.min(SEGMENT_BYTES_MAX);
+    let used = plan.claimed.offset + (end.offset - begin.offset);
+    let room = first_len(plan.newest.as_ref(), used);
+    let len = block_after(room.max(end.offset + room / 4)).min(SEGMENT_BYTES_MAX);
     let mut prewritten = Spare::prewritten(plan.dir, len);
     if prewritten.is_err() && leftovers.give_back() {
         prewritten = Spare::prewritten(plan.dir, len);

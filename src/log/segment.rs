@@ -9,8 +9,12 @@ use crate::give_way::GiveWay;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 use crate::sync::EXPLORED;
 
-/// The length of the segment that a boot begins with: short, so that boot is; a frame where schedules are explored.
+/// The length of the segment that a boot begins with, at most: short, so that boot is; a frame where schedules are
+/// explored.
 pub(crate) const FIRST_SEGMENT_BYTES: u64 = if EXPLORED { 2 * BLOCK_BYTES } else { 256 << 10 };
+
+/// And at least, where the run before wrote next to nothing: a few synced commits.
+const SHORTEST_SEGMENT_BYTES: u64 = if EXPLORED { FIRST_SEGMENT_BYTES } else { 32 << 10 };
 
 /// What a boot on a full disk gets by: a header, and copies of the frames that nobody claimed.
 const RESERVE_BYTES: u64 = 64 << 10;
@@ -150,8 +154,52 @@ impl Spare {
     }
 }
 
+/// The length of the segment that a boot begins with, where the log before it ends at `used` in `newest`. Each boot
+/// writes all of its own and leaves it behind, so those of short runs are short; one long run is enough to have the
+/// usual length again.
+pub(crate) fn first_len(newest: Option<&SegmentHeader>, used: u64) -> u64 {
+    newest.map_or(FIRST_SEGMENT_BYTES, |newest| {
+        let len = used.saturating_mul(GROWTH).max(newest.len / 2);
+        block_after(len.clamp(SHORTEST_SEGMENT_BYTES, FIRST_SEGMENT_BYTES))
+    })
+}
+
 /// The length of the segment after one of `len` bytes, with room for a frame of `frame` bytes.
 pub(crate) fn next_len(len: u64, frame: u64, configured: u64) -> u64 {
     let grown = len.saturating_mul(GROWTH).min(configured);
     block_after(grown.max(FRAMES_BEGIN + frame).min(SEGMENT_BYTES_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Epoch, Lineage, Place, SegmentNo};
+
+    #[test]
+    fn runs_are_given_as_much_as_the_one_before_may_have_wanted() {
+        let newest = |len| SegmentHeader {
+            lineage: Lineage(1),
+            number: SegmentNo(1),
+            len,
+            epoch: Epoch(1),
+            nonce: 0,
+            salt: 0,
+            claim: FRAMES_BEGIN,
+            before: Place::START,
+        };
+        assert_eq!(first_len(None, 0), FIRST_SEGMENT_BYTES);
+        for (len_kib, used_kib, then_kib) in [
+            (256, 8, 128),
+            (128, 8, 64),
+            (64, 8, 32),
+            (32, 4, 32),
+            (32, 13, 52),
+            (32, 30, 120),
+            (256, 100, 256),
+            (65_536, 8, 256),
+        ] {
+            let len = first_len(Some(&newest(len_kib << 10)), used_kib << 10);
+            assert_eq!(len, then_kib << 10, "{used_kib} of {len_kib} KiB");
+        }
+    }
 }
