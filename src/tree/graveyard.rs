@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::contain::contain;
@@ -13,17 +14,42 @@ const REST: Duration = Duration::from_millis(20);
 /// How seldom what is still seen is looked at again.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// How long after the last work the thread looks by itself for more, every [`REST`], in the place of being
+/// How long after the last work the thread looks by itself for more, ever more seldom, in the place of being
 /// woken: a wake costs whoever discards tens of microseconds.
 const WAKEFUL: Duration = Duration::from_secs(10);
 
+/// How seldom that is at last: a look costs a busy machine little, but many stores with little to do cost it many.
+const LONGEST_NAP: Duration = Duration::from_millis(320);
+
 /// A way to the thread that frees; cheap to clone. Without a thread things are freed on the spot.
 #[derive(Clone, Debug)]
-pub(crate) struct Graveyard(Option<Sender<Work>>);
+pub(crate) struct Graveyard(Option<Way>);
+
+/// Its fields are dropped in turn: when the end comes, no sender is left.
+#[derive(Clone, Debug)]
+struct Way {
+    to: Sender<Work>,
+    _end: Arc<End>,
+}
+
+/// Wakes the thread when it is dropped.
+#[derive(Debug, Default)]
+struct End(OnceLock<Thread>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
+}
 
 /// What the thread reads from; its work is done when the last clone of the graveyard is gone.
 #[derive(Debug)]
-pub(crate) struct Buried(Receiver<Work>);
+pub(crate) struct Buried {
+    from: Receiver<Work>,
+    end: Weak<End>,
+}
 
 enum Work {
     Bury(Box<dyn Remains>),
@@ -52,7 +78,9 @@ impl Graveyard {
     /// A graveyard and the end that its thread reads from.
     pub(crate) fn new() -> (Graveyard, Buried) {
         let (to, from) = mpsc::channel();
-        (Graveyard(Some(to)), Buried(from))
+        let end = Arc::default();
+        let buried = Buried { from, end: Arc::downgrade(&end) };
+        (Graveyard(Some(Way { to, _end: end })), buried)
     }
 
     /// Frees on the spot.
@@ -62,7 +90,7 @@ impl Graveyard {
 
     pub(crate) fn bury(&self, remains: Box<dyn Remains>) {
         let refused = match &self.0 {
-            Some(to) => to.send(Work::Bury(remains)).err().map(|refused| refused.0),
+            Some(way) => way.to.send(Work::Bury(remains)).err().map(|refused| refused.0),
             None => Some(Work::Bury(remains)),
         };
         if let Some(Work::Bury(remains)) = refused {
@@ -72,9 +100,9 @@ impl Graveyard {
 
     /// Has a line looked at when there is time.
     pub(super) fn note(&self, line: Weak<dyn Sweep>) {
-        if let Some(to) = &self.0 {
+        if let Some(way) = &self.0 {
             // Without a receiver it is looked at when there is more.
-            to.send(Work::Sweep(line)).ok();
+            way.to.send(Work::Sweep(line)).ok();
         }
     }
 }
@@ -82,33 +110,36 @@ impl Graveyard {
 impl Buried {
     /// Frees what comes until nothing more can; `pause` lets others go first.
     pub(crate) fn run(self, pause: &mut dyn FnMut()) {
+        if let Some(end) = self.end.upgrade() {
+            end.0.set(thread::current()).ok();
+        }
         let mut noted: Vec<Weak<dyn Sweep>> = Vec::new();
-        let mut rest = REST;
-        let mut worked = Instant::now();
-        let mut swept = Instant::now();
+        let (mut nap, mut rest) = (REST, REST);
+        let (mut worked, mut swept) = (Instant::now(), Instant::now());
         loop {
-            let work = match self.0.try_recv() {
+            let work = match self.from.try_recv() {
                 Ok(work) => Ok(work),
                 Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
                 Err(TryRecvError::Empty) if worked.elapsed() < WAKEFUL => {
-                    std::thread::sleep(REST);
+                    thread::park_timeout(nap);
+                    nap = (nap * 2).min(LONGEST_NAP);
                     Err(RecvTimeoutError::Timeout)
                 }
                 Err(TryRecvError::Empty) if noted.is_empty() => {
-                    self.0.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                    self.from.recv().map_err(|_| RecvTimeoutError::Disconnected)
                 }
-                Err(TryRecvError::Empty) => self.0.recv_timeout(rest),
+                Err(TryRecvError::Empty) => self.from.recv_timeout(rest),
             };
             match work {
                 // A destructor that panics costs what was to be freed with it, and nothing else.
                 Ok(Work::Bury(remains)) => {
                     contain(|| remains.decay(pause));
-                    worked = Instant::now();
+                    (nap, worked) = (REST, Instant::now());
                 }
                 Ok(Work::Sweep(line)) => {
                     rest = REST;
                     noted.push(line);
-                    worked = Instant::now();
+                    (nap, worked) = (REST, Instant::now());
                 }
                 Err(RecvTimeoutError::Timeout) if noted.is_empty() || swept.elapsed() < rest => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -125,7 +156,7 @@ impl Buried {
     #[cfg(test)]
     pub(super) fn decay_what_is_there(&self, pause: &mut dyn FnMut()) -> usize {
         let mut count = 0;
-        while let Ok(work) = self.0.try_recv() {
+        while let Ok(work) = self.from.try_recv() {
             match work {
                 Work::Bury(remains) => {
                     remains.decay(pause);
@@ -148,5 +179,25 @@ fn sweep(noted: &mut Vec<Weak<dyn Sweep>>) {
         if left {
             noted.push(Arc::downgrade(&line));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_not_slept_through() {
+        let ended = (0..5).any(|_| {
+            let (graveyard, buried) = Graveyard::new();
+            let thread = thread::spawn(move || buried.run(&mut || {}));
+            // By now it looks at its most seldom: the fifth nap has just begun.
+            thread::sleep(REST * 15 + LONGEST_NAP + REST);
+            let dropped = Instant::now();
+            drop(graveyard);
+            thread.join().unwrap();
+            dropped.elapsed() < LONGEST_NAP / 2
+        });
+        assert!(ended, "it slept on");
     }
 }
