@@ -1,6 +1,6 @@
 //! Reading cold regions ahead of those who will ask: on threads of its own and by whoever waits.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -29,7 +29,26 @@ pub(super) struct WarmQueue {
 #[derive(Debug, Default)]
 struct Work {
     regions: VecDeque<Arc<RegionCore>>,
+    /// Where those are in memory: there may be as many as a store has.
+    waiting: HashSet<usize>,
     threads: Vec<JoinHandle<()>>,
+}
+
+impl Work {
+    fn add(&mut self, core: &Arc<RegionCore>) {
+        if self.waiting.insert(Arc::as_ptr(core).addr()) {
+            self.regions.push_back(Arc::clone(core));
+        }
+    }
+
+    /// Nothing is left to take of a region that was the first.
+    fn end(&mut self, core: &Arc<RegionCore>) {
+        // Another thread may have said so before.
+        if self.regions.front().is_some_and(|first| Arc::ptr_eq(first, core)) {
+            self.regions.pop_front();
+            self.waiting.remove(&Arc::as_ptr(core).addr());
+        }
+    }
 }
 
 impl WarmQueue {
@@ -114,9 +133,7 @@ impl Engine {
         if self.warming.is_closed() || !self.options.threads {
             return Ok(());
         }
-        if !work.regions.iter().any(|known| Arc::ptr_eq(known, core)) {
-            work.regions.push_back(Arc::clone(core));
-        }
+        work.add(core);
         if work.threads.is_empty() {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             for _ in 0..(cores - 1).clamp(1, THREADS_MAX) {
@@ -140,7 +157,7 @@ impl Engine {
             contain(|| self.tell_warmth(&core));
             work = self.warming.work.lock();
             if !more {
-                work.regions.retain(|other| !Arc::ptr_eq(other, &core));
+                work.end(&core);
             }
         }
     }
