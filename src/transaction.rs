@@ -169,7 +169,7 @@ impl Transaction {
             let touched = self.staged.touched.remove(at);
             self.staged.set_aside.push(SetAside::Removed(at, touched));
         }
-        self.staged.removed.push(number);
+        self.staged.removed.push((number, name.into()));
         Ok(true)
     }
 
@@ -238,7 +238,7 @@ impl Transaction {
         }
         // What the draft was given ends after it, and nobody has the state by then unless it counts.
         let mut draft = head.state.draft();
-        for number in &staged.removed {
+        for (number, _) in &staged.removed {
             draft.remove_region(*number)?;
         }
         for Touched { number, core, tree } in &mut staged.touched {
@@ -263,7 +263,7 @@ impl Transaction {
         let lsn = state.lsn;
         let replaced = std::mem::replace(&mut head.state, state);
         let cores = staged.touched.iter().map(|touched| &*touched.core);
-        head.engine().note_committed(cores, &staged.removed);
+        head.engine().note_committed(lsn, cores, &staged.removed);
         staged.settle();
         head.spare = Some(staged.emptied());
         writer.release();
@@ -281,7 +281,7 @@ impl Transaction {
     }
 
     pub(crate) fn removes(&self, number: RegionNo) -> bool {
-        self.staged.removed.contains(&number)
+        self.staged.removed.iter().any(|(removed, _)| *removed == number)
     }
 
     pub(crate) fn touched(&self, number: RegionNo) -> Option<&dyn WorkingTree> {

@@ -1,14 +1,15 @@
 //! Which regions this program has declared, and by which types.
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::shape::Schema;
-use crate::format::{REGION_NAME_BYTES_MAX, RegionNo};
+use crate::format::{Lsn, REGION_NAME_BYTES_MAX, RegionNo};
 use crate::region::VolatileCore;
 use crate::region::handle::{DeclaredSchema, RegionCore, check_schema};
 use crate::report::RegionInfo;
@@ -18,8 +19,8 @@ use crate::state::State;
 pub(super) struct Registry {
     durable: HashMap<Arc<str>, Arc<RegionCore>>,
     volatile: HashMap<Arc<str>, Arc<dyn AnyVolatile>>,
-    /// Regions whose removal has an LSN; readers may still see them.
-    removed: HashSet<RegionNo>,
+    /// Regions whose removal has an LSN, in that order; readers may still see them.
+    removed: VecDeque<(Lsn, RegionNo)>,
     numbers: Numbers,
 }
 
@@ -55,7 +56,7 @@ impl Registry {
         Registry {
             durable: HashMap::new(),
             volatile: HashMap::new(),
-            removed: HashSet::new(),
+            removed: VecDeque::new(),
             numbers,
         }
     }
@@ -63,6 +64,19 @@ impl Registry {
     /// The durable regions that are declared.
     pub(super) fn declared(&self) -> impl Iterator<Item = &Arc<RegionCore>> {
         self.durable.values()
+    }
+
+    /// Whether the removal of a region that is visible has an LSN.
+    fn is_being_removed(&mut self, number: RegionNo, visible: &State) -> bool {
+        self.forget_removed(visible.lsn);
+        self.removed.iter().any(|(_, removed)| *removed == number)
+    }
+
+    /// Nobody finds a region whose removal is visible.
+    fn forget_removed(&mut self, visible: Lsn) {
+        while self.removed.front().is_some_and(|(lsn, _)| *lsn <= visible) {
+            self.removed.pop_front();
+        }
     }
 
     /// A read-only store has moved on: regions that were declared before they existed may exist.
@@ -115,7 +129,8 @@ impl Engine {
             return Ok(Arc::clone(core));
         }
         let visible = self.visible();
-        let existing = visible.number_of(name)?.filter(|number| !registry.removed.contains(number));
+        let existing =
+            visible.number_of(name)?.filter(|number| !registry.is_being_removed(*number, &visible));
         if let Some(number) = existing
             && let Some(root) = visible.region(number)
         {
@@ -178,22 +193,25 @@ impl Engine {
     /// A commit that touches `cores` and removes `removed` has its LSN.
     pub(crate) fn note_committed<'a>(
         &self,
+        lsn: Lsn,
         cores: impl Iterator<Item = &'a RegionCore>,
-        removed: &[RegionNo],
+        removed: &[(RegionNo, Arc<str>)],
     ) {
         for core in cores {
             core.created.store(true, Ordering::Release);
         }
-        if !removed.is_empty() {
-            let mut registry = self.registry.lock();
-            registry.removed.extend(removed);
-            registry.durable.retain(|_, core| {
-                let stays = !removed.contains(&core.number());
-                if !stays {
-                    core.removed.store(true, Ordering::Release);
-                }
-                stays
-            });
+        if removed.is_empty() {
+            return;
+        }
+        let mut registry = self.registry.lock();
+        registry.forget_removed(self.visible().lsn);
+        for (number, name) in removed {
+            registry.removed.push_back((lsn, *number));
+            if let Entry::Occupied(declared) = registry.durable.entry(Arc::clone(name))
+                && declared.get().number() == *number
+            {
+                declared.remove().removed.store(true, Ordering::Release);
+            }
         }
     }
 

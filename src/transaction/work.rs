@@ -22,7 +22,7 @@ pub(crate) struct Work {
     settled: Vec<Touched>,
     /// What was touched and then cleared or removed, in this order; it comes back if that is undone.
     pub(super) set_aside: Vec<SetAside>,
-    pub(super) removed: Vec<RegionNo>,
+    pub(super) removed: Vec<(RegionNo, Arc<str>)>,
     pub(super) operations: Operations,
     /// Trees may have changes of which there is no operation.
     pub(super) half_changed: bool,
