@@ -27,13 +27,14 @@ use crate::options::{Durability, Options};
 use crate::region::{Key, KeyReader, KeyWriter};
 use crate::storage::directory::Directory;
 use crate::storage::sim::SimDisk;
+use crate::storage::{OpenMode, Storage};
 use crate::{DurableMap, Store};
 
 /// A body by its name, which is that of its corpus.
 pub type Body = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const BODIES: [Body; 7] = [
+pub const BODIES: [Body; 8] = [
     ("segment", segment),
     ("checkpoint", checkpoint),
     ("catalog", catalog),
@@ -41,6 +42,7 @@ pub const BODIES: [Body; 7] = [
     ("key", key),
     ("schema", schema),
     ("directory", directory),
+    ("following", following),
 ];
 
 const DIR: &str = "/fuzz";
@@ -207,7 +209,7 @@ pub fn schema(bytes: &[u8]) {
 /// store and what to put there.
 pub fn directory(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
-    let disk = if mode & 1 == 0 { arbitrary_files(rest) } else { patched_files(rest) };
+    let disk = if mode & 1 == 0 { arbitrary_files(rest) } else { patched(&real_store(), rest) };
     let boot = |disk: &SimDisk| {
         let options = options(disk);
         drop(options.clone().read_only(true).open(DIR).map(|store| read(&store)));
@@ -223,13 +225,48 @@ pub fn directory(bytes: &[u8]) {
     without(&CHECKSUMS, || boot(&disk));
 }
 
+/// A store that is followed, and whose files are not as its writer left them the next time that they are read, and
+/// are after that.
+///
+/// The first two bytes say between which of the writer's steps the store is followed; what comes after them are
+/// places in the files and what to put there.
+pub fn following(bytes: &[u8]) {
+    let [from, to, patches @ ..] = bytes else { return };
+    let steps = real_steps(|steps| {
+        let nth = |at: &u8| usize::from(*at) % steps.len();
+        let step = |at: usize| steps.get(at).map(SimDisk::snapshot);
+        step(nth(from).min(nth(to))).zip(step(nth(from).max(nth(to))))
+    });
+    let Some((before, after)) = steps else { return };
+    let follow = || {
+        let disk = before.snapshot();
+        let follower = options(&disk).read_only(true).open(DIR);
+        let follower = follower.expect("what a writer leaves can be read");
+        read(&follower);
+        replace_files(&disk, &patched(&after, patches));
+        drop(follower.refresh());
+        read(&follower);
+        replace_files(&disk, &after);
+        (follower.refresh(), read(&follower))
+    };
+    let booted = options(&after).read_only(true).open(DIR);
+    let booted = booted.expect("what a writer leaves can be read");
+    let (lsn, entries) = follow();
+    let lsn = lsn.expect("damage that is gone is not told");
+    // A boot goes on to what nobody has said yet to be synced: what came last.
+    assert!((booted.visible_lsn().get() - lsn.get()) <= UNSYNCED, "{lsn} is long ago");
+    assert!(lsn < booted.visible_lsn() || entries == read(&booted), "{entries} entries");
+    drop(without(&CHECKSUMS, follow));
+}
+
 fn options(disk: &SimDisk) -> Options {
     Store::options().storage(disk.clone()).threads(false).boot_budget(Duration::from_secs(3600))
 }
 
-/// Reads whatever can be read.
-fn read(store: &Store) {
+/// Reads whatever can be read; how many entries.
+fn read(store: &Store) -> usize {
     let view = store.view();
+    let mut entries = 0;
     for region in store.regions() {
         let map: Result<DurableMap<u32, String>, _> = store.durable_map(&region.name);
         if let Ok(map) = map {
@@ -237,9 +274,14 @@ fn read(store: &Store) {
             drop(map.get(&view, &7));
             drop(map.last(&view));
             assert!(read <= map.len(&view).max(1 << 24), "an iteration ends");
+            entries += read;
         }
     }
+    entries
 }
+
+/// The commits of [`real_store`] that nobody has synced.
+const UNSYNCED: u64 = 3;
 
 const NAMES: [&str; 7] = [
     "LOCK",
@@ -266,11 +308,8 @@ fn arbitrary_files(mut rest: &[u8]) -> SimDisk {
 }
 
 /// A real store with bytes replaced: the file's number, three bytes of place, how many, and they.
-fn patched_files(mut rest: &[u8]) -> SimDisk {
-    thread_local! {
-        static REAL: SimDisk = real_store();
-    }
-    let disk = REAL.with(SimDisk::snapshot);
+fn patched(real: &SimDisk, mut rest: &[u8]) -> SimDisk {
+    let disk = real.snapshot();
     let files = disk.files();
     while let Some((head, more)) = rest.split_first_chunk::<5>() {
         let [number, place @ .., count] = *head;
@@ -292,10 +331,38 @@ fn patched_files(mut rest: &[u8]) -> SimDisk {
     disk
 }
 
+/// Makes the files of a disk those of another, also for whoever has them open.
+fn replace_files(disk: &SimDisk, others: &SimDisk) {
+    let files = others.files();
+    disk.files().iter().filter(|path| !files.contains(path)).for_each(|path| disk.take_away(path));
+    for path in files {
+        let bytes = others.contents(&path).unwrap_or_default();
+        if disk.contents(&path).is_none() {
+            disk.put(&path, &bytes);
+        } else if disk.contents(&path) != Some(bytes.clone()) {
+            let file = disk.open(&path, OpenMode::Write).expect("it is there");
+            file.set_len(0).and_then(|()| file.write_at(&bytes, 0)).expect("it can be written");
+        }
+    }
+}
+
 /// A store with two checkpoints, and two segments and one that has no name yet.
 pub fn real_store() -> SimDisk {
+    real_steps(|steps| steps.last().map(SimDisk::snapshot)).expect("a writer takes steps")
+}
+
+/// What a writer leaves on its way to [`real_store`].
+fn real_steps<T>(see: impl FnOnce(&[SimDisk]) -> T) -> T {
+    thread_local! {
+        static REAL: Vec<SimDisk> = write_real_steps().expect("a simulated disk does not fail");
+    }
+    REAL.with(|steps| see(steps))
+}
+
+fn write_real_steps() -> Result<Vec<SimDisk>, crate::Error> {
     let disk = SimDisk::new(5);
-    let write = |from: u32| -> Result<(), crate::Error> {
+    let mut steps = Vec::new();
+    for from in [0, 30] {
         let store = options(&disk).open(DIR)?;
         let map: DurableMap<u32, String> = store.durable_map("a")?;
         let other: DurableMap<String, Option<u64>> = store.durable_map("b")?;
@@ -307,18 +374,22 @@ pub fn real_store() -> SimDisk {
             if n % 16 == 9 {
                 store.checkpoint()?;
             }
+            if n % 8 == 1 {
+                steps.push(disk.snapshot());
+            }
         }
         store.transact(|tx| map.remove(tx, &from))?;
-        store.tend()
-    };
-    let begin_segment = || -> Result<(), crate::Error> {
-        let store = options(&disk).durability(Durability::Process).open(DIR)?;
-        let map: DurableMap<u32, String> = store.durable_map("a")?;
-        (0..3).try_for_each(|n| store.transact(|tx| map.put(tx, n, "x".repeat(100_000)).map(drop)))
-    };
-    let written = write(0).and_then(|()| write(30)).and_then(|()| begin_segment());
-    written.expect("a simulated disk does not fail");
-    disk
+        store.tend()?;
+        steps.push(disk.snapshot());
+    }
+    let store = options(&disk).durability(Durability::Process).open(DIR)?;
+    let map: DurableMap<u32, String> = store.durable_map("a")?;
+    for n in 0..3 {
+        store.transact(|tx| map.put(tx, n, "x".repeat(100_000)))?;
+    }
+    drop(store);
+    steps.push(disk);
+    Ok(steps)
 }
 
 /// Encoded schemas of a map and of a cell of types with everything in them.

@@ -95,7 +95,10 @@ fn write_seeds() {
         every_file.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes()[..3]);
         every_file.extend_from_slice(&bytes);
         for at in [9u8, 48, 80] {
-            write("directory", &format!("patch-{number}-{at}"), &[1, number, at, 0, 0, 2, 255, 1]);
+            let patch = [number, at, 0, 0, 2, 255, 1];
+            write("directory", &format!("patch-{number}-{at}"), &[&[1], &patch[..]].concat());
+            let steps = [number.wrapping_mul(5), at];
+            write("following", &format!("patch-{number}-{at}"), &[&steps[..], &patch].concat());
         }
     }
     write("directory", "files", &every_file);
