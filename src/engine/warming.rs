@@ -135,14 +135,29 @@ impl Engine {
         }
         work.add(core);
         if work.threads.is_empty() {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            for _ in 0..(cores - 1).clamp(1, THREADS_MAX) {
-                let engine = Arc::clone(self);
-                work.threads.push(spawn("rocstate-warmer", move || engine.run_warmer())?);
-            }
+            let engine = Arc::clone(self);
+            let first = move || {
+                engine.begin_other_warmers();
+                engine.run_warmer();
+            };
+            work.threads.push(spawn("rocstate-warmer", first)?);
         }
         self.warming.wake.notify_all();
         Ok(())
+    }
+
+    /// How many there are to be takes several files of the system to tell: nobody else waits for that.
+    fn begin_other_warmers(self: &Arc<Engine>) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut work = self.warming.work.lock();
+        if self.warming.is_closed() {
+            return;
+        }
+        for _ in 1..(cores - 1).clamp(1, THREADS_MAX) {
+            let engine = Arc::clone(self);
+            // Fewer do as well.
+            work.threads.extend(spawn("rocstate-warmer", move || engine.run_warmer()).ok());
+        }
     }
 
     fn run_warmer(&self) {

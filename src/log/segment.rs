@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
-use crate::format::{BLOCK_BYTES, ZERO_BLOCK, block_after, name};
+use crate::format::{BLOCK_BYTES, ZERO_BLOCK, block_after, memory_len, name};
 use crate::give_way::GiveWay;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 use crate::sync::EXPLORED;
@@ -64,7 +64,12 @@ impl Spare {
     /// Takes room on the disk that the next boot gives back to itself; whether there was some. It need
     /// not be stable: it is room, whatever is in it.
     pub(crate) fn reserve(dir: &Directory) -> bool {
-        Spare::filled(dir, name::RESERVE, RESERVE_BYTES, |_| Ok(())).is_ok()
+        // Nobody syncs a part of it, so it is written at once.
+        let zeros = vec![0; memory_len(RESERVE_BYTES)];
+        let reserve = Spare::made(dir, name::RESERVE, RESERVE_BYTES);
+        let written = reserve.and_then(|reserve| reserve.write(&zeros, 0));
+        // What did not fit must not keep others from fitting.
+        written.inspect_err(|_| drop(dir.remove(name::RESERVE))).is_ok()
     }
 
     /// `before` is told of each block.

@@ -4,8 +4,8 @@
 //!
 //! - `--quick`: everything, smaller and in three rounds, in under three minutes
 //! - `--rounds N`, `--entries N`: instead of seven rounds, a million entries
-//! - `--only PART,PART`: of `durable`, `arrivals`, `awaited`, `process`, `reads`, `follow`, `memory`, `growth`,
-//!   `crowds`
+//! - `--only PART,PART`: of `durable`, `arrivals`, `awaited`, `process`, `reads`, `follow`, `runs`, `memory`,
+//!   `growth`, `crowds`
 //! - `--fixed-sync US`: every sync of every contender waits so many microseconds and syncs nothing
 //! - `--out DIR`: JSON lines and a plot for each question go there
 //!
@@ -27,6 +27,7 @@ mod peers;
 mod process;
 mod reads;
 mod report;
+mod runs;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -105,13 +106,14 @@ impl Plan {
 
 type Measure = fn(&Plan, &mut Report) -> Result<(), Failure>;
 
-const PARTS: [(&str, Measure); 9] = [
+const PARTS: [(&str, Measure); 10] = [
     ("durable", durable::measure),
     ("arrivals", arrivals::measure),
     ("awaited", awaited::measure),
     ("process", process::measure),
     ("reads", reads::measure),
     ("follow", follow::measure),
+    ("runs", runs::measure),
     ("memory", memory::measure),
     ("growth", growth::measure),
     ("crowds", crowds::measure),

@@ -11,7 +11,8 @@ pub(super) fn open(dir: &Path) -> Result<Box<dyn Peer>, Failure> {
     let connection = Connection::open(dir.join("sqlite"))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute("CREATE TABLE orders (key INTEGER PRIMARY KEY, value BLOB)", ())?;
+    connection
+        .execute("CREATE TABLE IF NOT EXISTS orders (key INTEGER PRIMARY KEY, value BLOB)", ())?;
     Ok(Box::new(Mutex::new(connection)))
 }
 
