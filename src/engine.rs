@@ -35,7 +35,7 @@ use crate::tree::Graveyard;
 use crate::visible::{Seen, Visible};
 use budget::BootBudget;
 use following::{Basis, Follower, boot_read_only};
-use keeper::{Chore, Keeper};
+use keeper::Keeper;
 pub(crate) use registry::AnyVolatile;
 use registry::{Numbers, Registry};
 use warming::WarmQueue;
@@ -116,12 +116,12 @@ impl Drop for Owner {
         if self.of_process != std::process::id() {
             return;
         }
-        self.engine.keeper.close();
+        let keepers = self.engine.keeper.close();
         self.engine.warming.close();
         if let Access::Writes(commits) = &self.engine.access {
             commits.close();
         }
-        for thread in self.threads.drain(..) {
+        for thread in self.threads.drain(..).chain(keepers) {
             // A thread that panicked has poisoned what it held; a thread never joins itself.
             if thread.thread().id() != std::thread::current().id() {
                 thread.join().ok();
@@ -184,11 +184,7 @@ impl Engine {
             owner.threads.push(spawn("rocstate-log", leader)?);
             let syncer = move || syncing.run_beside_commits(Commits::run_syncer);
             owner.threads.push(spawn("rocstate-sync", syncer)?);
-            for chore in Chore::ALL {
-                let keeping = Arc::clone(&engine);
-                let keeper = spawn(chore.thread_name(), move || keeping.run_keeper(chore))?;
-                owner.threads.push(keeper);
-            }
+            engine.have_keepers();
         }
         report.end_with("start", options.storage.ticks().saturating_sub(began));
         let budget = &engine.keeper.budget;

@@ -1,17 +1,20 @@
 //! The keeper: it prepares segments and takes checkpoints, off the commit path, with a thread for each:
-//! a log that finds no segment ahead would go on by system calls for as long as a checkpoint takes.
+//! a log that finds no segment ahead would go on by system calls for as long as a checkpoint takes. Each is begun
+//! when there first is something for it to do: many runs are over before that.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::budget::BootBudget;
-use super::{Access, Engine};
+use super::{Access, Engine, spawn};
 use crate::commit::{Commits, Pressure};
 use crate::contain::contain;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
 use crate::give_way::GiveWay;
@@ -25,6 +28,7 @@ use crate::storage::directory::Directory;
 pub(super) struct Keeper {
     wants: Mutex<Wants>,
     wake: Condvar,
+    threads: Mutex<Threads>,
     spare_asked: AtomicBool,
     checkpoint_asked: AtomicBool,
     /// Room for the next boot is held.
@@ -44,8 +48,35 @@ struct Wants {
     closed: bool,
 }
 
+#[derive(Default)]
+struct Threads {
+    /// Begins the thread of a chore. None: there are to be none, or no more.
+    begin: Option<Begin>,
+    begun: Vec<(Chore, JoinHandle<()>)>,
+}
+
+type Begin = Box<dyn Fn(Chore) -> Result<JoinHandle<()>> + Send + Sync>;
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}
+
+impl Threads {
+    /// Begins the thread of a chore, unless that is so.
+    fn have(&mut self, chore: Chore) -> Result<()> {
+        if let Some(begin) = &self.begin
+            && self.begun.iter().all(|(of, _)| *of != chore)
+        {
+            self.begun.push((chore, begin(chore)?));
+        }
+        Ok(())
+    }
+}
+
 /// One thing that the keeper does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chore {
     Spare,
     Checkpoint,
@@ -55,7 +86,7 @@ impl Chore {
     pub(super) const ALL: [Chore; 2] = [Chore::Spare, Chore::Checkpoint];
 
     /// The thread that does it.
-    pub(super) fn thread_name(self) -> &'static str {
+    fn thread_name(self) -> &'static str {
         match self {
             Chore::Spare => "rocstate-ahead",
             Chore::Checkpoint => "rocstate-keeper",
@@ -98,6 +129,7 @@ impl Keeper {
         Keeper {
             wants: Mutex::default(),
             wake: Condvar::new(),
+            threads: Mutex::default(),
             spare_asked: AtomicBool::new(false),
             checkpoint_asked: AtomicBool::new(false),
             reserved: AtomicBool::new(false),
@@ -142,11 +174,10 @@ impl Keeper {
         asked.store(false, Ordering::Relaxed);
     }
 
-    /// Takes note that a chore ended by a panic.
-    fn panicked(&self, chore: Chore) {
-        if let Chore::Checkpoint = chore {
-            let what = "the thread that takes checkpoints panicked; see what it printed";
-            self.set_error(Some(Error::new(ErrorKind::Io, what)));
+    /// Takes note that a chore came to nothing.
+    fn failed(&self, chore: Chore, error: Error) {
+        if chore == Chore::Checkpoint {
+            self.set_error(Some(error));
         }
         self.ended(chore);
     }
@@ -163,10 +194,29 @@ impl Keeper {
         }
     }
 
+    /// Chores have threads from here on.
+    pub(super) fn have_threads(&self, begin: Begin) {
+        self.threads.lock().begin = Some(begin);
+        let wanted = {
+            let wants = self.wants.lock();
+            [(Chore::Spare, wants.spare), (Chore::Checkpoint, wants.checkpoint)]
+        };
+        wanted.into_iter().filter(|(_, wanted)| *wanted).for_each(|(chore, _)| self.call(chore));
+    }
+
+    /// Wakes the thread of a chore. When it cannot be begun, the chore can be asked for again.
+    fn call(&self, chore: Chore) {
+        let begun = self.threads.lock().have(chore);
+        if let Err(error) = begun {
+            self.failed(chore, error);
+        }
+        self.wake.notify_all();
+    }
+
     pub(super) fn want_checkpoint(&self) {
         if !self.checkpoint_asked.swap(true, Ordering::Relaxed) {
             self.wants.lock().checkpoint = true;
-            self.wake.notify_all();
+            self.call(Chore::Checkpoint);
         }
     }
 
@@ -175,7 +225,7 @@ impl Keeper {
             && !self.spare_asked.swap(true, Ordering::Relaxed)
         {
             self.wants.lock().spare = true;
-            self.wake.notify_all();
+            self.call(Chore::Spare);
         }
     }
 
@@ -193,9 +243,9 @@ impl Keeper {
         }
     }
 
-    /// Ends the chores. A checkpoint is abandoned, or not begun, only if the next boot is in its budget without
+    /// Ends the chores, and the threads that are returned. A checkpoint is abandoned, or not begun, only if the next boot is in its budget without
     /// it: processes that live shorter than it takes would never have one.
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self) -> Vec<JoinHandle<()>> {
         let is_needed = self.budget.is_exceeded();
         if !is_needed {
             self.give_way.end();
@@ -208,6 +258,8 @@ impl Keeper {
         drop(wants);
         self.wake.notify_all();
         self.budget.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        threads.begun.into_iter().map(|(_, thread)| thread).collect()
     }
 
     pub(super) fn look_at(&self, log: &LogWriter) {
@@ -235,12 +287,22 @@ impl Pressure for Keeper {
 }
 
 impl Engine {
+    /// Has threads do the chores.
+    pub(super) fn have_keepers(self: &Arc<Engine>) {
+        let engine = Arc::downgrade(self);
+        self.keeper.have_threads(Box::new(move |chore| {
+            let engine = engine.upgrade().ok_or_else(Error::closed)?;
+            spawn(chore.thread_name(), move || engine.run_keeper(chore))
+        }));
+    }
+
     /// Does one kind of chore until the store is closed.
-    pub(super) fn run_keeper(&self, chore: Chore) {
+    fn run_keeper(&self, chore: Chore) {
         let Access::Writes(commits) = &self.access else { return };
         while self.keeper.await_chore(chore) {
             if contain(|| self.keep(commits, chore)).is_none() {
-                self.keeper.panicked(chore);
+                let what = "the thread that takes checkpoints panicked; see what it printed";
+                self.keeper.failed(chore, Error::new(ErrorKind::Io, what));
             }
         }
     }
