@@ -4,6 +4,7 @@
 mod budget;
 mod checkpointing;
 mod following;
+mod helpers;
 mod keeper;
 mod registry;
 mod warming;
@@ -35,7 +36,8 @@ use crate::tree::Graveyard;
 use crate::visible::{Seen, Visible};
 use budget::BootBudget;
 use following::{Basis, Follower, boot_read_only};
-use keeper::Keeper;
+use helpers::{Helper, Helpers};
+use keeper::{Chore, Keeper};
 pub(crate) use registry::AnyVolatile;
 use registry::{Numbers, Registry};
 use warming::WarmQueue;
@@ -61,6 +63,7 @@ pub(crate) struct Engine {
     checkpoints: Mutex<Checkpoints>,
     healed: Arc<Healed>,
     keeper: Arc<Keeper>,
+    helpers: Arc<Helpers>,
     warming: WarmQueue,
     /// The store's lock, until it is closed.
     lock: Mutex<Option<LockGuard>>,
@@ -106,7 +109,7 @@ impl fmt::Debug for Engine {
 /// Closes the store when it goes.
 struct Owner {
     engine: Arc<Engine>,
-    threads: Vec<JoinHandle<()>>,
+    syncer: Option<JoinHandle<()>>,
     of_process: u32,
 }
 
@@ -116,12 +119,12 @@ impl Drop for Owner {
         if self.of_process != std::process::id() {
             return;
         }
-        let keepers = self.engine.keeper.close();
+        self.engine.keeper.close();
         self.engine.warming.close();
         if let Access::Writes(commits) = &self.engine.access {
             commits.close();
         }
-        for thread in self.threads.drain(..).chain(keepers) {
+        for thread in self.syncer.take().into_iter().chain(self.engine.helpers.end()) {
             // A thread that panicked has poisoned what it held; a thread never joins itself.
             if thread.thread().id() != std::thread::current().id() {
                 thread.join().ok();
@@ -172,19 +175,14 @@ impl Engine {
         let replaying = booted.replay_times.0 + booted.replay_times.1;
         let (engine, state, mut report) = Engine::assemble(booted, options, instance, graveyard);
         let engine = Arc::new(engine);
-        let mut owner = Owner {
-            engine: Arc::clone(&engine),
-            threads: Vec::new(),
-            of_process: std::process::id(),
-        };
+        let mut owner =
+            Owner { engine: Arc::clone(&engine), syncer: None, of_process: std::process::id() };
         if options.threads && !options.read_only {
             // From here on dropping the owner ends what was started.
-            let (leading, syncing) = (Arc::clone(&engine), Arc::clone(&engine));
-            let leader = move || leading.run_beside_commits(Commits::run_leader);
-            owner.threads.push(spawn("rocstate-log", leader)?);
+            let syncing = Arc::clone(&engine);
             let syncer = move || syncing.run_beside_commits(Commits::run_syncer);
-            owner.threads.push(spawn("rocstate-sync", syncer)?);
-            engine.have_keepers();
+            owner.syncer = Some(spawn("rocstate-sync", syncer)?);
+            engine.allow_helpers();
         }
         report.end_with("start", options.storage.ticks().saturating_sub(began));
         let budget = &engine.keeper.budget;
@@ -193,6 +191,20 @@ impl Engine {
         // It is set here and nowhere else.
         engine.report.set(report).ok();
         Ok((Arc::new(Mutex::new(Head { owner, state, spare: None })), engine))
+    }
+
+    /// Has threads help from here on, each once there is something to do.
+    fn allow_helpers(self: &Arc<Engine>) {
+        let engine = Arc::downgrade(self);
+        self.helpers.allow(Box::new(move |helper| {
+            let engine = engine.upgrade().ok_or_else(Error::closed)?;
+            spawn(helper.thread_name(), move || match helper {
+                Helper::Leader => engine.run_beside_commits(Commits::run_leader),
+                Helper::Ahead => engine.run_keeper(Chore::Spare),
+                Helper::Keeper => engine.run_keeper(Chore::Checkpoint),
+            })
+        }));
+        self.keeper.call_helpers();
     }
 
     fn assemble(
@@ -209,7 +221,8 @@ impl Engine {
             BootBudget::new(options.boot_budget, slow_writers, booted.rate, booted.replayed);
         let (reading, sorting) = booted.replay_times;
         budget.learn(booted.replayed, reading + sorting);
-        let keeper = Arc::new(Keeper::new(budget, &booted.checkpoints.kept));
+        let helpers = Arc::new(Helpers::default());
+        let keeper = Arc::new(Keeper::new(budget, &booted.checkpoints.kept, Arc::clone(&helpers)));
         if booted.checkpoints.renew {
             keeper.want_checkpoint();
         }
@@ -249,6 +262,7 @@ impl Engine {
             checkpoints: Mutex::new(booted.checkpoints),
             healed: booted.healed,
             keeper,
+            helpers,
             warming: WarmQueue::default(),
             lock: Mutex::new(lock),
         };
@@ -325,11 +339,12 @@ impl Engine {
 
     /// Has a commit written that nobody may come to wait for.
     pub(crate) fn lead_in_background(&self, lsn: Lsn) {
-        match &self.access {
-            Access::Writes(commits) if self.options.threads => commits.lead_in_background(),
+        let Access::Writes(commits) = &self.access else { return };
+        let is_led = self.options.threads
+            && (!commits.lead_in_background() || self.helpers.have(Helper::Leader).is_ok());
+        if !is_led {
             // Whoever waits for it learns how it ended.
-            Access::Writes(_) => drop(self.wait(lsn)),
-            Access::Reads(..) => {}
+            self.wait(lsn).ok();
         }
     }
 

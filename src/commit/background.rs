@@ -19,9 +19,9 @@ enum Chore {
 }
 
 impl Commits {
-    /// Has a thread of the store lead what nobody blocks for. Leads itself what is only copied: to wake that thread
-    /// would take many times as long.
-    pub(crate) fn lead_in_background(&self) {
+    /// Has a thread of the store lead what nobody blocks for; whether there has to be one. Leads itself what is only
+    /// copied: to wake that thread would take many times as long.
+    pub(crate) fn lead_in_background(&self) -> bool {
         let mut queue = self.queue.lock();
         for _ in 0..COPIED_AT_ONCE {
             if !queue.wants_leader() || !queue.is_only_copied() || self.pressure.is_behind() {
@@ -38,6 +38,8 @@ impl Commits {
         if queue.wants_leader() {
             self.leading.notify_one();
         }
+        // Whoever leads now may leave them to that thread.
+        queue.has_groups()
     }
 
     /// Leads what nobody blocks for, until the store is closed or poisoned.

@@ -8,8 +8,8 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::{self, yield_now};
@@ -196,6 +196,9 @@ struct Subject {
     commits: Commits,
     head: Mutex<Arc<State>>,
     told: Arc<Told>,
+    /// The thread that leads what nobody blocks for, once there has to be one.
+    leader: Mutex<Option<thread::JoinHandle<()>>>,
+    this: Weak<Subject>,
 }
 
 impl Subject {
@@ -217,7 +220,13 @@ impl Subject {
             commits.queue.lock().group_bytes_max = TWO_COMMITS;
         }
         told.fails_in.store(fails_in, Ordering::SeqCst);
-        Arc::new(Subject { commits, head: Mutex::new(head), told })
+        Arc::new_cyclic(|this| Subject {
+            commits,
+            head: Mutex::new(head),
+            told,
+            leader: Mutex::new(None),
+            this: Weak::clone(this),
+        })
     }
 
     fn enqueue(&self, durability: Durability) -> Result<Lsn> {
@@ -257,13 +266,37 @@ impl Subject {
     /// The same by polling, as a task does.
     fn submit(&self, durability: Durability) {
         let Ok(lsn) = self.enqueue(durability) else { return };
-        self.commits.lead_in_background();
+        if self.commits.lead_in_background() {
+            self.have_leader();
+        }
         let mut seat = Seat::default();
         let outcome = shuttle::future::block_on(std::future::poll_fn(|context| {
             self.commits.poll(lsn, &mut seat, context)
         }));
         if outcome.is_ok() {
             self.acknowledged(lsn, durability);
+        }
+    }
+
+    /// As a store does.
+    fn have_leader(&self) {
+        let mut leader = self.leader.lock();
+        if leader.is_none() {
+            let this = self.this.upgrade().expect("its threads hold it");
+            *leader = Some(thread::spawn(move || this.run_in_background(Commits::run_leader)));
+        }
+    }
+
+    /// The panic is the disk's, and ends this thread alone.
+    fn run_in_background(&self, run: fn(&Commits)) {
+        catch_unwind(AssertUnwindSafe(|| run(&self.commits))).ok();
+    }
+
+    /// Waits for the thread that leads, if there is one.
+    fn join_leader(&self) {
+        let leader = self.leader.lock().take();
+        if let Some(leader) = leader {
+            leader.join().expect("it ends");
         }
     }
 }
@@ -273,26 +306,23 @@ fn spawn(subject: &Arc<Subject>, run: fn(&Subject)) -> thread::JoinHandle<()> {
     thread::spawn(move || run(&subject))
 }
 
-/// The threads that a store has for its commits.
-fn background(subject: &Arc<Subject>) -> [thread::JoinHandle<()>; 2] {
-    let run: [fn(&Subject); 2] =
-        [|subject| subject.commits.run_leader(), |subject| subject.commits.run_syncer()];
-    run.map(|run| spawn(subject, run))
+/// The thread that a store has for its commits from the beginning.
+fn syncer(subject: &Arc<Subject>) -> thread::JoinHandle<()> {
+    spawn(subject, |subject| subject.run_in_background(Commits::run_syncer))
 }
 
 /// Runs all of these at once, which make so many commits; then the store is closed, and its threads end.
 fn beside_a_background(runs: &[fn(&Subject)], commits: u64) {
     let subject = Subject::new(0, false);
-    let background = background(&subject);
+    let syncer = syncer(&subject);
     let threads: Vec<_> = runs.iter().map(|run| spawn(&subject, *run)).collect();
     for thread in threads {
         thread.join().expect("it ends");
     }
     assert_eq!(subject.commits.seen().lsn.get(), commits);
     subject.commits.close();
-    for thread in background {
-        thread.join().expect("it ends");
-    }
+    syncer.join().expect("it ends");
+    subject.join_leader();
 }
 
 fn schedules() -> usize {
@@ -349,15 +379,16 @@ fn a_store_that_is_closed_leaves_nobody_waiting() {
     explore(|| {
         let subject = Subject::new(0, false);
         let spawn = |run| spawn(&subject, run);
-        let background = background(&subject);
         let threads = [
+            syncer(&subject),
             spawn(|subject| subject.write(Durability::Process, 2)),
             spawn(|subject| subject.submit(Durability::Machine)),
             spawn(|subject| subject.commits.close()),
         ];
-        for thread in threads.into_iter().chain(background) {
+        for thread in threads {
             thread.join().expect("it ends");
         }
+        subject.join_leader();
     });
 }
 
@@ -366,12 +397,7 @@ fn a_leader_that_fails_or_panics_leaves_nobody_waiting() {
     for (fails_in, panics) in [(1, false), (2, false), (1, true), (2, true)] {
         explore(move || {
             let subject = Subject::new(fails_in, panics);
-            let background = [Commits::run_leader, Commits::run_syncer].map(|run| {
-                let subject = Arc::clone(&subject);
-                thread::spawn(move || {
-                    catch_unwind(AssertUnwindSafe(|| run(&subject.commits))).ok();
-                })
-            });
+            let syncer = syncer(&subject);
             let threads: Vec<_> = (0..3)
                 .map(|at| {
                     let subject = Arc::clone(&subject);
@@ -389,9 +415,8 @@ fn a_leader_that_fails_or_panics_leaves_nobody_waiting() {
                 thread.join().expect("it ends");
             }
             subject.commits.close();
-            for thread in background {
-                thread.join().expect("it ends");
-            }
+            syncer.join().expect("it ends");
+            subject.join_leader();
         });
     }
 }

@@ -3,18 +3,17 @@
 //! when there first is something for it to do: many runs are over before that.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::budget::BootBudget;
-use super::{Access, Engine, spawn};
+use super::helpers::{Helper, Helpers};
+use super::{Access, Engine};
 use crate::commit::{Commits, Pressure};
 use crate::contain::contain;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn};
 use crate::give_way::GiveWay;
@@ -28,7 +27,7 @@ use crate::storage::directory::Directory;
 pub(super) struct Keeper {
     wants: Mutex<Wants>,
     wake: Condvar,
-    threads: Mutex<Threads>,
+    helpers: Arc<Helpers>,
     spare_asked: AtomicBool,
     checkpoint_asked: AtomicBool,
     /// Room for the next boot is held.
@@ -48,33 +47,6 @@ struct Wants {
     closed: bool,
 }
 
-#[derive(Default)]
-struct Threads {
-    /// Begins the thread of a chore. None: there are to be none, or no more.
-    begin: Option<Begin>,
-    begun: Vec<(Chore, JoinHandle<()>)>,
-}
-
-type Begin = Box<dyn Fn(Chore) -> Result<JoinHandle<()>> + Send + Sync>;
-
-impl fmt::Debug for Threads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Threads").field("begun", &self.begun).finish_non_exhaustive()
-    }
-}
-
-impl Threads {
-    /// Begins the thread of a chore, unless that is so.
-    fn have(&mut self, chore: Chore) -> Result<()> {
-        if let Some(begin) = &self.begin
-            && self.begun.iter().all(|(of, _)| *of != chore)
-        {
-            self.begun.push((chore, begin(chore)?));
-        }
-        Ok(())
-    }
-}
-
 /// One thing that the keeper does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chore {
@@ -85,11 +57,11 @@ pub(super) enum Chore {
 impl Chore {
     pub(super) const ALL: [Chore; 2] = [Chore::Spare, Chore::Checkpoint];
 
-    /// The thread that does it.
-    fn thread_name(self) -> &'static str {
+    /// Who does it.
+    fn helper(self) -> Helper {
         match self {
-            Chore::Spare => "rocstate-ahead",
-            Chore::Checkpoint => "rocstate-keeper",
+            Chore::Spare => Helper::Ahead,
+            Chore::Checkpoint => Helper::Keeper,
         }
     }
 }
@@ -119,7 +91,7 @@ fn needed(kept: &[Arc<Catalog>]) -> BTreeSet<CheckpointNo> {
 }
 
 impl Keeper {
-    pub(super) fn new(budget: BootBudget, kept: &[Arc<Catalog>]) -> Keeper {
+    pub(super) fn new(budget: BootBudget, kept: &[Arc<Catalog>], helpers: Arc<Helpers>) -> Keeper {
         let taken = Taken {
             newest: kept.first().map_or(Lsn::ZERO, |newest| newest.lsn()),
             count: 0,
@@ -129,7 +101,7 @@ impl Keeper {
         Keeper {
             wants: Mutex::default(),
             wake: Condvar::new(),
-            threads: Mutex::default(),
+            helpers,
             spare_asked: AtomicBool::new(false),
             checkpoint_asked: AtomicBool::new(false),
             reserved: AtomicBool::new(false),
@@ -194,9 +166,8 @@ impl Keeper {
         }
     }
 
-    /// Chores have threads from here on.
-    pub(super) fn have_threads(&self, begin: Begin) {
-        self.threads.lock().begin = Some(begin);
+    /// Calls those who do what is wanted already.
+    pub(super) fn call_helpers(&self) {
         let wanted = {
             let wants = self.wants.lock();
             [(Chore::Spare, wants.spare), (Chore::Checkpoint, wants.checkpoint)]
@@ -206,8 +177,7 @@ impl Keeper {
 
     /// Wakes the thread of a chore. When it cannot be begun, the chore can be asked for again.
     fn call(&self, chore: Chore) {
-        let begun = self.threads.lock().have(chore);
-        if let Err(error) = begun {
+        if let Err(error) = self.helpers.have(chore.helper()) {
             self.failed(chore, error);
         }
         self.wake.notify_all();
@@ -243,9 +213,9 @@ impl Keeper {
         }
     }
 
-    /// Ends the chores, and the threads that are returned. A checkpoint is abandoned, or not begun, only if the next boot is in its budget without
+    /// Ends the chores. A checkpoint is abandoned, or not begun, only if the next boot is in its budget without
     /// it: processes that live shorter than it takes would never have one.
-    pub(super) fn close(&self) -> Vec<JoinHandle<()>> {
+    pub(super) fn close(&self) {
         let is_needed = self.budget.is_exceeded();
         if !is_needed {
             self.give_way.end();
@@ -258,8 +228,6 @@ impl Keeper {
         drop(wants);
         self.wake.notify_all();
         self.budget.close();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        threads.begun.into_iter().map(|(_, thread)| thread).collect()
     }
 
     pub(super) fn look_at(&self, log: &LogWriter) {
@@ -287,17 +255,8 @@ impl Pressure for Keeper {
 }
 
 impl Engine {
-    /// Has threads do the chores.
-    pub(super) fn have_keepers(self: &Arc<Engine>) {
-        let engine = Arc::downgrade(self);
-        self.keeper.have_threads(Box::new(move |chore| {
-            let engine = engine.upgrade().ok_or_else(Error::closed)?;
-            spawn(chore.thread_name(), move || engine.run_keeper(chore))
-        }));
-    }
-
     /// Does one kind of chore until the store is closed.
-    fn run_keeper(&self, chore: Chore) {
+    pub(super) fn run_keeper(&self, chore: Chore) {
         let Access::Writes(commits) = &self.access else { return };
         while self.keeper.await_chore(chore) {
             if contain(|| self.keep(commits, chore)).is_none() {
