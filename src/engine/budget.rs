@@ -29,6 +29,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// milliseconds, so lives of a commit each are shortest in the mean with 8 to 16.
 const SEGMENTS_MAX: u64 = 16;
 
+/// Runs may all be shorter than a checkpoint takes. After so many the end of one waits for it: what those before have
+/// begun was for nothing.
+const SEGMENTS_WAITED_FOR: u64 = SEGMENTS_MAX + 4;
+
 /// The log is looked at again when it has grown by so many bytes, where an operation counts as some.
 const LOOK_BYTES: u64 = 16 << 10;
 const BYTES_PER_OPERATION: u64 = 64;
@@ -168,7 +172,7 @@ impl BootBudget {
     /// Whether there is more log for a boot than there may be.
     pub(super) fn is_exceeded(&self) -> bool {
         let segments = self.now.lock().replayed.segments;
-        self.estimate() > self.budget || segments >= 2 * SEGMENTS_MAX
+        self.estimate() > self.budget || segments >= SEGMENTS_WAITED_FOR
     }
 
     /// How often the estimate went over the budget, and how long writers were held in all.
