@@ -226,3 +226,47 @@ fn neither_a_drop_nor_a_boot_waits_for_a_checkpoint_that_is_being_taken() {
     let map: DurableMap<u64, Vec<u8>> = store.durable_map("map").unwrap();
     assert_eq!(map.len(&store.view()), 1024);
 }
+
+/// The threads of this process that a store has, by name.
+#[cfg(target_os = "linux")]
+fn threads_of_stores() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(Result::unwrap);
+    // One may end meanwhile.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    let names = names.map(|name| name.trim_end().to_owned());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("rocstate-")).collect();
+    names.sort();
+    names
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_store_has_the_threads_that_it_has_work_for() {
+    const TEST: &str = "a_store_has_the_threads_that_it_has_work_for";
+    let Some(dir) = std::env::var_os("ROCSTATE_TEST_THREADS") else {
+        // Of a process of its own, beside other tests.
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--nocapture", "--exact", TEST]).env("ROCSTATE_TEST_THREADS", dir.path());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    };
+    let store = Store::open(dir).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    store.transact(|tx| map.insert(tx, 1, 1)).unwrap();
+    // A thread has its name a moment after it was begun.
+    let has = |names: &[&str]| eventually("it has these threads", || threads_of_stores() == names);
+    has(&["rocstate-reaper", "rocstate-sync"]);
+    store.submit(|tx| map.insert(tx, 2, 2)).wait().unwrap();
+    has(&["rocstate-log", "rocstate-reaper", "rocstate-sync"]);
+    // Half of the first segment.
+    let value = vec![0_u64; 20_000];
+    let large: DurableMap<u64, Vec<u64>> = store.durable_map("large").unwrap();
+    for key in 0..10 {
+        store.transact(|tx| large.insert(tx, key, value.clone())).unwrap();
+    }
+    has(&["rocstate-ahead", "rocstate-log", "rocstate-reaper", "rocstate-sync"]);
+    drop((store, map, large));
+    has(&[]);
+}
