@@ -287,9 +287,10 @@ impl Subject {
         }
     }
 
-    /// The panic is the disk's, and ends this thread alone.
+    /// A panic of the disk ends this thread alone.
     fn run_in_background(&self, run: fn(&Commits)) {
-        catch_unwind(AssertUnwindSafe(|| run(&self.commits))).ok();
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(&self.commits)));
+        assert!(outcome.is_ok() || self.told.panics, "it panicked, and the disk did not");
     }
 
     /// Waits for the thread that leads, if there is one.
