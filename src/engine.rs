@@ -224,11 +224,11 @@ impl Engine {
         let helpers = Arc::new(Helpers::default());
         let keeper = Arc::new(Keeper::new(budget, &booted.checkpoints.kept, Arc::clone(&helpers)));
         if booted.checkpoints.renew {
-            keeper.want_checkpoint();
+            keeper.want(Chore::Checkpoint);
         }
         let asked = Arc::downgrade(&keeper);
         booted.healed.ask_for_checkpoints(move || {
-            asked.upgrade().inspect(|keeper| keeper.want_checkpoint());
+            asked.upgrade().inspect(|keeper| keeper.want(Chore::Checkpoint));
         });
         let (access, lock) = match log {
             Some((log, guard)) => {

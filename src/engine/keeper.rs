@@ -67,12 +67,17 @@ impl Chore {
 }
 
 impl Wants {
-    /// Whether something was asked for, which it no longer is.
-    fn take(&mut self, chore: Chore) -> bool {
-        std::mem::take(match chore {
+    /// Whether something is asked for.
+    fn of(&mut self, chore: Chore) -> &mut bool {
+        match chore {
             Chore::Spare => &mut self.spare,
             Chore::Checkpoint => &mut self.checkpoint,
-        })
+        }
+    }
+
+    /// Whether something was asked for, which it no longer is.
+    fn take(&mut self, chore: Chore) -> bool {
+        std::mem::take(self.of(chore))
     }
 }
 
@@ -139,11 +144,14 @@ impl Keeper {
 
     /// Takes note that a chore has ended: it can be asked for again.
     fn ended(&self, chore: Chore) {
-        let asked = match chore {
+        self.asked(chore).store(false, Ordering::Relaxed);
+    }
+
+    fn asked(&self, chore: Chore) -> &AtomicBool {
+        match chore {
             Chore::Spare => &self.spare_asked,
             Chore::Checkpoint => &self.checkpoint_asked,
-        };
-        asked.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Takes note that a chore came to nothing.
@@ -168,11 +176,12 @@ impl Keeper {
 
     /// Calls those who do what is wanted already.
     pub(super) fn call_helpers(&self) {
-        let wanted = {
-            let wants = self.wants.lock();
-            [(Chore::Spare, wants.spare), (Chore::Checkpoint, wants.checkpoint)]
-        };
-        wanted.into_iter().filter(|(_, wanted)| *wanted).for_each(|(chore, _)| self.call(chore));
+        for chore in Chore::ALL {
+            let is_wanted = *self.wants.lock().of(chore);
+            if is_wanted {
+                self.call(chore);
+            }
+        }
     }
 
     /// Wakes the thread of a chore. When it cannot be begun, the chore can be asked for again.
@@ -183,19 +192,12 @@ impl Keeper {
         self.wake.notify_all();
     }
 
-    pub(super) fn want_checkpoint(&self) {
-        if !self.checkpoint_asked.swap(true, Ordering::Relaxed) {
-            self.wants.lock().checkpoint = true;
-            self.call(Chore::Checkpoint);
-        }
-    }
-
-    fn want_spare(&self) {
-        if !self.spare_asked.load(Ordering::Relaxed)
-            && !self.spare_asked.swap(true, Ordering::Relaxed)
-        {
-            self.wants.lock().spare = true;
-            self.call(Chore::Spare);
+    /// Asks for something, unless that is so.
+    pub(super) fn want(&self, chore: Chore) {
+        let asked = self.asked(chore);
+        if !asked.load(Ordering::Relaxed) && !asked.swap(true, Ordering::Relaxed) {
+            *self.wants.lock().of(chore) = true;
+            self.call(chore);
         }
     }
 
@@ -232,10 +234,10 @@ impl Keeper {
 
     pub(super) fn look_at(&self, log: &LogWriter) {
         if log.wants_spare() {
-            self.want_spare();
+            self.want(Chore::Spare);
         }
         if self.budget.log_grew(log.work()) {
-            self.want_checkpoint();
+            self.want(Chore::Checkpoint);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
-use crate::format::{BLOCK_BYTES, ZERO_BLOCK, block_after, memory_len, name};
+use crate::format::{BLOCK_BYTES, ZERO_BLOCK, block_after, disk_len, memory_len, name};
 use crate::give_way::GiveWay;
 use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 use crate::sync::EXPLORED;
@@ -47,12 +47,12 @@ impl Spare {
     /// merely allocated space does; block-sized writes keep the page cache from gathering large
     /// folios, of which every sync would write the whole.
     pub(crate) fn prewritten(dir: &Directory, len: u64) -> Result<Spare> {
-        Spare::filled(dir, name::SPARE, len, |_| Ok(()))
+        Spare::filled(dir, name::SPARE, len, &ZERO_BLOCK, |_| Ok(()))
     }
 
     /// The same beside writers, who go first, until the store ends.
     pub(crate) fn written_ahead(dir: &Directory, len: u64, give_way: &GiveWay) -> Result<Spare> {
-        Spare::filled(dir, name::SPARE, len, |block| {
+        Spare::filled(dir, name::SPARE, len, &ZERO_BLOCK, |block| {
             if block % BLOCKS_BEFORE_REST == BLOCKS_BEFORE_REST - 1 {
                 dir.pause(REST);
                 give_way.ask()?;
@@ -66,26 +66,24 @@ impl Spare {
     pub(crate) fn reserve(dir: &Directory) -> bool {
         // Nobody syncs a part of it, so it is written at once.
         let zeros = vec![0; memory_len(RESERVE_BYTES)];
-        let reserve = Spare::made(dir, name::RESERVE, RESERVE_BYTES);
-        let written = reserve.and_then(|reserve| reserve.write(&zeros, 0));
-        // What did not fit must not keep others from fitting.
-        written.inspect_err(|_| drop(dir.remove(name::RESERVE))).is_ok()
+        Spare::filled(dir, name::RESERVE, RESERVE_BYTES, &zeros, |_| Ok(())).is_ok()
     }
 
-    /// `before` is told of each block.
+    /// With so many zeros in each write, not on the heap where somebody else may wait: a request of a block has an
+    /// allocator tidy up what the program freed. `before` is told of each write.
     fn filled(
         dir: &Directory,
         name: &str,
         len: u64,
+        zeros: &[u8],
         before: impl Fn(u64) -> Result<()>,
     ) -> Result<Spare> {
         let spare = Spare::made(dir, name, len)?;
-        let mut blocks = 0..len / BLOCK_BYTES;
-        let written = blocks.try_for_each(|block| {
-            before(block)?;
-            // Not on the heap: a request of this size has an allocator tidy up what the program freed, while that
-            // waits.
-            spare.file.write(&ZERO_BLOCK, block * BLOCK_BYTES)
+        let step = disk_len(zeros.len());
+        let mut writes = 0..len / step;
+        let written = writes.try_for_each(|nth| {
+            before(nth)?;
+            spare.write(zeros, nth * step)
         });
         // What did not fit must not keep others from fitting; what nobody waits for is left to the next boot.
         written.map(|()| spare).inspect_err(|error| {
