@@ -209,7 +209,7 @@ pub fn schema(bytes: &[u8]) {
 /// store and what to put there.
 pub fn directory(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
-    let disk = if mode & 1 == 0 { arbitrary_files(rest) } else { patched(&real_store(), rest) };
+    let disk = if mode & 1 == 0 { arbitrary_files(rest) } else { patched(real_store(), rest) };
     let boot = |disk: &SimDisk| {
         let options = options(disk);
         drop(options.clone().read_only(true).open(DIR).map(|store| read(&store)));
@@ -243,7 +243,7 @@ pub fn following(bytes: &[u8]) {
         let follower = options(&disk).read_only(true).open(DIR);
         let follower = follower.expect("what a writer leaves can be read");
         read(&follower);
-        replace_files(&disk, &patched(&after, patches));
+        replace_files(&disk, &patched(after.snapshot(), patches));
         drop(follower.refresh());
         read(&follower);
         replace_files(&disk, &after);
@@ -254,7 +254,8 @@ pub fn following(bytes: &[u8]) {
     let (lsn, entries) = follow();
     let lsn = lsn.expect("damage that is gone is not told");
     // A boot goes on to what nobody has said yet to be synced: what came last.
-    assert!((booted.visible_lsn().get() - lsn.get()) <= UNSYNCED, "{lsn} is long ago");
+    let later = booted.visible_lsn().get() - lsn.get();
+    assert!(later <= u64::from(UNSYNCED), "{lsn} is long ago");
     assert!(lsn < booted.visible_lsn() || entries == read(&booted), "{entries} entries");
     drop(without(&CHECKSUMS, follow));
 }
@@ -281,7 +282,7 @@ fn read(store: &Store) -> usize {
 }
 
 /// The commits of [`real_store`] that nobody has synced.
-const UNSYNCED: u64 = 3;
+const UNSYNCED: u32 = 3;
 
 const NAMES: [&str; 7] = [
     "LOCK",
@@ -308,8 +309,7 @@ fn arbitrary_files(mut rest: &[u8]) -> SimDisk {
 }
 
 /// A real store with bytes replaced: the file's number, three bytes of place, how many, and they.
-fn patched(real: &SimDisk, mut rest: &[u8]) -> SimDisk {
-    let disk = real.snapshot();
+fn patched(disk: SimDisk, mut rest: &[u8]) -> SimDisk {
     let files = disk.files();
     while let Some((head, more)) = rest.split_first_chunk::<5>() {
         let [number, place @ .., count] = *head;
@@ -337,11 +337,13 @@ fn replace_files(disk: &SimDisk, others: &SimDisk) {
     disk.files().iter().filter(|path| !files.contains(path)).for_each(|path| disk.take_away(path));
     for path in files {
         let bytes = others.contents(&path).unwrap_or_default();
-        if disk.contents(&path).is_none() {
-            disk.put(&path, &bytes);
-        } else if disk.contents(&path) != Some(bytes.clone()) {
-            let file = disk.open(&path, OpenMode::Write).expect("it is there");
-            file.set_len(0).and_then(|()| file.write_at(&bytes, 0)).expect("it can be written");
+        match disk.contents(&path) {
+            None => disk.put(&path, &bytes),
+            Some(now) if now == bytes => {}
+            Some(_) => {
+                let file = disk.open(&path, OpenMode::Write).expect("it is there");
+                file.set_len(0).and_then(|()| file.write_at(&bytes, 0)).expect("it can be written");
+            }
         }
     }
 }
@@ -384,7 +386,7 @@ fn write_real_steps() -> Result<Vec<SimDisk>, crate::Error> {
     }
     let store = options(&disk).durability(Durability::Process).open(DIR)?;
     let map: DurableMap<u32, String> = store.durable_map("a")?;
-    for n in 0..3 {
+    for n in 0..UNSYNCED {
         store.transact(|tx| map.put(tx, n, "x".repeat(100_000)))?;
     }
     drop(store);

@@ -367,6 +367,15 @@ fn a_nested_begin_on_one_thread_panics_and_does_not_hang() {
     let _nested = store.begin();
 }
 
+/// Does something in which panics are expected, and not printed.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = work();
+    std::panic::set_hook(hook);
+    outcome
+}
+
 /// A value of which one cannot be read.
 #[derive(Clone, serde::Serialize)]
 struct Explosive(u32);
@@ -396,10 +405,7 @@ fn a_value_whose_code_panics_does_not_stop_warming() {
     drop((store, map));
     let store = Store::options().warming(Warming::OnDemand).open(dir.path()).unwrap();
     let map: DurableMap<u32, Explosive> = store.durable_map("map").unwrap();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let outcome = map.warm();
-    std::panic::set_hook(hook);
+    let outcome = quietly(|| map.warm());
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Damaged);
     assert_eq!(map.get(&store.view(), &1).unwrap().unwrap().0, 1);
     assert_eq!(map.get(&store.view(), &19_999).unwrap().unwrap().0, 19_999);
@@ -425,17 +431,14 @@ fn a_value_whose_code_panics_stops_no_refresh() {
     let reader = follow(dir.path(), Warming::default());
     let [followed, beside]: [DurableMap<u32, Explosive>; 2] =
         ["map", "other"].map(|name| reader.durable_map(name).unwrap());
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     for (key, number) in [(2, 777_777), (3, 3), (4, 4)] {
         put(key, number);
-        let lsn = reader.refresh();
+        let lsn = quietly(|| reader.refresh());
         let view = reader.view();
         assert_eq!(lsn.unwrap(), store.visible_lsn());
         assert_eq!(followed.len(&view), key as usize);
         assert_eq!(beside.get(&view, &key).unwrap().unwrap().0, key);
     }
-    std::panic::set_hook(hook);
 }
 
 thread_local! {
@@ -471,10 +474,7 @@ fn a_value_whose_code_asks_the_store_waits_for_nobody() {
     put(2);
     within(Duration::from_secs(20), move || {
         ASKED.set(Some(reader.clone()));
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let lsn = reader.refresh().unwrap();
-        std::panic::set_hook(hook);
+        let lsn = quietly(|| reader.refresh()).unwrap();
         ASKED.set(None);
         let view = reader.view();
         assert_eq!((view.lsn(), followed.len(&view)), (lsn, 2));

@@ -131,14 +131,15 @@ impl Buried {
                 Err(TryRecvError::Empty) => self.from.recv_timeout(rest),
             };
             match work {
-                // A destructor that panics costs what was to be freed with it, and nothing else.
-                Ok(Work::Bury(remains)) => {
-                    contain(|| remains.decay(pause));
-                    (nap, worked) = (REST, Instant::now());
-                }
-                Ok(Work::Sweep(line)) => {
-                    rest = REST;
-                    noted.push(line);
+                Ok(work) => {
+                    match work {
+                        // A destructor that panics costs what was to be freed with it, and nothing else.
+                        Work::Bury(remains) => drop(contain(|| remains.decay(pause))),
+                        Work::Sweep(line) => {
+                            rest = REST;
+                            noted.push(line);
+                        }
+                    }
                     (nap, worked) = (REST, Instant::now());
                 }
                 Err(RecvTimeoutError::Timeout) if noted.is_empty() || swept.elapsed() < rest => {}
