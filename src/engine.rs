@@ -120,12 +120,14 @@ impl Drop for Owner {
             return;
         }
         self.engine.keeper.close();
-        self.engine.warming.close();
         if let Access::Writes(commits) = &self.engine.access {
             commits.close();
         }
-        for thread in self.syncer.take().into_iter().chain(self.engine.helpers.end()) {
-            // A thread that panicked has poisoned what it held; a thread never joins itself.
+        // All are told before one is waited for.
+        let (warmers, helpers) = (self.engine.warming.end(), self.engine.helpers.end());
+        for thread in self.syncer.take().into_iter().chain(warmers).chain(helpers) {
+            // A thread that panicked has poisoned what it held; a thread never joins itself: it may hold what keeps
+            // the store open for a moment.
             if thread.thread().id() != std::thread::current().id() {
                 thread.join().ok();
             }

@@ -18,6 +18,9 @@ use crate::state::{RegionRoot, State};
 /// More threads than this gain nothing: they wait for memory.
 const THREADS_MAX: usize = 8;
 
+/// After so many steps the first thread has others help: many runs are over before that, or have less that is cold.
+const STEPS_ALONE: u32 = 2;
+
 /// The regions that are to be warmed, and the threads that do it.
 #[derive(Debug, Default)]
 pub(super) struct WarmQueue {
@@ -52,19 +55,13 @@ impl Work {
 }
 
 impl WarmQueue {
-    /// Ends the threads; a range that is being loaded is loaded to its end.
-    pub(super) fn close(&self) {
+    /// Tells the threads to end; a range that is being loaded is loaded to its end.
+    pub(super) fn end(&self) -> Vec<JoinHandle<()>> {
         let mut work = self.work.lock();
         self.closed.store(true, Ordering::Release);
         let threads = std::mem::take(&mut work.threads);
         self.wake.notify_all();
-        drop(work);
-        for thread in threads {
-            // A thread never joins itself: it may hold what keeps the store open for a moment.
-            if thread.thread().id() != std::thread::current().id() {
-                thread.join().ok();
-            }
-        }
+        threads
     }
 
     fn is_closed(&self) -> bool {
@@ -136,9 +133,14 @@ impl Engine {
         work.add(core);
         if work.threads.is_empty() {
             let engine = Arc::clone(self);
+            let mut steps = 0;
             let first = move || {
-                engine.begin_other_warmers();
-                engine.run_warmer();
+                engine.run_warmer(|| {
+                    steps += 1;
+                    if steps == STEPS_ALONE {
+                        engine.begin_other_warmers();
+                    }
+                });
             };
             work.threads.push(spawn("rocstate-warmer", first)?);
         }
@@ -146,7 +148,7 @@ impl Engine {
         Ok(())
     }
 
-    /// How many there are to be takes several files of the system to tell: nobody else waits for that.
+    /// How many there are to be takes several files of the system to tell: only a thread waits for that.
     fn begin_other_warmers(self: &Arc<Engine>) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut work = self.warming.work.lock();
@@ -156,11 +158,12 @@ impl Engine {
         for _ in 1..(cores - 1).clamp(1, THREADS_MAX) {
             let engine = Arc::clone(self);
             // Fewer do as well.
-            work.threads.extend(spawn("rocstate-warmer", move || engine.run_warmer()).ok());
+            work.threads.extend(spawn("rocstate-warmer", move || engine.run_warmer(|| ())).ok());
         }
     }
 
-    fn run_warmer(&self) {
+    /// Loads what is to be warmed, until the store is closed; `stepped` is told of each step.
+    fn run_warmer(&self, mut stepped: impl FnMut()) {
         let mut work = self.warming.work.lock();
         while !self.warming.is_closed() {
             let Some(core) = work.regions.front().cloned() else {
@@ -170,6 +173,9 @@ impl Engine {
             drop(work);
             let more = contain(|| self.warm_step(&core)).unwrap_or(false);
             contain(|| self.tell_warmth(&core));
+            if more {
+                stepped();
+            }
             work = self.warming.work.lock();
             if !more {
                 work.end(&core);
