@@ -33,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
 use crate::format::{CheckpointNo, Epoch, Lineage, Malformed, Place, SECTOR_BYTES, disk_len, name};
-use crate::log::begun::write_lock_sector;
+use crate::log::newest::Newest;
 use crate::log::tail::{ReplayWork, Tail};
 use crate::log::writer::LogWriter;
 use crate::options::Options;
@@ -362,11 +362,9 @@ impl Ending<'_> {
         options: &Options,
     ) -> Result<(Generation, (LogWriter, LockGuard))> {
         let lineage = self.identity.lineage;
-        let epoch = Epoch(
-            locate::highest_epoch(&self.identity, kept)
-                .0
-                .saturating_add(u64::from(!left_out(Step::EpochGrows))),
-        );
+        let Epoch(highest) =
+            locate::highest_epoch(&self.identity, self.scanned.newest.as_ref(), kept);
+        let epoch = Epoch(highest.saturating_add(u64::from(!left_out(Step::EpochGrows))));
         let nonce = if left_out(Step::FreshNonce) { 0 } else { dir.random()? };
         let plan = seal::Plan {
             dir,
@@ -384,11 +382,11 @@ impl Ending<'_> {
             seal::remove_superseded(&plan)?;
         }
         let seal::Sealed { header, file, end } = seal::seal(&plan, leftovers)?;
-        write_lock_sector(&lock_file, &header)?;
+        let newest = Newest::of_boot(lock_file, &header)?;
         seal::remove_superseded(&plan)?;
         leftovers.remove_begun(dir)?;
         let segment_bytes = options.segment_bytes;
-        let log = LogWriter::new(dir.clone(), lock_file, header, file, end, segment_bytes);
+        let log = LogWriter::new(dir.clone(), newest, header, file, end, segment_bytes);
         Ok((Generation::of_boot(lineage, epoch, nonce), (log, guard)))
     }
 
@@ -396,7 +394,7 @@ impl Ending<'_> {
     fn generation_of_writer(&self, dir: &Directory, kept: &[Arc<Catalog>]) -> Result<Generation> {
         let (epoch, nonce) = match self.scanned.newest {
             Some(newest) => (newest.epoch, newest.nonce),
-            None => (locate::highest_epoch(&self.identity, kept), dir.random()?),
+            None => (locate::highest_epoch(&self.identity, None, kept), dir.random()?),
         };
         Ok(Generation::of_boot(self.identity.lineage, epoch, nonce))
     }

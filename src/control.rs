@@ -42,7 +42,7 @@ steps! {
     BootSegmentSync,
     BootSegmentDirSync,
     BootSegmentNameAfterSync,
-    /// LOCK names each new segment, and that is synced.
+    /// LOCK names each new segment, and that is synced before a commit in it counts as synced.
     LockWrite,
     LockSync,
     /// LOCK names a segment only once that is durable.

@@ -11,6 +11,7 @@ pub(crate) mod begun;
 pub(crate) mod chain;
 pub(crate) mod cut;
 pub(crate) mod held;
+pub(crate) mod newest;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod segment;

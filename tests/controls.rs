@@ -101,7 +101,7 @@ fn generations() -> Result<(), String> {
     if one == twin { Err(format!("{one} is the generation of two stores")) } else { Ok(()) }
 }
 
-/// From the moment at which a boot or a commit returns, nobody can lose the newest segment in silence,
+/// From the moment at which a synced commit returns, nobody can lose the newest segment in silence,
 /// whatever a power loss left of LOCK.
 fn loss_of_the_newest_segment() -> Result<(), String> {
     for script in [&[Op::Put, Op::Put] as &[Op], &[Op::Big, Op::Big, Op::Put]] {

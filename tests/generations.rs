@@ -7,6 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::kind;
+use rocstate::sim::SimDisk;
 use rocstate::{DurableMap, ErrorKind, Generation, Store, VolatileMap};
 
 type Map = DurableMap<u32, String>;
@@ -36,6 +37,19 @@ fn generations_grow_over_boots_and_discards_and_are_never_shared() {
             let json = serde_json::to_string(&generation).unwrap();
             assert_eq!(serde_json::from_str::<Generation>(&json).unwrap(), generation);
         }
+    }
+}
+
+#[test]
+fn a_power_loss_right_after_a_boot_takes_no_generation_back() {
+    let options = |disk: &SimDisk| Store::options().storage(disk.clone()).threads(false);
+    let mut disk = SimDisk::new(1);
+    let mut last = None;
+    for seed in 0..40 {
+        let booted = options(&disk).open("/store").unwrap().generation();
+        assert!(last.is_none_or(|last| last < booted), "{booted} after {last:?}");
+        last = Some(booted);
+        disk = disk.power_loss(seed);
     }
 }
 

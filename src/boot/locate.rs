@@ -9,6 +9,7 @@ use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::lock::LockSector;
+use crate::format::segment::SegmentHeader;
 use crate::format::{Epoch, Lineage, SegmentNo, name};
 use crate::log::cut::unreadable;
 use crate::log::scan::SegmentReader;
@@ -18,7 +19,7 @@ use crate::storage::directory::Directory;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     pub(crate) lineage: Lineage,
-    /// The highest epoch seen so far.
+    /// What LOCK says, or the newest segment in its place: either may be behind the other.
     pub(crate) epoch: Epoch,
     /// The newest segment that exists or is named; 0 in a store that was never begun.
     pub(crate) newest_segment: SegmentNo,
@@ -118,6 +119,11 @@ fn read(
 }
 
 /// The highest epoch that any durable thing names.
-pub(crate) fn highest_epoch(identity: &Identity, kept: &[Arc<Catalog>]) -> Epoch {
-    kept.iter().map(|catalog| catalog.epoch).fold(identity.epoch, Epoch::max)
+pub(crate) fn highest_epoch(
+    identity: &Identity,
+    newest: Option<&SegmentHeader>,
+    kept: &[Arc<Catalog>],
+) -> Epoch {
+    let of_catalogs = kept.iter().map(|catalog| catalog.epoch);
+    of_catalogs.chain(newest.map(|newest| newest.epoch)).fold(identity.epoch, Epoch::max)
 }

@@ -61,9 +61,14 @@ impl Commits {
         }
     }
 
-    /// Syncs what is due, until the store is closed or poisoned.
+    /// Makes what names boot's segment stable, which nobody waits for yet; then syncs what is due, until the store is closed or poisoned.
     pub(crate) fn run_syncer(&self) {
         let mut queue = self.queue.lock();
+        if !queue.has_ended() {
+            drop(queue);
+            self.sync_newest().ok();
+            queue = self.queue.lock();
+        }
         while !queue.has_ended() {
             match Self::chore(&queue) {
                 Chore::Sync => {
@@ -81,6 +86,12 @@ impl Commits {
                 Chore::Wait(until) => self.sleep(&mut queue, until),
             }
         }
+    }
+
+    /// Makes stable what names boot's segment.
+    fn sync_newest(&self) -> Result<()> {
+        let newest = self.log.lock().newest();
+        newest.sync().map_err(|cause| self.poison(&cause))
     }
 
     fn chore(queue: &Queue) -> Chore {

@@ -18,6 +18,7 @@ use super::*;
 use crate::boot::boot;
 use crate::format::BLOCK_BYTES;
 use crate::format::frame::FRAME_HEADER_BYTES;
+use crate::format::name;
 use crate::options::Options;
 use crate::storage::sim::SimDisk;
 use crate::storage::{LockGuard, OpenMode, Storage, StorageFile};
@@ -55,21 +56,46 @@ struct Made {
     stable: u64,
     /// The directory was synced since it has its own name.
     is_named: bool,
+    in_lock: InLock,
+}
+
+/// Whether LOCK names a file, or a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InLock {
+    Not,
+    Written,
+    Stable,
 }
 
 impl Told {
-    /// The last commit that a power loss would leave, with all before it.
+    /// The last commit that a power loss would leave, with all before it; of a segment that could be lost without
+    /// being missed it leaves none.
     fn stable(&self) -> u64 {
         let files = self.files.lock();
         let mut log = files.iter().filter(|file| file.appended > 0).peekable();
         let mut stable = 0;
-        while let Some(file) = log.next_if(|file| file.is_named && file.stable > 0) {
+        while let Some(file) = log.next_if(|file| file.in_lock == InLock::Stable && file.stable > 0)
+        {
             stable = file.stable;
             if stable < file.appended {
                 break;
             }
         }
         stable
+    }
+
+    /// Those of the log that have their names, and were in LOCK so far, now are in it so far.
+    fn note_in_lock(&self, from: InLock, to: InLock) {
+        let mut files = self.files.lock();
+        for file in files.iter_mut().filter(|file| file.is_named && file.in_lock == from) {
+            file.in_lock = to;
+        }
+    }
+}
+
+impl YieldingFile {
+    fn is_lock(&self) -> bool {
+        self.1.files.lock()[self.2].path.ends_with(name::LOCK)
     }
 }
 
@@ -91,7 +117,8 @@ impl Storage for Yielding {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
         let file = self.0.open(path, mode)?;
         let mut files = self.1.files.lock();
-        files.push(Made { path: path.to_owned(), appended: 0, stable: 0, is_named: false });
+        let (path, in_lock) = (path.to_owned(), InLock::Not);
+        files.push(Made { path, appended: 0, stable: 0, is_named: false, in_lock });
         Ok(Arc::new(YieldingFile(file, Arc::clone(&self.1), files.len() - 1)))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -136,6 +163,9 @@ impl StorageFile for YieldingFile {
             self.1.appended.fetch_max(first + commits - 1, Ordering::SeqCst);
             self.1.files.lock()[self.2].appended = first + commits - 1;
         }
+        if self.is_lock() {
+            self.1.note_in_lock(InLock::Not, InLock::Written);
+        }
         yield_now();
         Ok(())
     }
@@ -161,8 +191,13 @@ impl StorageFile for YieldingFile {
             return Err(io::Error::other("another sync was told"));
         }
         if !self.1.lost.load(Ordering::SeqCst) {
-            let file = &mut self.1.files.lock()[self.2];
+            let mut files = self.1.files.lock();
+            let file = &mut files[self.2];
             file.stable = file.stable.max(appended);
+            drop(files);
+            if self.is_lock() {
+                self.1.note_in_lock(InLock::Written, InLock::Stable);
+            }
         }
         Ok(())
     }

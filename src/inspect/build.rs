@@ -16,7 +16,7 @@ use crate::format::catalog::{Catalog, CatalogRegion, Piece};
 use crate::format::segment::{FRAMES_BEGIN, SegmentHeader};
 use crate::format::shape::Schema;
 use crate::format::{CheckpointNo, Epoch, Lineage, Lsn, Place, RegionNo, SegmentNo, name};
-use crate::log::begun::write_lock_sector;
+use crate::log::newest::name_in_lock;
 use crate::log::segment::{FIRST_SEGMENT_BYTES, Spare};
 use crate::storage::directory::{Directory, PublishSteps};
 use crate::storage::{Disk, LockGuard, Storage};
@@ -102,7 +102,7 @@ impl Builder {
             claim: FRAMES_BEGIN,
             before: Place { lsn, ..Place::START },
         };
-        write_lock_sector(&file, &header)?;
+        name_in_lock(&file, &header)?;
         dir.publish(name::LOCK, file, PublishSteps::OF_SEGMENT)?;
         let number = CheckpointNo(1);
         let writer = CheckpointWriter::create(
@@ -222,7 +222,7 @@ impl Builder {
 pub fn write_lock(path: impl AsRef<Path>, newest: &SegmentHeader) -> Result<()> {
     let dir = Directory::new(Arc::new(Disk), path.as_ref().to_owned());
     let file = dir.create_temporary(&name::temporary(LOCK_STEM))?;
-    write_lock_sector(&file, newest)?;
+    name_in_lock(&file, newest)?;
     dir.publish(name::LOCK, file, PublishSteps::OF_SEGMENT).map(drop)
 }
 

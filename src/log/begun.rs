@@ -2,12 +2,12 @@
 
 use std::sync::OnceLock;
 
+use super::newest::Newest;
 use super::scan::{SegmentReader, Unreadable};
 use super::segment::FIRST_SEGMENT_BYTES;
 use crate::checkpoint::reader::malformed;
 use crate::control::{Step, left_out};
 use crate::error::Result;
-use crate::format::lock::LockSector;
 use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{Malformed, Place, disk_len, name};
 use crate::storage::OpenMode;
@@ -19,7 +19,6 @@ use crate::storage::directory::{Directory, PublishSteps, StoreFile};
 #[derive(Debug)]
 pub(super) struct Begun {
     dir: Directory,
-    lock_file: StoreFile,
     header: SegmentHeader,
     file: StoreFile,
     /// The segment before it, unless all of it was stable.
@@ -31,12 +30,11 @@ pub(super) struct Begun {
 impl Begun {
     pub(super) fn new(
         dir: Directory,
-        lock_file: StoreFile,
         header: SegmentHeader,
         file: StoreFile,
         before: Option<StoreFile>,
     ) -> Begun {
-        Begun { dir, lock_file, header, file, before, named: OnceLock::new() }
+        Begun { dir, header, file, before, named: OnceLock::new() }
     }
 
     /// Whether one of so many bytes may be left without its name for a while, behind one of `before` bytes: a boot
@@ -51,35 +49,26 @@ impl Begun {
     }
 
     /// Syncs the segment before it and the segment itself, renames it, syncs the directory, and names it in
-    /// LOCK. Syncs of the log take turns, so that it is done once.
-    pub(super) fn name(&self) -> Result<()> {
+    /// LOCK, which is left to be synced. Syncs of the log take turns, so that it is done once.
+    pub(super) fn name(&self, newest: &Newest) -> Result<()> {
         let before = self.before.as_ref().filter(|_| !left_out(Step::ClosingSync));
         let late = left_out(Step::SealAfterClosing);
         if !late {
             before.map_or(Ok(()), StoreFile::sync)?;
         }
         if left_out(Step::LockAfterSegment) {
-            write_lock_sector(&self.lock_file, &self.header)?;
+            newest.write(&self.header)?;
+            newest.sync()?;
         }
         let name = name::segment(self.header.number);
         let named = self.dir.publish(&name, self.file.clone(), PublishSteps::OF_SEGMENT)?;
         if late {
             before.map_or(Ok(()), StoreFile::sync)?;
         }
-        write_lock_sector(&self.lock_file, &self.header)?;
+        newest.write(&self.header)?;
         self.named.set(named).ok();
         Ok(())
     }
-}
-
-/// Names the newest segment in LOCK, after it is durable.
-pub(crate) fn write_lock_sector(lock_file: &StoreFile, newest: &SegmentHeader) -> Result<()> {
-    let sector =
-        LockSector { lineage: newest.lineage, epoch: newest.epoch, newest_segment: newest.number };
-    if !left_out(Step::LockWrite) {
-        lock_file.write(&sector.encode(), 0)?;
-    }
-    if left_out(Step::LockSync) { Ok(()) } else { lock_file.sync() }
 }
 
 /// What stands under the name of a segment that was begun.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::begun::Begun;
+use super::newest::Newest;
 use crate::control::{Step, left_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Place;
@@ -22,8 +23,10 @@ pub(crate) struct Sync {
 }
 
 /// What the syncs of a log share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Syncs {
+    /// What names the newest segment.
+    pub(super) newest: Arc<Newest>,
     /// Whose turn it is, of those that run beside none of their kind.
     turn: Mutex<()>,
     /// The first that failed. None counts that begins after it.
@@ -31,6 +34,10 @@ pub(super) struct Syncs {
 }
 
 impl Syncs {
+    pub(super) fn new(newest: Newest) -> Syncs {
+        Syncs { newest: Arc::new(newest), turn: Mutex::default(), failed: OnceLock::new() }
+    }
+
     fn check(&self) -> Result<()> {
         match self.failed.get() {
             Some(first) if !left_out(Step::FailedSyncIsFinal) => Err(first.clone()),
@@ -60,10 +67,11 @@ impl Sync {
         self.syncs.check()?;
         let unless_it_ends = UnlessItEnds(&self.syncs);
         let synced = match unnamed {
-            Some(begun) if begun.named().is_none() => begun.name(),
+            Some(begun) if begun.named().is_none() => begun.name(&self.syncs.newest),
             // Whoever had the turn before has named it.
             _ => self.file.sync(),
         };
+        let synced = synced.and_then(|()| self.syncs.newest.sync());
         std::mem::forget(unless_it_ends);
         if let Err(error) = &synced {
             self.syncs.failed.set(error.clone()).ok();

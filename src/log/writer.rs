@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use super::begun::Begun;
+use super::newest::Newest;
 use super::segment::{Spare, next_len};
 use super::sync::{Sync, Syncs};
 use super::tail::ReplayWork;
@@ -53,7 +54,6 @@ impl SpareSlot {
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     dir: Directory,
-    lock_file: StoreFile,
     header: SegmentHeader,
     file: StoreFile,
     /// After the last frame.
@@ -81,7 +81,7 @@ impl LogWriter {
     /// Continues the log in a segment that is stable up to `end`.
     pub(crate) fn new(
         dir: Directory,
-        lock_file: StoreFile,
+        newest: Newest,
         header: SegmentHeader,
         file: StoreFile,
         end: Place,
@@ -90,7 +90,6 @@ impl LogWriter {
         let next = block_after(end.offset);
         LogWriter {
             dir,
-            lock_file,
             stated_claim: header.claim,
             header,
             syncs_beside: file.expect_syncs_beside(),
@@ -103,7 +102,7 @@ impl LogWriter {
             segment_bytes,
             spare: Arc::default(),
             begun: None,
-            syncs: Arc::default(),
+            syncs: Arc::new(Syncs::new(newest)),
         }
     }
 
@@ -193,6 +192,11 @@ impl LogWriter {
         memory_len(self.header.len.saturating_sub(next)).min(SMALL_WRITE_BYTES)
     }
 
+    /// What names the newest segment that has a name.
+    pub(crate) fn newest(&self) -> Arc<Newest> {
+        Arc::clone(&self.syncs.newest)
+    }
+
     /// Whether the newest segment waits for a sync, to have its name.
     pub(crate) fn is_unnamed(&self) -> bool {
         self.begun.is_some()
@@ -275,8 +279,8 @@ impl LogWriter {
         let may_wait = Begun::may_wait(self.header.len, header.len);
         let is_stable = self.synced == self.end;
         let before = (!is_stable).then(|| self.file.clone());
-        let (dir, lock_file) = (self.dir.clone(), self.lock_file.clone());
-        self.begun = Some(Arc::new(Begun::new(dir, lock_file, header, file.clone(), before)));
+        let begun = Begun::new(self.dir.clone(), header, file.clone(), before);
+        self.begun = Some(Arc::new(begun));
         self.file = file;
         self.header = header;
         self.work.segments += 1;
