@@ -5,6 +5,7 @@
 //! - A transaction that ends without a commit leaves no trace, and it has ended before the next begins.
 //! - One in which a change panicked half way is not committed, unless the change was undone.
 
+mod numbered;
 mod work;
 
 use std::fmt;
@@ -25,8 +26,8 @@ use crate::state::{RegionMeta, State};
 use crate::submitted::Submitted;
 use crate::tree::Graveyard;
 use crate::view::{Readable, sealed};
+use work::Touched;
 pub(crate) use work::{Operations, Work};
-use work::{SetAside, Touched};
 
 /// Room for the longest label, a region's name and schema, and what frames an operation.
 const OPERATION_BYTES_MAX: usize = 64 << 10;
@@ -134,10 +135,12 @@ impl Transaction {
         &mut self,
         f: impl FnOnce(&mut Transaction) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (savepoint, fences) = (self.staged.savepoint(), self.fences.len());
+        let (savepoint, fences) = (self.staged.attempt(), self.fences.len());
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(self)));
-        if !matches!(outcome, Ok(Ok(_))) {
-            self.staged.undo_to(savepoint);
+        if matches!(outcome, Ok(Ok(_))) {
+            self.staged.keep(&savepoint);
+        } else {
+            self.staged.undo(savepoint);
             self.fences.truncate(fences);
         }
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -154,22 +157,16 @@ impl Transaction {
             let what = "a transaction holds no volatile state; use Store::remove_region";
             return Err(Error::new(ErrorKind::Invalid, what).in_region(name));
         }
-        let touched = self.staged.touched.iter().find(|touched| *touched.core.name == *name);
-        let number = match touched {
-            Some(touched) => Some(touched.number),
-            None => self.state().number_of(name)?,
-        };
-        let Some(number) = number.filter(|number| !self.removes(*number)) else {
+        let committed = self.state().number_of(name)?.filter(|number| !self.removes(*number));
+        let Some(number) = committed.or_else(|| self.created(name)) else {
             return Ok(false);
         };
         self.room_for(0)?;
         self.stage(&Operation::RemoveRegion { region: number });
-        let at = self.staged.touched.iter().position(|touched| touched.number == number);
-        if let Some(at) = at {
-            let touched = self.staged.touched.remove(at);
-            self.staged.set_aside.push(SetAside::Removed(at, touched));
+        if let Some(at) = self.staged.touched.position(number) {
+            self.staged.replace(at, None);
         }
-        self.staged.removed.push((number, name.into()));
+        self.staged.removed.push(number, name.into());
         Ok(true)
     }
 
@@ -238,10 +235,11 @@ impl Transaction {
         }
         // What the draft was given ends after it, and nobody has the state by then unless it counts.
         let mut draft = head.state.draft();
-        for (number, _) in &staged.removed {
+        for (number, _) in staged.removed.as_slice() {
             draft.remove_region(*number)?;
         }
-        for Touched { number, core, tree } in &mut staged.touched {
+        for (number, touched) in staged.touched.as_mut_slice() {
+            let Touched { core, tree: Some(tree), .. } = touched else { continue };
             let root = if let Some(root) = draft.region(*number) {
                 root.changed(&mut **tree)
             } else {
@@ -262,8 +260,10 @@ impl Transaction {
         draft.settle();
         let lsn = state.lsn;
         let replaced = std::mem::replace(&mut head.state, state);
-        let cores = staged.touched.iter().map(|touched| &*touched.core);
-        head.engine().note_committed(lsn, cores, &staged.removed);
+        let touched =
+            staged.touched.as_slice().iter().filter(|(_, touched)| touched.tree.is_some());
+        let cores = touched.map(|(_, touched)| &*touched.core);
+        head.engine().note_committed(lsn, cores, staged.removed.as_slice());
         staged.settle();
         head.spare = Some(staged.emptied());
         writer.release();
@@ -281,12 +281,20 @@ impl Transaction {
     }
 
     pub(crate) fn removes(&self, number: RegionNo) -> bool {
-        self.staged.removed.iter().any(|(removed, _)| *removed == number)
+        self.staged.removed.position(number).is_some()
     }
 
     pub(crate) fn touched(&self, number: RegionNo) -> Option<&dyn WorkingTree> {
-        let touched = self.staged.touched.iter().find(|touched| touched.number == number);
-        touched.map(|touched| &*touched.tree)
+        let touched = self.staged.touched.get(self.staged.touched.position(number)?)?;
+        touched.tree.as_deref()
+    }
+
+    /// A region by this name that this transaction has created.
+    fn created(&self, name: &str) -> Option<RegionNo> {
+        let mut touched = self.staged.touched.as_slice().iter();
+        let found =
+            touched.find(|(_, touched)| touched.tree.is_some() && *touched.core.name == *name);
+        found.map(|(number, _)| *number)
     }
 
     /// Changes the tree of a region and stages what was changed, by code of the program that may panic in
@@ -298,10 +306,10 @@ impl Transaction {
         f: impl FnOnce(&mut dyn WorkingTree, &mut Operations) -> Result<T>,
     ) -> Result<T> {
         let at = self.touch(core, begin)?;
-        let Work { touched, operations, half_changed, .. } = &mut *self.staged;
-        let touched = touched.get_mut(at).ok_or_else(|| core.stale())?;
+        let (tree, operations, half_changed) =
+            self.staged.change(at).ok_or_else(|| core.stale())?;
         let before = std::mem::replace(half_changed, true);
-        let done = f(&mut *touched.tree, operations);
+        let done = f(tree, operations);
         *half_changed = before;
         done
     }
@@ -316,16 +324,14 @@ impl Transaction {
         if core.instance != self.state().instance || self.removes(core.number()) {
             return Err(core.stale());
         }
-        let known = self.staged.touched.iter().position(|touched| touched.number == core.number());
-        if let Some(at) = known {
+        if let Some(at) = self.staged.touched.position(core.number()) {
             return Ok(at);
         }
         let touched = match self.staged.resume(core, &self.writer.head().state) {
             Some(touched) => touched,
             None => self.touch_anew(core, begin)?,
         };
-        self.staged.touched.push(touched);
-        Ok(self.staged.touched.len() - 1)
+        Ok(self.staged.touch(touched))
     }
 
     fn touch_anew(
@@ -342,7 +348,7 @@ impl Transaction {
             let schema = &core.declared.encoded;
             self.stage(&Operation::Create { region: number, name: &core.name, schema });
         }
-        Ok(Touched { number, core: Arc::clone(core), tree })
+        Ok(Touched::new(Arc::clone(core), tree))
     }
 
     /// Refuses what would make the commit too large: an operation with this many bytes of key and
@@ -363,7 +369,9 @@ impl Transaction {
 
     /// Puts an empty tree in the place of one that was touched.
     pub(crate) fn clear(&mut self, number: RegionNo, empty: Box<dyn WorkingTree>) {
-        self.staged.clear(number, empty);
+        if let Some(at) = self.staged.touched.position(number) {
+            self.staged.replace(at, Some(empty));
+        }
     }
 
     /// Room to encode in; it is given back with [`return_scratch`](Self::return_scratch).
