@@ -381,12 +381,11 @@ impl Ending<'_> {
         if left_out(Step::SupersededAfterSeal) {
             seal::remove_superseded(&plan)?;
         }
-        let seal::Sealed { header, file, end } = seal::seal(&plan, leftovers)?;
-        let newest = Newest::of_boot(lock_file, &header)?;
+        let own = seal::seal(&plan, leftovers)?;
+        let newest = Newest::of_boot(lock_file, &own.header)?;
         seal::remove_superseded(&plan)?;
         leftovers.remove_begun(dir)?;
-        let segment_bytes = options.segment_bytes;
-        let log = LogWriter::new(dir.clone(), newest, header, file, end, segment_bytes);
+        let log = LogWriter::new(dir.clone(), newest, own, options.segment_bytes);
         Ok((Generation::of_boot(lineage, epoch, nonce), (log, guard)))
     }
 

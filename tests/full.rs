@@ -7,11 +7,17 @@
     reason = "a test that fails says where"
 )]
 
+mod common;
+
 use std::io::Write as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use common::{FaultyDisk, files};
 use rocstate::{Durability, DurableMap, ErrorKind, Store};
 
 type Map = DurableMap<u32, String>;
@@ -22,8 +28,12 @@ fn open(path: &Path) -> (Store, Map) {
     (store, map)
 }
 
+/// A process that is just being begun has what was open, and a file keeps its room for as long.
+static BEGINS_NONE: Mutex<()> = Mutex::new(());
+
 /// Does something in a file system of three megabytes, where the test may mount one.
 fn on_a_small_disk(test: impl FnOnce(&Path) + std::panic::UnwindSafe) {
+    let _alone = BEGINS_NONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
@@ -37,6 +47,40 @@ fn on_a_small_disk(test: impl FnOnce(&Path) + std::panic::UnwindSafe) {
     let outcome = std::panic::catch_unwind(|| test(&dir.path().join("store")));
     Command::new("umount").arg(dir.path()).status().unwrap();
     outcome.unwrap();
+}
+
+#[test]
+fn a_log_that_finds_no_room_ahead_goes_on_and_moves_to_what_is_written_ahead_later() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
+    *disk.0.no_room_for.lock().unwrap() = Some("log-spare.tmp");
+    let options = Store::options().threads(false).durability(Durability::Process);
+    let store = options.storage(disk.clone()).open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    let mut keys = 0..;
+    let mut commit = |count: usize| {
+        for key in keys.by_ref().take(count) {
+            store.transact(|tx| map.insert(tx, key, "x".repeat(900))).unwrap();
+        }
+    };
+    commit(1_000);
+    // A megabyte, in two segments: it is tried a few times, and not after each commit.
+    let refused = disk.0.refused.load(Ordering::SeqCst);
+    assert!((2..8).contains(&refused), "{refused} attempts");
+    *disk.0.no_room_for.lock().unwrap() = None;
+    // One at a time is left without its name.
+    store.sync().unwrap();
+    commit(1_000);
+    store.sync().unwrap();
+    assert_eq!(disk.0.refused.load(Ordering::SeqCst), refused);
+    // What remains of a segment that was made in a hurry was never written.
+    let len = |path: &PathBuf| std::fs::metadata(path).unwrap().len();
+    let room = |path: &PathBuf| std::fs::metadata(path).unwrap().blocks() * 512;
+    let log = files(dir.path(), "log-0");
+    let [.., left, _] = log.as_slice() else { panic!("it has {log:?}") };
+    assert!(room(left) < len(left), "{left:?} takes {} bytes", room(left));
+    drop((store, map));
+    let (store, map) = open(dir.path());
+    assert_eq!(map.len(&store.view()), 2_000);
 }
 
 #[test]
@@ -72,6 +116,7 @@ fn a_full_disk_ends_no_process_where_nothing_is_written_in_place() {
         fill_beside_a_store(Path::new(&path));
         return;
     }
+    let _alone = BEGINS_NONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let [image, mount] = ["image", "mount"].map(|name| dir.path().join(name));
     std::fs::File::create(&image).unwrap().set_len(160 << 20).unwrap();

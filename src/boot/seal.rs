@@ -13,7 +13,8 @@ use crate::format::segment::{FRAMES_BEGIN, SEGMENT_BYTES_MAX, SegmentHeader};
 use crate::format::{Epoch, Lineage, Place, SegmentNo, block_after, disk_len, name};
 use crate::log::segment::{Spare, first_len};
 use crate::log::tail::Tail;
-use crate::storage::directory::{Directory, PublishSteps, StoreFile};
+use crate::log::writer::Current;
+use crate::storage::directory::{Directory, PublishSteps};
 
 /// What the seal is made from; the verdict is final.
 pub(super) struct Plan<'a> {
@@ -32,13 +33,6 @@ pub(super) struct Plan<'a> {
     pub(super) needed: Vec<SegmentNo>,
 }
 
-/// The segment that this boot appends to.
-pub(super) struct Sealed {
-    pub(super) header: SegmentHeader,
-    pub(super) file: StoreFile,
-    pub(super) end: Place,
-}
-
 impl Plan<'_> {
     /// A predecessor that holds no commit and that nothing refers to, so that boots which write
     /// nothing do not lengthen the log. A checkpoint may continue behind a witness in it.
@@ -51,7 +45,7 @@ impl Plan<'_> {
 }
 
 /// Writes the segment under its temporary name, syncs it, names it, syncs the directory.
-pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Sealed> {
+pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Current> {
     let number = SegmentNo(plan.named.0 + 1);
     let before = match (plan.superseded(), plan.newest) {
         (Some(superseded), _) => superseded.before,
@@ -73,7 +67,6 @@ pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Sealed>
     if prewritten.is_err() && leftovers.give_back() {
         prewritten = Spare::prewritten(plan.dir, len);
     }
-    let is_written = prewritten.is_ok();
     // A full disk has room for a segment that is only as long as it says.
     let spare = prewritten.or_else(|_| Spare::allocated(plan.dir, len))?;
     if !copies.is_empty() {
@@ -89,11 +82,12 @@ pub(super) fn seal(plan: &Plan<'_>, leftovers: &mut Leftovers) -> Result<Sealed>
         claim: end.offset,
         before,
     };
+    let is_written = spare.is_written;
     let file = spare.publish(plan.dir, &header, PublishSteps::OF_BOOT_SEGMENT)?;
     if is_written {
         file.expect_small_writes();
     }
-    Ok(Sealed { header, file, end })
+    Ok(Current { header, file, end, is_written })
 }
 
 /// Frames with the same commits for another place.

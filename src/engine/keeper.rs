@@ -307,7 +307,13 @@ impl Engine {
         if let Some((slot, len)) = commits.with_log(|log| log.wanted_spare()) {
             let spare = Spare::written_ahead(&self.dir, len, &self.keeper.ahead)
                 .and_then(|spare| spare.sync().map(|()| spare));
-            slot.fill(spare.inspect(Spare::expect_frames).ok());
+            match spare {
+                Ok(spare) => {
+                    spare.expect_frames();
+                    slot.fill(spare);
+                }
+                Err(_) => commits.with_log(LogWriter::do_without_spare),
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ const FILES_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub(crate) len: u64,
+    /// All of it was written, ahead of use.
+    pub(crate) is_written: bool,
     file: StoreFile,
 }
 
@@ -86,7 +88,7 @@ impl Spare {
             spare.write(zeros, nth * step)
         });
         // What did not fit must not keep others from fitting; what nobody waits for is left to the next boot.
-        written.map(|()| spare).inspect_err(|error| {
+        written.map(|()| Spare { is_written: true, ..spare }).inspect_err(|error| {
             if error.kind() != ErrorKind::Closed {
                 dir.remove(name).ok();
             }
@@ -117,7 +119,7 @@ impl Spare {
     fn made(dir: &Directory, name: &str, len: u64) -> Result<Spare> {
         let file = dir.create_temporary(name)?;
         file.set_len(len)?;
-        Ok(Spare { len, file })
+        Ok(Spare { len, is_written: false, file })
     }
 
     /// Makes what was written ahead stable, so that the sync that gives it its name is short.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::begun::Begun;
 use super::newest::Newest;
-use super::segment::{Spare, next_len};
+use super::segment::{FIRST_SEGMENT_BYTES, Spare, next_len};
 use super::sync::{Sync, Syncs};
 use super::tail::ReplayWork;
 use crate::control::{Step, left_out};
@@ -33,10 +33,15 @@ pub(crate) struct SpareSlot {
 }
 
 impl SpareSlot {
-    pub(crate) fn fill(&self, spare: Option<Spare>) {
+    pub(crate) fn fill(&self, spare: Spare) {
         let mut slot = self.spare.lock();
-        self.is_filled.store(spare.is_some(), Ordering::Relaxed);
-        *slot = spare;
+        self.is_filled.store(true, Ordering::Relaxed);
+        *slot = Some(spare);
+    }
+
+    /// Whether one is there that holds so many bytes.
+    fn holds(&self, len: u64) -> bool {
+        self.is_filled() && self.spare.lock().as_ref().is_some_and(|spare| spare.len >= len)
     }
 
     fn take(&self) -> Option<Spare> {
@@ -50,12 +55,24 @@ impl SpareSlot {
     }
 }
 
+/// The segment that is appended to.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: StoreFile,
+    /// After the last frame.
+    pub(crate) end: Place,
+    /// All of it was written, ahead of use.
+    pub(crate) is_written: bool,
+}
+
 /// The open end of the log.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     dir: Directory,
     header: SegmentHeader,
     file: StoreFile,
+    is_written: bool,
     /// After the last frame.
     end: Place,
     /// Where the next frame goes.
@@ -70,6 +87,10 @@ pub(crate) struct LogWriter {
     work: ReplayWork,
     segment_bytes: u64,
     spare: Arc<SpareSlot>,
+    /// From here on a spare one is wanted.
+    spare_from: u64,
+    /// There was no room for the last one.
+    lacks_room: bool,
     /// The newest segment, while it has no name yet.
     begun: Option<Arc<Begun>>,
     /// Two syncs of the newest segment may run at a time.
@@ -78,22 +99,22 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// Continues the log in a segment that is stable up to `end`.
+    /// Continues the log in a segment that is stable up to its end.
     pub(crate) fn new(
         dir: Directory,
         newest: Newest,
-        header: SegmentHeader,
-        file: StoreFile,
-        end: Place,
+        own: Current,
         segment_bytes: u64,
     ) -> LogWriter {
+        let Current { header, file, end, is_written } = own;
         let next = block_after(end.offset);
-        LogWriter {
+        let mut log = LogWriter {
             dir,
             stated_claim: header.claim,
             header,
             syncs_beside: file.expect_syncs_beside(),
             file,
+            is_written,
             end,
             next,
             synced: end,
@@ -101,16 +122,21 @@ impl LogWriter {
             work: ReplayWork { segments: 1, ..ReplayWork::default() },
             segment_bytes,
             spare: Arc::default(),
+            spare_from: 0,
+            lacks_room: !is_written,
             begun: None,
             syncs: Arc::new(Syncs::new(newest)),
-        }
+        };
+        log.expect_spare();
+        log
     }
 
     /// Appends one frame: `frame` holds [`FRAME_HEADER_BYTES`] of room and the records. With
     /// `close`, a sync will follow, so the write fills its block.
     pub(crate) fn append(&mut self, frame: &mut Vec<u8>, commits: u32, close: bool) -> Result<()> {
         let len = disk_len(frame.len());
-        if self.place_for_frame() + len > self.header.len {
+        let is_full = self.place_for_frame() + len > self.header.len;
+        if is_full || commits > 0 && self.leaves_for(len) {
             self.begin_segment(len)?;
         }
         let offset = self.place_for_frame();
@@ -222,9 +248,22 @@ impl LogWriter {
         self.synced
     }
 
-    /// Whether a spare segment should be made: when this one is half used, unless one is there.
+    /// Whether a spare segment should be made, unless one is there.
     pub(crate) fn wants_spare(&self) -> bool {
-        self.next * 2 > self.header.len && !self.spare.is_filled()
+        self.next > self.spare_from && !self.spare.is_filled()
+    }
+
+    /// A spare segment is wanted when this one is half used; and at once if it was made in a hurry, but not for
+    /// want of room: then its commits need what is left of that, which an attempt takes for a while.
+    fn expect_spare(&mut self) {
+        self.spare_from = if self.is_written || self.lacks_room { self.header.len / 2 } else { 0 };
+    }
+
+    /// None could be made: it is tried again, but not after each commit.
+    pub(crate) fn do_without_spare(&mut self) {
+        self.lacks_room = true;
+        self.expect_spare();
+        self.spare_from = self.spare_from.max(self.next + FIRST_SEGMENT_BYTES);
     }
 
     /// Where to put a spare segment that is wanted, and the length it needs. A spare leaves its place
@@ -233,6 +272,12 @@ impl LogWriter {
     pub(crate) fn wanted_spare(&self) -> Option<(Arc<SpareSlot>, u64)> {
         let len = next_len(self.header.len, 0, self.segment_bytes);
         self.wants_spare().then(|| (Arc::clone(&self.spare), len))
+    }
+
+    /// Whether a segment that was made in a hurry is left for one that was written ahead and holds such a frame: there
+    /// commits cost half as much. The rest of it was never written, and takes no room. A witness is worth no segment.
+    fn leaves_for(&self, frame: u64) -> bool {
+        !self.is_written && self.begun.is_none() && self.spare.holds(FRAMES_BEGIN + frame)
     }
 
     fn claim(&self) -> u64 {
@@ -275,6 +320,8 @@ impl LogWriter {
             ..self.header
         };
         self.syncs_beside = spare.expect_syncs_beside();
+        self.is_written = spare.is_written;
+        self.lacks_room &= !spare.is_written;
         let file = spare.begin(&self.dir, &header)?;
         let may_wait = Begun::may_wait(self.header.len, header.len);
         let is_stable = self.synced == self.end;
@@ -286,6 +333,7 @@ impl LogWriter {
         self.work.segments += 1;
         self.end = header.begin();
         self.next = FRAMES_BEGIN;
+        self.expect_spare();
         self.stated_claim = header.claim;
         if may_wait { Ok(()) } else { self.name_segment() }
     }

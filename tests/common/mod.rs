@@ -49,6 +49,10 @@ pub struct Faults {
     pub unreadable: Mutex<Option<(PathBuf, Range<u64>)>>,
     /// Too many files are open.
     pub out_of_files: AtomicBool,
+    /// No file of this name can be made.
+    pub no_room_for: Mutex<Option<&'static str>>,
+    /// How often that was tried.
+    pub refused: AtomicU64,
     /// Files get one sync at a time.
     pub in_turns: AtomicBool,
     /// Small writes may wait.
@@ -101,6 +105,10 @@ impl Storage for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn StorageFile>> {
         if self.0.out_of_files.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(24));
+        }
+        if self.0.no_room_for.lock().unwrap().is_some_and(|name| path.ends_with(name)) {
+            self.0.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(Arc::new(FaultyFile(Disk.open(path, mode)?, Arc::clone(&self.0), path.to_owned())))
     }
