@@ -209,6 +209,7 @@ impl LogWriter {
     }
 
     /// How long a frame may be that is only copied to where it belongs, whatever is appended and synced before it.
+    /// To leave a segment that was made in a hurry takes some calls of the system besides, and no sync.
     pub(crate) fn copied_bytes_max(&self) -> usize {
         if !self.file.copies_small_writes() {
             return 0;
