@@ -61,14 +61,14 @@ impl Commits {
         }
     }
 
-    /// Makes what names boot's segment stable, which nobody waits for yet; then syncs what is due, until the store is closed or poisoned.
+    /// Makes what names boot's segment stable, which nobody waits for yet. Then syncs what is due, until the store is
+    /// closed or poisoned.
     pub(crate) fn run_syncer(&self) {
-        let mut queue = self.queue.lock();
-        if !queue.has_ended() {
-            drop(queue);
+        if !self.queue.lock().has_ended() {
+            // As below.
             self.sync_newest().ok();
-            queue = self.queue.lock();
         }
+        let mut queue = self.queue.lock();
         while !queue.has_ended() {
             match Self::chore(&queue) {
                 Chore::Sync => {
