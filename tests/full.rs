@@ -84,6 +84,23 @@ fn a_log_that_finds_no_room_ahead_goes_on_and_moves_to_what_is_written_ahead_lat
 }
 
 #[test]
+fn a_segment_that_was_made_in_a_hurry_is_left_at_once_where_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let store =
+        Store::options().threads(false).durability(Durability::Process).open(dir.path()).unwrap();
+    let map: Map = store.durable_map("map").unwrap();
+    // Longer than boot's own, of which nothing was used: nobody has written one ahead yet.
+    for (key, bytes) in [(1, 300 << 10), (2, 10)] {
+        store.transact(|tx| map.insert(tx, key, "x".repeat(bytes))).unwrap();
+        store.sync().unwrap();
+    }
+    assert_eq!(files(dir.path(), "log-0").len(), 3);
+    drop((store, map));
+    let (store, map) = open(dir.path());
+    assert_eq!(map.len(&store.view()), 2);
+}
+
+#[test]
 fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
     on_a_small_disk(|path| {
         let (store, map) = open(path);
