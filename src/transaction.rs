@@ -163,9 +163,7 @@ impl Transaction {
         };
         self.room_for(0)?;
         self.stage(&Operation::RemoveRegion { region: number });
-        if let Some(at) = self.staged.touched.position(number) {
-            self.staged.replace(at, None);
-        }
+        self.staged.replace(number, None);
         self.staged.removed.push(number, name.into());
         Ok(true)
     }
@@ -369,9 +367,7 @@ impl Transaction {
 
     /// Puts an empty tree in the place of one that was touched.
     pub(crate) fn clear(&mut self, number: RegionNo, empty: Box<dyn WorkingTree>) {
-        if let Some(at) = self.staged.touched.position(number) {
-            self.staged.replace(at, Some(empty));
-        }
+        self.staged.replace(number, Some(empty));
     }
 
     /// Room to encode in; it is given back with [`return_scratch`](Self::return_scratch).

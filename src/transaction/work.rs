@@ -158,8 +158,9 @@ impl Work {
     }
 
     /// Puts another tree, or none, in the place of one that was touched.
-    pub(super) fn replace(&mut self, at: usize, by: Option<Box<dyn WorkingTree>>) {
-        if let Some(touched) = self.touched.get_mut(at)
+    pub(super) fn replace(&mut self, number: RegionNo, by: Option<Box<dyn WorkingTree>>) {
+        if let Some(at) = self.touched.position(number)
+            && let Some(touched) = self.touched.get_mut(at)
             && let Some(before) = std::mem::replace(&mut touched.tree, by)
         {
             let noted_in = std::mem::replace(&mut touched.noted_in, self.attempt);
