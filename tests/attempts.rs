@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use proptest::prelude::*;
-use rocstate::{Durability, DurableMap, ErrorKind, Store, Transaction};
+use rocstate::{Durability, DurableMap, ErrorKind, Readable, Store, Transaction};
 
 type Map = DurableMap<u8, u16>;
 
@@ -125,12 +125,13 @@ impl Subject {
             (_, Err(panic)) => std::panic::resume_unwind(panic),
             (_, outcome) => panic!("it ends as {outcome:?}"),
         }
-        self.check(model, |map| map.iter(&*tx).map(|entry| entry.map(|(k, v)| (*k, *v))).collect());
+        self.check(model, tx);
     }
 
-    fn check(&self, model: &Model, content: impl Fn(&Map) -> rocstate::Result<BTreeMap<u8, u16>>) {
+    fn check(&self, model: &Model, at: &impl Readable) {
         for (map, expected) in self.maps.iter().zip(model) {
-            let found = content(map);
+            let entries = map.iter(at).map(|entry| entry.map(|(k, v)| (*k, *v)));
+            let found: rocstate::Result<BTreeMap<_, _>> = entries.collect();
             match expected {
                 Some(expected) => assert_eq!(&found.unwrap(), expected, "{}", map.name()),
                 None => assert_eq!(found.unwrap_err().kind(), ErrorKind::Stale, "{}", map.name()),
@@ -164,16 +165,11 @@ fn run(regions: usize, transactions: &[Vec<Step>]) {
             *gone = Some(BTreeMap::new());
         }
         subject = Subject::declare(subject.store, regions);
-        let view = subject.store.view();
-        subject.check(&model, |map| {
-            map.iter(&view).map(|entry| entry.map(|(k, v)| (*k, *v))).collect()
-        });
+        subject.check(&model, &subject.store.view());
     }
     drop(subject);
     let subject = Subject::declare(open(), regions);
-    let view = subject.store.view();
-    subject
-        .check(&model, |map| map.iter(&view).map(|entry| entry.map(|(k, v)| (*k, *v))).collect());
+    subject.check(&model, &subject.store.view());
 }
 
 proptest! {

@@ -237,8 +237,6 @@ const ALLOCATIONS_PER_COMMIT: u64 = 4;
 /// Values and nodes have room of their own; notes of what places held are left.
 const ALLOCATIONS_PER_BATCH: u64 = 200;
 
-/// Whoever discards a large map makes nothing and takes nothing apart, whatever the size: that is what its
-/// time depends on, since none of it is in the cache.
 #[test]
 fn an_attempt_costs_what_it_changes() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
@@ -257,6 +255,8 @@ fn an_attempt_costs_what_it_changes() {
     assert!((1..=alone).contains(&beside_many), "{beside_many} allocations, and {alone} alone");
 }
 
+/// Whoever discards a large map makes nothing and takes nothing apart, whatever the size: that is what its
+/// time depends on, since none of it is in the cache.
 #[test]
 fn a_discard_makes_and_frees_nothing_itself() {
     let dir = tempfile::tempdir().unwrap();
