@@ -13,6 +13,7 @@ use super::snapshot::SnapshotRegion;
 use crate::checkpoint::layers::{LayerWalk, Layers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::Entry;
+use crate::format::catalog::SectionRef;
 use crate::log::run::Run;
 
 /// What a walk through a region meets, in the order of its keys.
@@ -118,11 +119,13 @@ impl SnapshotRegion {
         Ok(())
     }
 
-    /// Whether the pieces of its base are all that it has: no changes over them, neither in a checkpoint
+    /// The sections of its base, if those hold all that it has: no changes lie over them, neither in a checkpoint
     /// nor in the log.
-    pub fn is_base_alone(&self) -> bool {
-        let layers = self.layers.as_ref();
-        layers.is_ok_and(|layers| layers.run.is_empty() && layers.deltas.is_empty())
+    pub fn base_alone(&self) -> Option<impl Iterator<Item = &SectionRef>> {
+        let layers = self.layers.as_ref().ok()?;
+        let sections = layers.pieces.iter().filter_map(|piece| piece.section.as_ref());
+        let is_alone = layers.run.is_empty() && layers.deltas.is_empty();
+        is_alone.then(|| sections.map(|section| &section.at))
     }
 
     /// The value of one key.

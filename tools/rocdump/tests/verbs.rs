@@ -261,6 +261,25 @@ fn an_empty_store_is_shown_as_one() {
 }
 
 #[test]
+fn what_a_checkpoint_holds_of_a_region_that_was_cleared_since_is_not_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, u32> = store.durable_map("map").unwrap();
+    let fill = || store.transact(|tx| (0..6).try_for_each(|key| map.put(tx, key, 1).map(drop)));
+    let clear = || store.transact(|tx| map.clear(tx)).unwrap();
+    let verify = || rocdump(&["verify", "--deep", text(dir.path())]).expect(Exit::Fine);
+    fill().unwrap();
+    store.checkpoint().unwrap();
+    verify();
+    clear();
+    verify();
+    fill().unwrap();
+    verify();
+    clear();
+    verify();
+}
+
+#[test]
 fn a_single_file_is_shown_for_itself() {
     let (dir, _) = store(10);
     let alone = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rocstate::format::catalog::{Catalog, SectionRef};
 use rocstate::format::shape::Schema;
-use rocstate::format::{CheckpointNo, RegionNo, name};
+use rocstate::format::{CheckpointNo, name};
 use rocstate::inspect::{BlockFinding, Checkpoint, SnapshotRegion};
 use rocstate::{Error, ErrorKind};
 
@@ -21,31 +21,29 @@ use crate::store::Opened;
 /// Values that do not decode are named one by one up to here, for each section.
 const NAMED_MAX: usize = 5;
 
-/// Entries of regions that were counted while their sections were read.
+/// How many values each section holds that is whole, by where it lies.
 #[derive(Default)]
-pub(super) struct Counted {
-    alone: BTreeMap<RegionNo, u64>,
-    /// Regions that must be merged to be counted, or healed.
-    merged: BTreeSet<RegionNo>,
-}
+pub(super) struct Counted(BTreeMap<(CheckpointNo, u64), u64>);
 
 impl Counted {
-    /// How many entries a region holds, if its sections tell that without being merged.
+    /// How many entries a region holds, if its sections tell that without being merged, or healed.
     pub(super) fn alone(&self, of: &SnapshotRegion) -> Option<u64> {
-        let alone = of.is_base_alone() && !self.merged.contains(&of.number);
-        self.alone.get(&of.number).copied().filter(|_| alone)
+        of.base_alone()?.map(|section| self.0.get(&place(section)).copied()).sum()
     }
+}
+
+/// Where a section lies: no other one does.
+fn place(section: &SectionRef) -> (CheckpointNo, u64) {
+    (section.file, section.top.offset)
 }
 
 /// A section that is to be read, and what its entries are.
 struct Task<'a> {
     file: Checkpoint,
     section: &'a SectionRef,
-    region: (RegionNo, &'a str),
+    region: &'a str,
     schema: Option<Schema>,
     typed: Option<Typed>,
-    /// The checkpoint that the next boot begins with reads from it.
-    needed: bool,
 }
 
 /// What came of a task.
@@ -66,7 +64,6 @@ pub(super) fn check(
     out: &mut Out<'_>,
 ) -> Done<Counted> {
     let outlook = health.and_then(|health| health.outlook.as_ref());
-    let base = outlook.and_then(|outlook| outlook.checkpoint).map(|(number, _)| number);
     let mut catalogs: Vec<Catalog> = Vec::new();
     for number in store.files.checkpoints().iter().rev() {
         match store.files.checkpoint(*number).and_then(|file| file.catalog()) {
@@ -94,7 +91,7 @@ pub(super) fn check(
     if store.files.only().is_none() {
         check_files(store, &catalogs, outlook.is_some(), verified);
     }
-    let tasks = tasks(store, &catalogs, base, verified)?;
+    let tasks = tasks(store, &catalogs, verified)?;
     let seen = read_all(&tasks, out);
     verified.checkpoints = store.files.checkpoints().len() as u64;
     let mut counted = Counted::default();
@@ -132,17 +129,16 @@ fn check_files(store: &Opened<'_>, catalogs: &[Catalog], boots: bool, verified: 
 fn tasks<'a>(
     store: &Opened<'_>,
     catalogs: &'a [Catalog],
-    base: Option<CheckpointNo>,
     verified: &mut Verified,
 ) -> Done<Vec<Task<'a>>> {
     let mut known = BTreeSet::new();
     let mut tasks = Vec::new();
     let mut files: BTreeMap<CheckpointNo, Checkpoint> = BTreeMap::new();
     for catalog in catalogs {
-        for (number, region) in &catalog.regions {
+        for region in catalog.regions.values() {
             let schema = Schema::decode(&region.schema).ok();
             for section in region.sections() {
-                if !known.insert((section.file, section.top.offset)) {
+                if !known.insert(place(section)) {
                     continue;
                 }
                 let file = match files.get(&section.file) {
@@ -159,10 +155,9 @@ fn tasks<'a>(
                 tasks.push(Task {
                     file,
                     section,
-                    region: (*number, &region.name),
+                    region: &region.name,
                     schema: schema.clone(),
                     typed: store.decoders.types.get(&region.name).copied(),
-                    needed: base.is_none_or(|base| base == catalog.number),
                 });
             }
         }
@@ -227,7 +222,7 @@ fn read(task: &Task<'_>, text: &mut Vec<u8>) -> Seen {
                 let named = String::from_utf8_lossy(&named);
                 seen.undecodable.push(format!(
                     "the value of {} under the encoded key {named} cannot be decoded: {why}",
-                    task.region.1
+                    task.region
                 ));
             }
         }
@@ -264,7 +259,7 @@ fn note(
     }
     if seen.undecodable_count > seen.undecodable.len() {
         let more = seen.undecodable_count - seen.undecodable.len();
-        let what = format!("{more} more values of {} cannot be decoded", task.region.1);
+        let what = format!("{more} more values of {} cannot be decoded", task.region);
         verified.findings.push(Finding::said(Exit::Lost, what));
     }
     let whole = seen.blocks.is_empty();
@@ -273,11 +268,8 @@ fn note(
         let exit = if boots { Exit::Repairable } else { Exit::Lost };
         verified.findings.push(Finding::of(exit, &block.error));
     }
-    if task.needed {
-        *counted.alone.entry(task.region.0).or_default() += seen.values;
-        if !whole {
-            counted.merged.insert(task.region.0);
-        }
+    if whole {
+        counted.0.insert(place(task.section), seen.values);
     }
     Ok(())
 }
