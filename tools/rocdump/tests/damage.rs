@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Model, Work, files, idle, read, rocdump, text};
+use common::{Model, Work, files, idle, read, rocdump, setting, text};
 use rocdump::Exit;
 use rocstate::{DurableCell, DurableMap, ErrorKind, Store};
 use serde_json::Value;
@@ -131,10 +131,6 @@ fn open(path: &Path, model: &Model) -> Came {
             Came::Refused
         }
     }
-}
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
 /// Flips bits where a file says something, and asks the tool before a program opens it.

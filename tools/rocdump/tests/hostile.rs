@@ -8,7 +8,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{rocdump, text};
+use common::{rocdump, setting, text};
 use fastrand::Rng;
 use rocdump::Exit;
 use rocstate::format::RegionNo;
@@ -136,7 +136,7 @@ fn shapes_and_values_that_are_bombs_are_only_undecodable() {
 
 #[test]
 fn any_schema_over_any_bytes_is_shown_somehow() {
-    let runs = std::env::var("ROCSTATE_HOSTILE").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+    let runs = setting("ROCSTATE_HOSTILE", 150);
     let mut random = Rng::with_seed(77);
     let seeds: Vec<Vec<u8>> = vec![
         schema(&[37, 1, b'T'], &[&[1, b'T', 3, 3, 1, b'a', 10, 1, b'b', 33, 15, 1, b'c', 32, 13]]),

@@ -53,6 +53,11 @@ pub fn run(tool: Rocdump, arguments: &[&str]) -> Ran {
     Ran { exit, out: String::from_utf8(out).unwrap(), errors: String::from_utf8(errors).unwrap() }
 }
 
+/// What the variable of this name says, or what a run does without it.
+pub fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -103,8 +108,7 @@ pub struct Work {
 impl Work {
     /// `ROCSTATE_SEED` makes all of them others.
     pub fn new(seed: u64) -> Work {
-        let others = std::env::var("ROCSTATE_SEED").ok().and_then(|n| n.parse::<u64>().ok());
-        let seed = seed + 1000 * others.unwrap_or_default();
+        let seed = seed + 1000 * setting("ROCSTATE_SEED", 0) as u64;
         Work { random: fastrand::Rng::with_seed(seed), states: vec![Model::default()] }
     }
 

@@ -262,14 +262,13 @@ fn note(
         let what = format!("{more} more values of {} cannot be decoded", task.region);
         verified.findings.push(Finding::said(Exit::Lost, what));
     }
-    let whole = seen.blocks.is_empty();
+    if seen.blocks.is_empty() {
+        counted.0.insert(place(task.section), seen.values);
+    }
     for block in seen.blocks {
         // What is needed now is judged where the state is put together: it may be worse than this.
         let exit = if boots { Exit::Repairable } else { Exit::Lost };
         verified.findings.push(Finding::of(exit, &block.error));
-    }
-    if whole {
-        counted.0.insert(place(task.section), seen.values);
     }
     Ok(())
 }
