@@ -3,9 +3,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
 
+mod common {
+    pub mod settings;
+}
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use common::settings::setting;
 use proptest::prelude::*;
 use rocstate::{Durability, DurableMap, ErrorKind, Readable, Store, Transaction};
 
@@ -173,10 +178,7 @@ fn run(regions: usize, transactions: &[Vec<Step>]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("ROCSTATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(ProptestConfig { cases: setting("ROCSTATE_CASES", 48), ..ProptestConfig::default() })]
 
     #[test]
     fn attempts_in_few_regions_undo_themselves_alone(

@@ -16,6 +16,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::settings::setting;
 use common::{files, image, restore};
 use rocstate::{Durability, DurableMap, ErrorKind, LastRun, Store};
 
@@ -357,7 +358,7 @@ fn a_store_killed_while_it_writes_keeps_what_it_acknowledged() {
         }
         return;
     }
-    let kills = std::env::var("ROCSTATE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let kills = setting("ROCSTATE_KILLS", 10);
     for process in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let mut acknowledged: Vec<u32> = Vec::new();
@@ -397,6 +398,6 @@ fn a_store_killed_while_it_writes_keeps_what_it_acknowledged() {
             }
         }
         println!("{kills} kills, {} commits acknowledged", acknowledged.len());
-        assert!(acknowledged.len() > kills as usize, "too few commits to mean anything");
+        assert!(acknowledged.len() as u64 > kills, "too few commits to mean anything");
     }
 }

@@ -13,6 +13,7 @@ mod common;
 use std::sync::atomic::Ordering;
 
 use common::cold::{Map, Model, expected, filled, insert, open, same, text};
+use common::settings::setting;
 use common::{FaultyDisk, files};
 use proptest::prelude::*;
 use rocstate::{ErrorKind, Store, View, Warming};
@@ -414,15 +415,10 @@ fn run(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: setting("ROCSTATE_CASES", 48), ..ProptestConfig::default() })]
 
     #[test]
     fn cold_is_hot_is_the_model(steps in prop::collection::vec(step(), 1..40)) {
         run(&steps);
     }
-}
-
-/// `ROCSTATE_CASES` makes a longer campaign of it.
-fn cases() -> u32 {
-    std::env::var("ROCSTATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
 }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use common::settings::setting;
 use common::within;
 use fastrand::Rng;
 use rocstate::{
@@ -220,8 +221,8 @@ fn live(subject: &Subject, truth: &Truth, time: Duration, seed: u64) -> (u64, u6
 
 #[test]
 fn threads_beside_each_other_see_what_the_model_was() {
-    let seconds = std::env::var("ROCSTATE_CONCURRENT").ok().and_then(|text| text.parse().ok());
-    let time = Duration::from_secs(seconds.unwrap_or(8)) / LIVES as u32;
+    let seconds = setting("ROCSTATE_CONCURRENT", 8);
+    let time = Duration::from_secs(seconds) / LIVES as u32;
     within(LIMIT + time * LIVES as u32, move || {
         let dir = tempfile::tempdir().unwrap();
         let truth = Truth::default();

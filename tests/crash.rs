@@ -11,18 +11,15 @@
 mod common {
     pub mod promise;
     pub mod script;
+    pub mod settings;
 }
 
 use std::time::Instant;
 
 use common::promise::{crash_or_shorten, kill};
 use common::script::{OPS, Op, random_script};
+use common::settings::{seeded, setting};
 use rocstate::sim::{CrashTest, Summary};
-
-/// A number from the environment, for longer campaigns.
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
 
 /// Runs scripts on all cores; each has a test of its own, so that a failure is repeated by its number.
 fn explore(scripts: &[Vec<Op>], last_only: bool, new: impl Fn(u64) -> CrashTest + Sync) -> Summary {
@@ -80,22 +77,23 @@ fn every_short_script_survives_every_crash() {
 /// The power goes a second time after every change that each recovery makes.
 #[test]
 fn every_recovery_survives_a_crash_at_every_call() {
-    let count = setting("ROCSTATE_WORKLOADS", 40) as u64;
+    let count = setting("ROCSTATE_WORKLOADS", 40);
     let mut scripts: Vec<Vec<Op>> =
-        (0..count).map(|seed| random_script(1 << 32 | seed, 12)).collect();
+        (0..count).map(|seed| random_script(seeded(1 << 32 | seed), 12)).collect();
     scripts.extend(all_scripts(1));
     let test = |seed| CrashTest::new(seed).ways(8).recoveries(usize::MAX);
     let images = explore(&scripts, false, test).images;
     assert!(images > 10_000 || count < 40, "only {images} images");
 }
 
-/// `ROCSTATE_WORKLOADS` and `ROCSTATE_LENGTH` make a campaign of it: 6 000 of 60 steps are ten million
+/// `ROCSTATE_WORKLOADS` and `ROCSTATE_LENGTH` make a campaign of it: 3 000 of 60 steps are ten million
 /// images.
 #[test]
 fn long_random_scripts_survive_every_crash() {
-    let count = setting("ROCSTATE_WORKLOADS", 60) as u64;
+    let count = setting("ROCSTATE_WORKLOADS", 60);
     let length = setting("ROCSTATE_LENGTH", 24);
-    let scripts: Vec<Vec<Op>> = (0..count).map(|seed| random_script(seed, length)).collect();
+    let scripts: Vec<Vec<Op>> =
+        (0..count).map(|seed| random_script(seeded(seed), length)).collect();
     let images = explore(&scripts, false, CrashTest::new).images;
     assert!(images > 25_000 || count < 60, "only {images} images");
 }
@@ -103,11 +101,11 @@ fn long_random_scripts_survive_every_crash() {
 /// P2: what is acknowledged survives any death of the process, synced or not; `ROCSTATE_WORKLOADS` as above.
 #[test]
 fn a_process_that_is_killed_loses_nothing() {
-    let count = setting("ROCSTATE_WORKLOADS", 60) as u64;
+    let count = setting("ROCSTATE_WORKLOADS", 60);
     let process =
         [Op::BigProcess, Op::BigProcess, Op::PutProcess, Op::BigProcess, Op::Put, Op::BigProcess];
     kill(&process, 1).unwrap();
     for seed in 0..count / 4 {
-        kill(&random_script(seed, 12), 9).unwrap();
+        kill(&random_script(seeded(seed), 12), 9).unwrap();
     }
 }

@@ -12,6 +12,7 @@ mod common {
     pub mod failing;
     pub mod promise;
     pub mod script;
+    pub mod settings;
     pub mod waiting;
 }
 
@@ -19,13 +20,10 @@ use std::time::Duration;
 
 use common::failing::{FAULTS, every_call};
 use common::script::{DIR, Op, options, random_script};
+use common::settings::{seeded, setting};
 use common::waiting::within;
 use rocstate::sim::{Fault, SimDisk};
 use rocstate::{Durability, DurableMap};
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
 
 const EVERYTHING: [Op; 20] = [
     Op::Put,
@@ -59,8 +57,8 @@ fn every_call_of_everything_may_fail() {
 /// `ROCSTATE_WORKLOADS` makes a campaign of it.
 #[test]
 fn every_call_of_random_scripts_may_fail() {
-    for seed in 0..setting("ROCSTATE_WORKLOADS", 4) as u64 {
-        let script = random_script(seed + 100, 14);
+    for seed in 0..setting("ROCSTATE_WORKLOADS", 4) {
+        let script = random_script(seeded(seed + 100), 14);
         println!("{} runs of {script:?}", every_call(seed, &script, 5).unwrap());
     }
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::followed::{Map, filled, follow, open};
+use common::settings::{seeded, setting};
 use common::{eventually, files};
 use proptest::prelude::*;
 use rocstate::{Durability, ErrorKind, RegionInfo, Store, View, Warming};
@@ -220,7 +221,7 @@ fn run(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: setting("ROCSTATE_CASES", 48), ..ProptestConfig::default() })]
 
     #[test]
     fn whoever_follows_sees_what_was_committed(steps in prop::collection::vec(step(), 1..60)) {
@@ -290,7 +291,7 @@ fn readers_beside_a_refresh_see_whole_commits() {
                 seen = lsn;
             }
         });
-        let mut random = fastrand::Rng::with_seed(5);
+        let mut random = fastrand::Rng::with_seed(seeded(5));
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(2) {
             let first = random.u32(..KEYS);
@@ -351,7 +352,7 @@ fn a_flipped_bit_is_told_or_does_not_matter() {
         (view.lsn(), entries.collect::<BTreeMap<_, _>>())
     };
     let mut history: BTreeMap<_, _> = [now()].into();
-    let mut random = fastrand::Rng::with_seed(11);
+    let mut random = fastrand::Rng::with_seed(seeded(11));
     let mut refused = 0;
     for round in 0..60 {
         let key = random.u32(..600);
@@ -398,9 +399,4 @@ fn a_flipped_bit_is_told_or_does_not_matter() {
         same(store.visible_lsn());
     }
     assert!(refused > 5, "{refused} refused");
-}
-
-/// `ROCSTATE_CASES` makes a longer campaign of it.
-fn cases() -> u32 {
-    std::env::var("ROCSTATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)
 }

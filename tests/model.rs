@@ -10,8 +10,13 @@
     reason = "a test that fails says where"
 )]
 
+mod common {
+    pub mod settings;
+}
+
 use std::collections::BTreeMap;
 
+use common::settings::setting;
 use proptest::prelude::*;
 use rocstate::{Durability, DurableCell, DurableMap, Store};
 
@@ -231,7 +236,7 @@ fn run(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: setting("ROCSTATE_CASES", 96), ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_is_the_model_through_checkpoints_reopens_and_crashes(
@@ -239,9 +244,4 @@ proptest! {
     ) {
         run(&steps);
     }
-}
-
-/// `ROCSTATE_CASES` makes a longer campaign of it.
-fn cases() -> u32 {
-    std::env::var("ROCSTATE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(96)
 }

@@ -14,6 +14,7 @@
 mod common {
     pub mod blocklog;
     pub mod devices;
+    pub mod settings;
     pub mod writers;
 }
 
@@ -26,12 +27,13 @@ use std::time::{Duration, Instant};
 
 use common::blocklog::{apply, read_block_log};
 use common::devices::{Loop, Mounted, Service, file_systems, make_file_system, must, run, text};
+use common::settings::{seeded, setting};
 use common::writers::{self, Ack, Clock, STORE, Writers, check, newest_of};
 use rocstate::control::Step;
 use rocstate::{Disk, OpenMode, Storage};
 
 fn cuts() -> usize {
-    std::env::var("ROCSTATE_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(30)
+    setting("ROCSTATE_CUTS", 30)
 }
 
 /// The process of the writers.
@@ -129,7 +131,7 @@ fn every_replay_of_a_block_log_keeps_what_was_acknowledged() {
         let log = File::open(file("log")).unwrap();
         let entries = read_block_log(&log);
         let made = entries.iter().position(|entry| entry.end >= made).unwrap();
-        let mut random = fastrand::Rng::with_seed(7);
+        let mut random = fastrand::Rng::with_seed(seeded(7));
         let mut points: Vec<usize> =
             (0..cuts()).map(|_| random.usize(made..entries.len())).collect();
         points.sort_unstable();

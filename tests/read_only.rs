@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::settings::setting;
 use common::{eventually, image};
 use rocstate::{Durability, DurableMap, ErrorKind, Lsn, Store};
 
@@ -182,7 +183,7 @@ fn a_writer_that_is_killed_again_and_again_is_followed() {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(NAME).env(PATH, dir.path()).stdout(Stdio::null()).spawn().unwrap()
     };
-    let kills = std::env::var("ROCSTATE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let kills = setting("ROCSTATE_KILLS", 10);
     let mut writer = write();
     let reader = {
         let options = Store::options().read_only(true);

@@ -10,13 +10,11 @@
 mod common {
     pub mod damage;
     pub mod script;
+    pub mod settings;
 }
 
 use common::damage::{Came, Kind, Subject, Table, busy, shapes};
-
-fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
-}
+use common::settings::setting;
 
 /// `ROCSTATE_SWEEP=1` sweeps every bit and every length, in the place of one in so many.
 fn stride(default: usize) -> usize {

@@ -12,6 +12,7 @@
 
 pub mod cold;
 pub mod followed;
+pub mod settings;
 mod waiting;
 
 use std::any::Any;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Model, Work, files, idle, read, rocdump, setting, text};
+use common::settings::setting;
+use common::{Model, Work, files, idle, read, rocdump, text};
 use rocdump::Exit;
 use rocstate::{DurableCell, DurableMap, ErrorKind, Store};
 use serde_json::Value;

@@ -8,6 +8,9 @@
     reason = "each test binary uses a part of it, and a test that fails says where"
 )]
 
+#[path = "../../../../tests/common/settings.rs"]
+pub mod settings;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +18,7 @@ use rocdump::{Exit, Rocdump};
 use rocstate::{DurableCell, DurableMap, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use settings::seeded;
 
 /// What a run printed.
 #[derive(Debug)]
@@ -51,11 +55,6 @@ pub fn run(tool: Rocdump, arguments: &[&str]) -> Ran {
     let all = ["rocdump", "--color", "never"].iter().chain(arguments);
     let exit = tool.run_with(all, &mut out, &mut errors);
     Ran { exit, out: String::from_utf8(out).unwrap(), errors: String::from_utf8(errors).unwrap() }
-}
-
-/// What the variable of this name says, or what a run does without it.
-pub fn setting(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
 pub fn text(path: &Path) -> &str {
@@ -106,10 +105,8 @@ pub struct Work {
 }
 
 impl Work {
-    /// `ROCSTATE_SEED` makes all of them others.
     pub fn new(seed: u64) -> Work {
-        let seed = seed + 1000 * setting("ROCSTATE_SEED", 0) as u64;
-        Work { random: fastrand::Rng::with_seed(seed), states: vec![Model::default()] }
+        Work { random: fastrand::Rng::with_seed(seeded(seed)), states: vec![Model::default()] }
     }
 
     pub fn now(&self) -> &Model {
