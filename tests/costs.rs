@@ -310,6 +310,14 @@ fn memory_of_what_is_discarded_goes_back_to_the_system() {
 const TRACED: u64 = 25;
 const MEMORY_CALLS: [&str; 5] = ["brk", "mmap", "munmap", "madvise", "mprotect"];
 
+/// Whether commits that are not synced go through a memory map on the file system of a directory.
+#[cfg(target_os = "linux")]
+fn is_mapped_on(dir: &std::path::Path) -> bool {
+    let output = Command::new("stat").args(["-f", "-c", "%T"]).arg(dir).output().unwrap();
+    let kind = String::from_utf8(output.stdout).unwrap();
+    ["ext2/ext3", "xfs", "tmpfs"].contains(&kind.trim())
+}
+
 /// The process that strace watches; the marks are calls that name themselves.
 #[test]
 #[ignore = "run by calls_of_the_system_are_counted"]
@@ -372,7 +380,8 @@ fn calls_of_the_system_are_counted() {
         .unwrap();
     assert!(traced.status.success(), "{}", String::from_utf8_lossy(&traced.stdout));
     let trace = std::fs::read_to_string(&to).unwrap();
-    assert_eq!(calls(&trace, Durability::Process), BTreeMap::new());
+    let written = (!is_mapped_on(dir.path())).then_some(("pwrite64", TRACED));
+    assert_eq!(calls(&trace, Durability::Process), BTreeMap::from_iter(written));
     let synced = BTreeMap::from([("pwrite64", TRACED), ("fdatasync", TRACED)]);
     assert_eq!(calls(&trace, Durability::Machine), synced);
 }
@@ -402,6 +411,10 @@ fn mapped(dir: &std::path::Path) -> u64 {
 #[cfg(target_os = "linux")]
 fn what_is_synced_is_not_mapped_any_more() {
     let dir = tempfile::tempdir().unwrap();
+    if !is_mapped_on(dir.path()) {
+        println!("SKIPPED: this file system is not known to write in place");
+        return;
+    }
     let options = Store::options().threads(false).sync_interval(Duration::from_secs(60));
     let store = options.durability(Durability::Process).open(dir.path()).unwrap();
     let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();

@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use common::devices::{Mounted, run, text};
 use common::{FaultyDisk, files};
 use rocstate::{Durability, DurableMap, ErrorKind, Store};
 
@@ -32,21 +33,14 @@ fn open(path: &Path) -> (Store, Map) {
 static BEGINS_NONE: Mutex<()> = Mutex::new(());
 
 /// Does something in a file system of three megabytes, where the test may mount one.
-fn on_a_small_disk(test: impl FnOnce(&Path) + std::panic::UnwindSafe) {
+fn on_a_small_disk(test: impl FnOnce(&Path)) {
     let _alone = BEGINS_NONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
-        .arg(dir.path())
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !mounted {
-        println!("SKIPPED: no small file system can be mounted here");
-        return;
+    let small = ["-t", "tmpfs", "-o", "size=3m", "tmpfs"];
+    match Mounted::with(&small, dir.path()) {
+        Some(mounted) => test(&mounted.store()),
+        None => println!("SKIPPED: no small file system can be mounted here"),
     }
-    let outcome = std::panic::catch_unwind(|| test(&dir.path().join("store")));
-    Command::new("umount").arg(dir.path()).status().unwrap();
-    outcome.unwrap();
 }
 
 #[test]
@@ -126,7 +120,7 @@ fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
 }
 
 /// A file system that writes nothing in place, where the test may make one: what is written over something
-/// needs room.
+/// needs room. One that lies over it does not say so.
 #[test]
 fn a_full_disk_ends_no_process_where_nothing_is_written_in_place() {
     if let Some(path) = std::env::var_os("ROCSTATE_TEST_FULL") {
@@ -134,22 +128,41 @@ fn a_full_disk_ends_no_process_where_nothing_is_written_in_place() {
         return;
     }
     let _alone = BEGINS_NONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let dir = tempfile::tempdir().unwrap();
-    let [image, mount] = ["image", "mount"].map(|name| dir.path().join(name));
-    std::fs::File::create(&image).unwrap().set_len(160 << 20).unwrap();
-    std::fs::create_dir(&mount).unwrap();
-    let succeeds = |command: &mut Command| command.output().is_ok_and(|out| out.status.success());
-    if !succeeds(Command::new("mkfs.btrfs").args(["-q", "-M"]).arg(&image))
-        || !succeeds(Command::new("mount").args(["-o", "loop"]).args([&image, &mount]))
-    {
-        println!("SKIPPED: no btrfs can be made and mounted here");
-        return;
+    for is_layered in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let [image, below, above] = ["image", "below", "above"].map(|name| dir.path().join(name));
+        std::fs::File::create(&image).unwrap().set_len(160 << 20).unwrap();
+        std::fs::create_dir(&below).unwrap();
+        std::fs::create_dir(&above).unwrap();
+        let made = run("mkfs.btrfs", &["-q", "-M", text(&image)]);
+        let Some(btrfs) = made.then(|| Mounted::new(&image, &below)).flatten() else {
+            println!("SKIPPED: no btrfs can be made and mounted here");
+            return;
+        };
+        let layer = if is_layered { lay_over(&btrfs.0, &above) } else { None };
+        if is_layered && layer.is_none() {
+            println!("SKIPPED: nothing can be mounted over a directory here");
+            return;
+        }
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["a_full_disk_ends_no_process", "--nocapture"]);
+        let output = command
+            .env("ROCSTATE_TEST_FULL", &layer.as_ref().unwrap_or(&btrfs).0)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{:?}, layered: {is_layered}", output.status);
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["a_full_disk_ends_no_process", "--nocapture"]).env("ROCSTATE_TEST_FULL", &mount);
-    let output = command.output().unwrap();
-    assert!(succeeds(Command::new("umount").arg(&mount)));
-    assert!(output.status.success(), "{:?}", output.status);
+}
+
+/// A file system that keeps in one directory what is changed at another.
+fn lay_over(kept: &Path, at: &Path) -> Option<Mounted> {
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| {
+        let dir = kept.join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir.display().to_string()
+    });
+    let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    Mounted::with(&["-t", "overlay", "-o", &layers, "overlay"], at)
 }
 
 fn fill_beside_a_store(path: &Path) {

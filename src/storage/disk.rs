@@ -84,15 +84,16 @@ impl Storage for Disk {
     }
 }
 
-/// Whether what is written over something needs no other room on the disk, as far as is known: where it does
-/// and there is none, a system call fails, and a store to a map ends the process.
+/// Whether what is written over something is known to need no other room on the disk: where it does and there is
+/// none, a system call fails, and a store to a map ends the process. Some file systems write nothing in place
+/// (btrfs, ZFS), and those that lie over another one do not say what is below them (overlayfs, FUSE).
 fn is_written_in_place(file: &File) -> bool {
     #[cfg(target_os = "linux")]
     {
-        // Of statfs(2): btrfs, bcachefs, ZFS, NILFS.
-        const ELSEWHERE: [u32; 4] = [0x9123_683e, 0xca45_1a4e, 0x2fc1_2fc1, 0x3434];
+        // Of statfs(2): ext2 to ext4, XFS, tmpfs.
+        const IN_PLACE: [u32; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
         rustix::fs::fstatfs(file).is_ok_and(|system| {
-            u32::try_from(system.f_type).is_ok_and(|kind| !ELSEWHERE.contains(&kind))
+            u32::try_from(system.f_type).is_ok_and(|kind| IN_PLACE.contains(&kind))
         })
     }
     #[cfg(not(target_os = "linux"))]

@@ -7,13 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A file system with a store, on an image; unmounted at the end.
+/// A mounted file system; unmounted at the end.
 pub struct Mounted(pub PathBuf);
 
 impl Mounted {
+    /// A device, or an image of one.
     pub fn new(what: &Path, at: &Path) -> Option<Mounted> {
         let options = if what.starts_with("/dev") { "rw" } else { "loop" };
-        run("mount", &["-o", options, text(what), text(at)]).then(|| Mounted(at.to_owned()))
+        Mounted::with(&["-o", options, text(what)], at)
+    }
+
+    /// What these arguments of `mount` say.
+    pub fn with(what: &[&str], at: &Path) -> Option<Mounted> {
+        run("mount", &[what, &[text(at)]].concat()).then(|| Mounted(at.to_owned()))
     }
 
     pub fn switch(&self) -> Switch {

@@ -11,6 +11,7 @@
 )]
 
 pub mod cold;
+pub mod devices;
 pub mod followed;
 pub mod settings;
 mod waiting;
