@@ -17,6 +17,10 @@ use serde_json::Value;
 /// The store that the child writes, if this process is one.
 const CHILD: &str = "ROCDUMP_TEST_CHILD";
 
+/// A commit takes at least as long as with a disk that syncs. In memory it takes none, and the checkpoint after the
+/// next one takes the log away before anybody has looked at it.
+const PACE: Duration = Duration::from_micros(200);
+
 /// Commit `n` holds `n` under the keys `n % 50`, and the sum of all in the cell: so each state is known.
 fn write(path: &Path, every: u64) -> ! {
     let options = Store::options().segment_bytes(64 << 10).boot_budget(Duration::from_secs(60));
@@ -24,7 +28,9 @@ fn write(path: &Path, every: u64) -> ! {
     let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
     let mut next = store.visible_lsn().get() + 1;
     loop {
+        let began = Instant::now();
         store.transact(|tx| map.insert(tx, next % 50, next)).unwrap();
+        std::thread::sleep(PACE.saturating_sub(began.elapsed()));
         next += 1;
         if next.is_multiple_of(every) {
             store.checkpoint().unwrap();
@@ -44,12 +50,13 @@ impl Writer {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let writer = Writer(child);
         let until = Instant::now() + Duration::from_secs(20);
         while rocdump(&["show", text(path), "60"]).exit != Exit::Fine {
             assert!(Instant::now() < until, "the child does not write");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Writer(child)
+        writer
     }
 }
 
