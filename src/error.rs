@@ -187,9 +187,11 @@ impl Error {
     }
 
     pub(crate) fn io(doing: &str, path: &Path, cause: io::Error) -> Error {
-        Error::new(ErrorKind::Io, format!("could not {doing}"))
-            .at_path(path)
-            .caused_by(Arc::new(cause))
+        let message = match remedy(&cause) {
+            Some(remedy) => format!("could not {doing}; {remedy}"),
+            None => format!("could not {doing}"),
+        };
+        Error::new(ErrorKind::Io, message).at_path(path).caused_by(Arc::new(cause))
     }
 
     pub(crate) fn damaged(path: &Path, offset: u64, what: impl fmt::Display) -> Error {
@@ -227,8 +229,7 @@ impl Error {
 
     /// Whether this is the system's word that the process, or the machine, has too many files open.
     pub(crate) fn is_out_of_files(&self) -> bool {
-        let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
-        self.io_cause().is_some_and(|cause| too_many.contains(&cause.raw_os_error()))
+        self.io_cause().is_some_and(is_out_of_files)
     }
 
     fn io_cause(&self) -> Option<&io::Error> {
@@ -278,6 +279,24 @@ impl Error {
 
     pub(crate) fn caused_by_own(self, cause: Error) -> Error {
         self.with(|facts| facts.source = Some(Source::Own(cause)))
+    }
+}
+
+fn is_out_of_files(cause: &io::Error) -> bool {
+    let too_many = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    too_many.contains(&cause.raw_os_error())
+}
+
+/// What somebody can do about the system's refusal, of those that are not the disk's.
+fn remedy(cause: &io::Error) -> Option<&'static str> {
+    match cause.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("mount its file system for writing, or open the store with `Options::read_only`")
+        }
+        io::ErrorKind::PermissionDenied => Some("give the program's user the right to do so"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("make room for it"),
+        _ if is_out_of_files(cause) => Some("let the process open more files (`ulimit -n`)"),
+        _ => None,
     }
 }
 

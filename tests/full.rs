@@ -107,7 +107,8 @@ fn a_full_disk_poisons_the_store_and_the_next_open_has_everything() {
             }
         };
         assert_eq!(error.kind(), ErrorKind::Poisoned);
-        assert!(error.to_string().contains("os error 28"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("make room for it") && text.contains("os error 28"), "{text}");
         assert!(acknowledged > 50, "{acknowledged}");
         drop((store, map));
         // Nothing was freed: it opens all the same, and has what was acknowledged.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::devices::{Mounted, run, text};
 use common::settings::setting;
 use common::{eventually, image};
 use rocstate::{Durability, DurableMap, ErrorKind, Lsn, Store};
@@ -49,6 +50,32 @@ fn a_read_only_store_does_not_wait_for_a_transaction_of_its_own_thread() {
         reader.refresh().unwrap_err()
     });
     assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+/// Where the test may mount one.
+#[test]
+fn a_store_on_a_read_only_file_system_says_how_it_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mounted) = Mounted::with(&["-t", "tmpfs", "-o", "size=3m", "tmpfs"], dir.path())
+    else {
+        println!("SKIPPED: no file system can be mounted here");
+        return;
+    };
+    let store = Store::open(mounted.store()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    store.transact(|tx| map.insert(tx, 1, 1)).unwrap();
+    store.checkpoint().unwrap();
+    drop((store, map));
+    // What the last owner of the store left to a thread may still be written.
+    eventually("it can be written no more", || {
+        run("mount", &["-o", "remount,ro", text(dir.path())])
+    });
+    let refused = Store::open(mounted.store()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Io);
+    assert!(refused.to_string().contains("`Options::read_only`"), "{refused}");
+    let store = Store::options().read_only(true).open(mounted.store()).unwrap();
+    let map: DurableMap<u64, u64> = store.durable_map("map").unwrap();
+    assert_eq!(map.get(&store.view(), &1).unwrap(), Some(&1));
 }
 
 #[test]
