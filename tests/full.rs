@@ -36,8 +36,7 @@ static BEGINS_NONE: Mutex<()> = Mutex::new(());
 fn on_a_small_disk(test: impl FnOnce(&Path)) {
     let _alone = BEGINS_NONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
-    let small = ["-t", "tmpfs", "-o", "size=3m", "tmpfs"];
-    match Mounted::with(&small, dir.path()) {
+    match Mounted::small(dir.path()) {
         Some(mounted) => test(&mounted.store()),
         None => println!("SKIPPED: no small file system can be mounted here"),
     }

@@ -56,8 +56,7 @@ fn a_read_only_store_does_not_wait_for_a_transaction_of_its_own_thread() {
 #[test]
 fn a_store_on_a_read_only_file_system_says_how_it_opens() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(mounted) = Mounted::with(&["-t", "tmpfs", "-o", "size=3m", "tmpfs"], dir.path())
-    else {
+    let Some(mounted) = Mounted::small(dir.path()) else {
         println!("SKIPPED: no file system can be mounted here");
         return;
     };

@@ -4,6 +4,9 @@
 //! `cargo test --lib --features schedules explored`; a failure prints a schedule that [`shuttle::replay`]
 //! repeats. `ROCSTATE_SCHEDULES` makes a campaign of it, for which `--release` is worth its build.
 
+#[path = "../../tests/common/settings.rs"]
+mod settings;
+
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -362,7 +365,7 @@ fn beside_a_background(runs: &[fn(&Subject)], commits: u64) {
 }
 
 fn schedules() -> usize {
-    std::env::var("ROCSTATE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_500)
+    settings::setting("ROCSTATE_SCHEDULES", 1_500)
 }
 
 /// Explores at random, and with few changes of thread at bad moments.

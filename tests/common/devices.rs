@@ -1,6 +1,11 @@
 //! File systems on images and loop devices, and the processes that serve them.
 
-#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test that fails says where")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of it, and a test that fails says where"
+)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,6 +20,11 @@ impl Mounted {
     pub fn new(what: &Path, at: &Path) -> Option<Mounted> {
         let options = if what.starts_with("/dev") { "rw" } else { "loop" };
         Mounted::with(&["-o", options, text(what)], at)
+    }
+
+    /// Three megabytes of memory.
+    pub fn small(at: &Path) -> Option<Mounted> {
+        Mounted::with(&["-t", "tmpfs", "-o", "size=3m", "tmpfs"], at)
     }
 
     /// What these arguments of `mount` say.
