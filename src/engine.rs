@@ -46,6 +46,10 @@ use warming::WarmQueue;
 /// takes, which is less than to sleep and be woken.
 const SPINS: u32 = 100;
 
+/// How often it then lets others run, and looks again. Once somebody sleeps, each release has to wake one of them, and
+/// whoever comes meanwhile would sleep at once: many writers would go on to do so until none of them comes.
+const YIELDS: u32 = 10;
+
 pub(crate) struct Engine {
     /// Unique in the process: tells handles of different opens apart.
     pub(crate) instance: u64,
@@ -291,15 +295,16 @@ impl Engine {
     pub(crate) fn lock(&self, open: &Open) -> ArcMutexGuard<RawMutex, Head> {
         let this = thread_number();
         assert!(self.writer.load(Ordering::Relaxed) != this, "{WAITS_FOR_ITSELF}");
-        let mut spins = 0..SPINS;
+        let mut looks = 0..SPINS + YIELDS;
         let head = loop {
             if let Some(head) = open.try_lock_arc() {
                 break head;
             }
-            if spins.next().is_none() {
-                break open.lock_arc();
+            match looks.next() {
+                Some(0..SPINS) => std::hint::spin_loop(),
+                Some(_) => std::thread::yield_now(),
+                None => break open.lock_arc(),
             }
-            std::hint::spin_loop();
         };
         self.writer.store(this, Ordering::Relaxed);
         if let Access::Writes(commits) = &self.access {
