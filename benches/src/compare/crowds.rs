@@ -1,7 +1,7 @@
 //! How costs grow with the threads: those that commit, and those that have read.
 
 use std::fs::File;
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex, PoisonError};
 
 use rocstate::{Durability, DurableMap, Store};
 use rocstate_bench::data::Order;
@@ -9,15 +9,17 @@ use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
 use crate::durable::{commit_from, prewritten, share_syncs};
-use crate::floor::{commit_each, store};
+use crate::floor::{commit_each, plain, store};
 use crate::report::Report;
 
-const WRITERS: [u64; 4] = [1, 4, 16, 64];
+const WRITERS: [u64; 6] = [1, 4, 16, 64, 256, 1024];
 /// Ascending: what a thread leaves behind stays.
 const READERS: [usize; 4] = [1, 16, 64, 512];
 
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     readers(plan, report)?;
+    // Before a large store is freed, which takes seconds.
+    unsynced(plan, report)?;
     for entries in &plan.sizes {
         let dir = tempfile::tempdir_in(".")?;
         let (store, map) = store(dir.path(), *entries)?;
@@ -38,24 +40,58 @@ fn writers(
 ) -> Result<(), Failure> {
     let question = format!("synced commits at {entries} entries, by so many writers");
     let mut question = Question::of_rates(question, "commits/s");
-    let commit = |orders: Vec<(u64, Order)>| {
-        let mut tx = store.begin();
-        orders.into_iter().try_for_each(|(key, order)| map.put(&mut tx, key, order).map(drop))?;
-        tx.commit_with(Durability::Machine)?;
-        Ok(())
-    };
+    let commit = |orders| commit(store, map, orders, Durability::Machine);
     for writers in WRITERS {
         let commit = &commit;
-        let rate = |times: Vec<f64>| times.len() as f64 / plan.time.as_secs_f64();
         question = question
             .ask(format!("{writers}, no store"), move || {
-                Ok(rate(share_syncs(raw, writers, plan.time)?))
+                Ok(rate(plan, &share_syncs(raw, writers, plan.time)?))
             })
             .ask(writers.to_string(), move || {
-                Ok(rate(commit_from(writers, entries, plan.time, commit)?))
+                Ok(rate(plan, &commit_from(writers, entries, plan.time, commit)?))
             });
     }
     report.ask(question, plan.rounds.min(3))
+}
+
+/// Beside threads that insert into a map behind one lock. What each makes an order of counts as well.
+fn unsynced(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, map) = store(dir.path(), plan.entries)?;
+    let btree = Mutex::new(plain(plan.entries));
+    let mut question = Question::of_rates("Process commits by so many writers", "commits/s");
+    let commit = |orders| commit(&store, &map, orders, Durability::Process);
+    let insert = |orders: Vec<(u64, Order)>| {
+        btree.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
+        Ok(())
+    };
+    for writers in WRITERS {
+        let (commit, insert) = (&commit, &insert);
+        question = question
+            .ask(format!("{writers}, BTreeMap"), move || {
+                Ok(rate(plan, &commit_from(writers, plan.entries, plan.time, insert)?))
+            })
+            .ask(writers.to_string(), move || {
+                Ok(rate(plan, &commit_from(writers, plan.entries, plan.time, commit)?))
+            });
+    }
+    report.ask(question, plan.rounds.min(3))
+}
+
+fn commit(
+    store: &Store,
+    map: &DurableMap<u64, Order>,
+    orders: Vec<(u64, Order)>,
+    durability: Durability,
+) -> Result<(), Failure> {
+    let mut tx = store.begin();
+    orders.into_iter().try_for_each(|(key, order)| map.put(&mut tx, key, order).map(drop))?;
+    tx.commit_with(durability)?;
+    Ok(())
+}
+
+fn rate(plan: &Plan, times: &[f64]) -> f64 {
+    times.len() as f64 / plan.time.as_secs_f64()
 }
 
 /// Commits of one thread, after so many took a view at the same time, once.
