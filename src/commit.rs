@@ -183,14 +183,18 @@ impl Commits {
                 },
                 // Its processor is free, for those who are about to come.
                 Turn::KeepTime(until) => {
-                    MutexGuard::unlocked(&mut queue, || sleep_until(until));
+                    drop(queue);
+                    sleep_until(until);
+                    queue = self.queue.lock();
                     queue.end_keeping_time(until);
                 }
                 Turn::Wait => {
                     let bell = queue.waiters_of(lsn).join();
-                    if MutexGuard::unlocked(&mut queue, || bell.wait()) == Call::Acknowledged {
+                    drop(queue);
+                    if bell.wait() == Call::Acknowledged {
                         return Ok(());
                     }
+                    queue = self.queue.lock();
                 }
             }
         }
