@@ -42,7 +42,7 @@ use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::State;
-use crate::sync::{Condvar, EXPLORED, Mutex, MutexGuard, sleep_until};
+use crate::sync::{Condvar, EXPLORED, Mutex, MutexGuard, lock_awake, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
 use queue::{AT_ONCE, Claim, Group, Outlook, Queue, Turn};
@@ -124,6 +124,11 @@ impl Commits {
         }
     }
 
+    /// Takes the lock of the queue. Whoever sleeps for it may have the writer lock, and then all others sleep for that.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        lock_awake(&self.queue)
+    }
+
     /// What readers see; nothing is counted before it is replaced.
     pub(crate) fn seen(&self) -> Seen {
         self.visible.see()
@@ -137,7 +142,7 @@ impl Commits {
     /// Puts a commit at the end of the queue. The caller holds the writer lock, so that the order
     /// of the queue is the order of LSNs.
     pub(crate) fn enqueue(&self, staged: Staged<'_>) -> Result<()> {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         if let Some(first) = &queue.poison {
             return Err(Error::poisoned(first));
         }
@@ -154,7 +159,7 @@ impl Commits {
     pub(crate) fn await_room(&self) {
         if self.full.load(Ordering::Relaxed) {
             let until = Instant::now() + ROOM_PATIENCE;
-            let mut queue = self.queue.lock();
+            let mut queue = self.queue();
             while queue.is_full() && Instant::now() < until {
                 self.room.wait_until(&mut queue, until);
             }
@@ -171,7 +176,7 @@ impl Commits {
 
     /// Waits until a commit is acknowledged; leads if that is up to the caller.
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         loop {
             if let Some(outcome) = queue.outcome(lsn) {
                 return outcome;
@@ -179,13 +184,13 @@ impl Commits {
             match queue.turn_of(lsn) {
                 Turn::Lead => match self.lead(queue) {
                     Some(acknowledged) if acknowledged >= lsn => return Ok(()),
-                    _ => queue = self.queue.lock(),
+                    _ => queue = self.queue(),
                 },
                 // Its processor is free, for those who are about to come.
                 Turn::KeepTime(until) => {
                     drop(queue);
                     sleep_until(until);
-                    queue = self.queue.lock();
+                    queue = self.queue();
                     queue.end_keeping_time(until);
                 }
                 Turn::Wait => {
@@ -194,7 +199,7 @@ impl Commits {
                     if bell.wait() == Call::Acknowledged {
                         return Ok(());
                     }
-                    queue = self.queue.lock();
+                    queue = self.queue();
                 }
             }
         }
@@ -207,11 +212,11 @@ impl Commits {
         seat: &mut Seat,
         context: &Context<'_>,
     ) -> Poll<Result<()>> {
-        if let Some(outcome) = self.queue.lock().outcome(lsn) {
+        if let Some(outcome) = self.queue().outcome(lsn) {
             return Poll::Ready(outcome);
         }
         let waker = context.waker().clone();
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         if let Some(outcome) = queue.outcome(lsn) {
             drop(queue);
             return Poll::Ready(outcome);
@@ -280,7 +285,7 @@ impl Commits {
 
     /// The group that ends with this commit is appended: while it is synced, another one may be.
     fn let_others_lead(&self, last: Lsn) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         queue.note_append(last);
         if queue.wants_leader() {
             queue.call_leader(&self.leading);
@@ -318,7 +323,7 @@ impl Commits {
     /// Steps 4 and 5, unless a group before this one is not there yet, or the end of all acknowledgements; returns
     /// the last commit that is acknowledged.
     fn finish(&self, last: Lsn, outcome: Result<Written>) -> Option<Lsn> {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         let refused = queue.end_lead(last, outcome);
         if queue.poison.is_some() {
             self.make_room(&queue);
@@ -341,7 +346,7 @@ impl Commits {
 
     /// Waits until everything that is in the queue now is acknowledged.
     pub(crate) fn settle(&self) -> Result<()> {
-        let last = self.queue.lock().last_enqueued();
+        let last = self.queue().last_enqueued();
         self.wait(last)
     }
 
@@ -362,7 +367,7 @@ impl Commits {
         }
         let outlook = Outlook::of(&log);
         drop(log);
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         queue.note_sync(began, self.durable_lsn());
         queue.note_outlook(outlook);
         drop(queue);
@@ -371,12 +376,12 @@ impl Commits {
 
     /// The first cause, if the store is poisoned.
     pub(crate) fn check(&self) -> Result<()> {
-        self.queue.lock().poison.as_ref().map_or(Ok(()), |first| Err(Error::poisoned(first)))
+        self.queue().poison.as_ref().map_or(Ok(()), |first| Err(Error::poisoned(first)))
     }
 
     /// Stops all acknowledgements from here on.
     pub(crate) fn poison(&self, cause: &Error) -> Error {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         let refused = queue.poison(cause);
         self.make_room(&queue);
         let error = queue.poison.as_ref().map_or_else(Error::closed, Error::poisoned);
@@ -388,7 +393,7 @@ impl Commits {
 
     /// Ends it: what was not begun to be written is refused as closed, what was ends as it ends.
     pub(crate) fn close(&self) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         queue.closed = true;
         self.end_background();
         while queue.is_led() {

@@ -8,7 +8,23 @@ pub(crate) const EXPLORED: bool = cfg!(all(test, feature = "schedules"));
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(all(test, feature = "schedules"))]
-pub(crate) use explored::{Condvar, Mutex, MutexGuard};
+pub(crate) use explored::{Condvar, Mutex, MutexGuard, lock_awake};
+
+/// Looks at a lock so often before it sleeps for it. Whoever has it may have lost its processor for a while.
+#[cfg(not(all(test, feature = "schedules")))]
+const LOOKS: u32 = 300;
+
+/// Takes a lock that is held for less than it takes to sleep and to be woken, as a rule.
+#[cfg(not(all(test, feature = "schedules")))]
+pub(crate) fn lock_awake<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    for _ in 0..LOOKS {
+        if let Some(guard) = lock.try_lock() {
+            return guard;
+        }
+        std::hint::spin_loop();
+    }
+    lock.lock()
+}
 
 /// Sleeps until then, or lets others run where there is no time.
 pub(crate) fn sleep_until(until: std::time::Instant) {
@@ -61,6 +77,10 @@ mod explored {
 
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(sync::Condvar);
+
+    pub(crate) fn lock_awake<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+        lock.lock()
+    }
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Mutex<T> {

@@ -22,14 +22,14 @@ impl Commits {
     /// Has a thread of the store lead what nobody blocks for; whether there has to be one. Leads itself what is only
     /// copied: to wake that thread would take many times as long.
     pub(crate) fn lead_in_background(&self) -> bool {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         for _ in 0..COPIED_AT_ONCE {
             if !queue.wants_leader() || !queue.is_only_copied() || self.pressure.is_behind() {
                 break;
             }
             queue.claim = Claim::LedOn;
             self.lead_first(queue);
-            queue = self.queue.lock();
+            queue = self.queue();
             // Somebody else may be about to lead by now, and be held.
             if queue.claim == Claim::LedOn {
                 queue.claim = Claim::None;
@@ -44,13 +44,13 @@ impl Commits {
 
     /// Leads what nobody blocks for, until the store is closed or poisoned.
     pub(crate) fn run_leader(&self) {
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         while !queue.has_ended() {
             let turn = if queue.has_groups() { queue.turn() } else { Turn::Wait };
             match turn {
                 Turn::Lead => {
                     self.lead(queue);
-                    queue = self.queue.lock();
+                    queue = self.queue();
                 }
                 Turn::KeepTime(until) => {
                     self.leading.wait_until(&mut queue, until);
@@ -64,24 +64,24 @@ impl Commits {
     /// Makes what names boot's segment stable, which nobody waits for yet. Then syncs what is due, until the store is
     /// closed or poisoned.
     pub(crate) fn run_syncer(&self) {
-        if !self.queue.lock().has_ended() {
+        if !self.queue().has_ended() {
             // As below.
             self.sync_newest().ok();
         }
-        let mut queue = self.queue.lock();
+        let mut queue = self.queue();
         while !queue.has_ended() {
             match Self::chore(&queue) {
                 Chore::Sync => {
                     drop(queue);
                     // A failure has poisoned the store, which the next round sees.
                     self.sync_appended().ok();
-                    queue = self.queue.lock();
+                    queue = self.queue();
                 }
                 Chore::Witness => {
                     drop(queue);
                     // As above.
                     self.witness().ok();
-                    queue = self.queue.lock();
+                    queue = self.queue();
                 }
                 Chore::Wait(until) => self.sleep(&mut queue, until),
             }
@@ -124,7 +124,7 @@ impl Commits {
     /// Appends a frame that says what is stable, so that damage to it is told from a torn tail.
     fn witness(&self) -> Result<()> {
         // What is synced from here on asks again.
-        self.queue.lock().unwitnessed = false;
+        self.queue().unwitnessed = false;
         let mut log = self.log.lock();
         if !log.lacks_witness() {
             return Ok(());
