@@ -31,6 +31,7 @@ use crate::report::{BootReport, Phase, Stats};
 use crate::state::{RegionRoot, State};
 use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
+use crate::sync::keep_looking;
 use crate::transaction::Work;
 use crate::tree::Graveyard;
 use crate::visible::{Seen, Visible};
@@ -295,17 +296,10 @@ impl Engine {
     pub(crate) fn lock(&self, open: &Open) -> ArcMutexGuard<RawMutex, Head> {
         let this = thread_number();
         assert!(self.writer.load(Ordering::Relaxed) != this, "{WAITS_FOR_ITSELF}");
-        let mut looks = 0..SPINS + YIELDS;
-        let head = loop {
-            if let Some(head) = open.try_lock_arc() {
-                break head;
-            }
-            match looks.next() {
-                Some(0..SPINS) => std::hint::spin_loop(),
-                Some(_) => std::thread::yield_now(),
-                None => break open.lock_arc(),
-            }
-        };
+        let look = || open.try_lock_arc();
+        let head = keep_looking(SPINS, std::hint::spin_loop, look)
+            .or_else(|| keep_looking(YIELDS, std::thread::yield_now, look))
+            .unwrap_or_else(|| open.lock_arc());
         self.writer.store(this, Ordering::Relaxed);
         if let Access::Writes(commits) = &self.access {
             commits.await_room();

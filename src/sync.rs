@@ -17,13 +17,21 @@ const LOOKS: u32 = 300;
 /// Takes a lock that is held for less than it takes to sleep and to be woken, as a rule.
 #[cfg(not(all(test, feature = "schedules")))]
 pub(crate) fn lock_awake<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    for _ in 0..LOOKS {
-        if let Some(guard) = lock.try_lock() {
-            return guard;
-        }
-        std::hint::spin_loop();
-    }
-    lock.lock()
+    keep_looking(LOOKS, std::hint::spin_loop, || lock.try_lock()).unwrap_or_else(|| lock.lock())
+}
+
+/// Looks so often whether there is something, and does this in between.
+pub(crate) fn keep_looking<T>(
+    times: u32,
+    meanwhile: impl Fn(),
+    mut look: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    (0..times).find_map(|_| {
+        look().or_else(|| {
+            meanwhile();
+            None
+        })
+    })
 }
 
 /// Sleeps until then, or lets others run where there is no time.
