@@ -1,0 +1,69 @@
+//! More writers than processors: they meet at locks, and had better not sleep there.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
+
+use rocstate::{Durability, DurableMap, Store};
+
+const WRITERS: u64 = 64;
+const COMMITS: u64 = 6_000;
+/// Where more of them run at a time, they may well have to wait.
+const PROCESSORS: &str = "0,1";
+
+/// How often this thread has slept until now.
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let slept = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    slept.unwrap().trim().parse().unwrap()
+}
+
+/// How often one of those who commit at the same time, without a sync, sleeps for a commit.
+fn sleeps_of_a_commit() -> f64 {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::options().durability(Durability::Process).open(dir.path()).unwrap();
+    let map: DurableMap<u64, String> = store.durable_map("map").unwrap();
+    let together = Barrier::new(usize::try_from(WRITERS).unwrap());
+    let write = |writer| {
+        together.wait();
+        let before = sleeps();
+        for nth in 0..COMMITS {
+            let key = (nth * WRITERS + writer) % 10_000;
+            store.transact(|tx| map.insert(tx, key, format!("value {nth}"))).unwrap();
+        }
+        sleeps() - before
+    };
+    let slept: u64 = thread::scope(|scope| {
+        let write = &write;
+        let writers: Vec<_> =
+            (0..WRITERS).map(|writer| scope.spawn(move || write(writer))).collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    #[expect(clippy::cast_precision_loss, reason = "they are few")]
+    let each = slept as f64 / (WRITERS * COMMITS) as f64;
+    each
+}
+
+#[test]
+#[ignore = "it is run by the test below, on two processors"]
+fn writers_on_two_processors() {
+    let each = sleeps_of_a_commit();
+    assert!(each < 0.1, "a commit sleeps {each} times");
+}
+
+#[test]
+fn many_writers_do_not_sleep_for_the_locks_of_a_commit() {
+    let mut child = Command::new("taskset");
+    child.args(["--cpu-list", PROCESSORS]).arg(std::env::current_exe().unwrap());
+    child.args(["--exact", "writers_on_two_processors", "--ignored"]);
+    match child.output() {
+        Err(cause) => println!("SKIPPED: taskset is not there: {cause}"),
+        Ok(child) => {
+            let said = String::from_utf8_lossy(&child.stdout);
+            assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
+        }
+    }
+}
