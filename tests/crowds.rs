@@ -32,8 +32,8 @@ fn processors() -> String {
     all.take(2).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
 }
 
-/// How often one of those who commit at the same time, without a sync, sleeps for a commit.
-fn sleeps_of_a_commit() -> f64 {
+/// How often those who commit at the same time, without a sync, sleep in all.
+fn sleeps_of_writers() -> u64 {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::options().durability(Durability::Process).open(dir.path()).unwrap();
     let map: DurableMap<u64, String> = store.durable_map("map").unwrap();
@@ -47,22 +47,19 @@ fn sleeps_of_a_commit() -> f64 {
         }
         sleeps() - before
     };
-    let slept: u64 = thread::scope(|scope| {
+    thread::scope(|scope| {
         let write = &write;
         let writers: Vec<_> =
             (0..WRITERS).map(|writer| scope.spawn(move || write(writer))).collect();
         writers.into_iter().map(|writer| writer.join().unwrap()).sum()
-    });
-    #[expect(clippy::cast_precision_loss, reason = "they are few")]
-    let each = slept as f64 / (WRITERS * COMMITS) as f64;
-    each
+    })
 }
 
 #[test]
 #[ignore = "it is run by the test below, on two processors"]
 fn writers_on_two_processors() {
-    let each = sleeps_of_a_commit();
-    assert!(each < 0.1, "a commit sleeps {each} times");
+    let (sleeps, commits) = (sleeps_of_writers(), WRITERS * COMMITS);
+    assert!(sleeps * 10 < commits, "{sleeps} sleeps for {commits} commits");
 }
 
 #[test]
@@ -74,7 +71,8 @@ fn many_writers_do_not_sleep_for_the_locks_of_a_commit() {
         Err(cause) => println!("SKIPPED: taskset is not there: {cause}"),
         Ok(child) => {
             let said = String::from_utf8_lossy(&child.stdout);
-            assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
+            let is_passed = child.status.success() && said.contains("1 passed");
+            assert!(is_passed, "{said}{}", String::from_utf8_lossy(&child.stderr));
         }
     }
 }
