@@ -76,7 +76,7 @@ impl std::fmt::Debug for RegionRoot {
 impl RegionRoot {
     /// A region as a boot finds it.
     pub(crate) fn cold(
-        meta: RegionMeta,
+        meta: Arc<RegionMeta>,
         cold: ColdRegion,
         warmth: Arc<Warmth>,
         graveyard: Graveyard,
@@ -85,7 +85,7 @@ impl RegionRoot {
         let (weak, untouched) = (Arc::downgrade(&cold), Mutex::new(Some(cold)));
         let found = Some(Arc::new(Found { warmth, cold: weak, untouched }));
         let tree = Untyped { tree: OnceLock::new(), graveyard };
-        Arc::new(RegionRoot { meta: Arc::new(meta), len, found, tree })
+        Arc::new(RegionRoot { meta, len, found, tree })
     }
 
     /// A region with this tree; what boot found of it counts as long as its ranges may be cold.
@@ -172,8 +172,7 @@ impl State {
         if let Some(names) = &self.names {
             return Ok(names.get(|other| name.cmp(other.as_str()))?.copied());
         }
-        let named = self.regions.iter().find(|root| *root.meta.name == *name);
-        Ok(named.map(|root| root.meta.number))
+        Ok(self.regions.named(name))
     }
 
     /// Begins the state after the next commit.
@@ -211,6 +210,16 @@ impl StateDraft<'_> {
     /// The region as it was.
     pub(crate) fn region(&self, number: RegionNo) -> Option<&RegionRoot> {
         self.regions.get(number)
+    }
+
+    pub(crate) fn number_of(&self, name: &str) -> Result<Option<RegionNo>> {
+        match &self.names {
+            Some(names) if self.regions.are_many() => {
+                Ok(names.get(|other| name.cmp(other.as_str()))?.copied())
+            }
+            None if self.regions.are_many() => self.before.number_of(name),
+            _ => Ok(self.regions.named(name)),
+        }
     }
 
     pub(crate) fn put_region(&mut self, root: Arc<RegionRoot>) -> Result<()> {

@@ -48,6 +48,8 @@ enum Step {
     Refresh(usize),
     Declare(usize, u8),
     Look(usize),
+    /// A view is kept of which nothing was read yet.
+    Keep(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -64,7 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Tend),
         6 => (0..2usize).prop_map(Step::Refresh),
         2 => (0..2usize, 0..3u8).prop_map(|(reader, region)| Step::Declare(reader, region)),
-        2 => (0..2usize).prop_map(Step::Look),
+        3 => (0..2usize).prop_map(Step::Look),
+        2 => (0..2usize).prop_map(Step::Keep),
     ]
 }
 
@@ -159,20 +162,32 @@ fn same(map: &Map, view: &View, model: &BTreeMap<u32, String>) {
 }
 
 impl Reader {
-    fn look(&mut self, history: &[Model], keep: bool) {
-        let view = self.store.view();
-        let model = &history[view.lsn().get() as usize];
+    fn count(&self, history: &[Model]) {
+        let model = &history[self.store.visible_lsn().get() as usize];
         let regions = self.store.regions();
         let lens: BTreeMap<_, _> =
             regions.iter().map(|region| (&region.name, region.len)).collect();
         for (name, entries) in model {
             assert_eq!(lens.get(name), Some(&entries.len()), "{name}");
         }
+    }
+
+    fn look(&self, history: &[Model]) {
+        let view = self.store.view();
+        let model = &history[view.lsn().get() as usize];
         for region in &self.declared {
             let map: Map = self.store.durable_map(&name(*region)).unwrap();
             let entries = model.get(&name(*region));
             same(&map, &view, entries.unwrap_or(&BTreeMap::new()));
-            if let Some(entries) = entries.filter(|_| keep) {
+        }
+    }
+
+    fn keep(&mut self, history: &[Model]) {
+        let view = self.store.view();
+        let model = &history[view.lsn().get() as usize];
+        for region in &self.declared {
+            let map: Map = self.store.durable_map(&name(*region)).unwrap();
+            if let Some(entries) = model.get(&name(*region)) {
                 self.views.push((view.clone(), map, entries.clone()));
             }
         }
@@ -201,12 +216,16 @@ fn run(steps: &[Step]) {
                 let regions = readers[at].store.regions();
                 let is_warm = |region: &RegionInfo| !region.declared || region.cold == 0;
                 assert!(at == 0 || regions.iter().all(is_warm), "{regions:?}");
-                readers[at].look(&writer.history, false);
+                readers[at].count(&writer.history);
             }
             Step::Declare(at, region) if !readers[at].declared.contains(&region) => {
                 readers[at].declared.push(region);
             }
-            Step::Look(at) => readers[at].look(&writer.history, true),
+            Step::Look(at) => {
+                readers[at].look(&writer.history);
+                readers[at].keep(&writer.history);
+            }
+            Step::Keep(at) => readers[at].keep(&writer.history),
             _ => writer.run(step, dir.path()),
         }
     }
@@ -214,7 +233,8 @@ fn run(steps: &[Step]) {
     for reader in &mut readers {
         assert_eq!(reader.store.refresh().unwrap(), writer.store.visible_lsn());
         reader.declared = vec![0, 1, 2];
-        reader.look(&writer.history, true);
+        reader.look(&writer.history);
+        reader.keep(&writer.history);
         reader.views.iter().for_each(|(view, map, model)| same(map, view, model));
         assert!(reader.store.stats().healed.is_empty());
     }

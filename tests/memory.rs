@@ -166,3 +166,35 @@ fn a_view_that_is_held_for_a_million_writes_costs_at_most_a_copy_of_what_it_sees
     assert!(held < seen + seen / 10, "{held} bytes are held beside {seen}");
     assert!(left < seen + seen / 4, "{left} bytes are left of {seen}");
 }
+
+/// P6: of regions that nobody asked for a store that follows keeps what has changed of them, and not for each of them
+/// all of the log since the newest checkpoint.
+#[test]
+fn what_changes_of_many_regions_keeps_no_log_for_each() {
+    const REGIONS: u64 = 40;
+    let _alone = COUNTS.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Store::options().threads(false);
+    let hour = std::time::Duration::from_secs(3600);
+    let store = options().boot_budget(hour).open(dir.path()).unwrap();
+    let map: DurableMap<u64, Order> = store.durable_map("orders").unwrap();
+    let many = |tx: &mut rocstate::Transaction| {
+        (0..20_000).try_for_each(|key| map.put(tx, key, order(key)).map(drop))
+    };
+    store.transact(many).unwrap();
+    store.tend().unwrap();
+    let reader = options().read_only(true).open(dir.path()).unwrap();
+    let regions: Vec<DurableMap<u64, Order>> =
+        (0..REGIONS).map(|at| store.durable_map(&format!("region {at}")).unwrap()).collect();
+    let before = allocated();
+    for key in 0..3 {
+        for region in &regions {
+            store.transact(|tx| region.put(tx, key, order(key)).map(drop)).unwrap();
+            store.tend().unwrap();
+            assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
+        }
+    }
+    let kept = allocated() - before;
+    println!("{kept} bytes for {REGIONS} regions behind a log of two megabytes");
+    assert!(kept < 2 << 20, "{kept} bytes for {REGIONS} regions of three entries");
+}

@@ -32,17 +32,28 @@ impl Healing {
         graveyard: &Graveyard,
     ) -> Result<Arc<RegionRoot>> {
         let meta = RegionMeta { number, name: made.name.into(), schema: made.schema.into() };
-        let layers = Layers::new(files, made.below, Arc::clone(made.run))?;
-        let warmth = Arc::new(Warmth::new(crate::format::memory_len(made.entries)));
+        let entries = crate::format::memory_len(made.entries);
+        Ok(self.layered(Arc::new(meta), made.layers(files)?, entries, graveyard))
+    }
+
+    /// A region of these layers, which hold so many entries.
+    pub(crate) fn layered(
+        &self,
+        meta: Arc<RegionMeta>,
+        layers: Layers,
+        entries: usize,
+        graveyard: &Graveyard,
+    ) -> Arc<RegionRoot> {
+        let warmth = Arc::new(Warmth::new(entries));
         let cold = ColdRegion::new(
-            number,
+            meta.number,
             Arc::clone(&meta.name),
             layers,
             Arc::clone(&self.redundancy),
             Arc::clone(&self.healed),
             Arc::clone(&warmth),
         );
-        Ok(RegionRoot::cold(meta, cold, warmth, graveyard.clone()))
+        RegionRoot::cold(meta, cold, warmth, graveyard.clone())
     }
 }
 
@@ -55,6 +66,13 @@ pub(crate) struct Made<'a> {
     /// What the checkpoint holds of it that still counts.
     pub(crate) below: Option<&'a CatalogRegion>,
     pub(crate) run: &'a Arc<Run>,
+}
+
+impl Made<'_> {
+    /// What it is read from.
+    pub(crate) fn layers(&self, files: &Files) -> Result<Layers> {
+        Layers::new(files, self.below, Arc::clone(self.run))
+    }
 }
 
 /// The regions that there are after the tail of the log.

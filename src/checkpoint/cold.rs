@@ -87,6 +87,11 @@ impl ColdRegion {
         &self.warmth
     }
 
+    /// What it is read from.
+    pub(crate) fn layers(&self) -> Arc<Layers> {
+        Arc::clone(&self.basis.lock().layers)
+    }
+
     /// Reads from a newer checkpoint from here on.
     pub(crate) fn follow(&self, layers: Layers, redundancy: Arc<OnceLock<Redundancy>>) {
         let next = Basis::new(layers, redundancy);

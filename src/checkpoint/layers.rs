@@ -111,14 +111,15 @@ impl Files {
     }
 }
 
-/// Everything that a region reads from: the tail of the log, deltas, base pieces.
+/// Everything that a region reads from: what the log has over the checkpoint, deltas, base pieces.
 #[derive(Debug)]
 pub(crate) struct Layers {
-    pub(crate) run: Arc<Run>,
     /// Newest first.
-    pub(crate) deltas: Vec<Arc<Section>>,
+    pub(crate) runs: Vec<Arc<Run>>,
+    /// Newest first.
+    pub(crate) deltas: Arc<[Arc<Section>]>,
     /// In key order, never empty; the first one begins before every key.
-    pub(crate) pieces: Vec<LayerPiece>,
+    pub(crate) pieces: Arc<[LayerPiece]>,
 }
 
 /// A key range of the base.
@@ -144,22 +145,38 @@ impl Layers {
         region: Option<&CatalogRegion>,
         run: Arc<Run>,
     ) -> Result<Layers> {
-        let mut layers = Layers { run, deltas: Vec::new(), pieces: Vec::new() };
+        let (mut deltas, mut pieces) = (Vec::new(), Vec::new());
         if let Some(region) = region {
             for delta in &region.deltas {
-                layers.deltas.push(files.section(delta)?);
+                deltas.push(files.section(delta)?);
             }
             for piece in &region.pieces {
                 let section = piece.section.as_ref().map(|at| files.section(at)).transpose()?;
                 let (lower, merged) = (piece.lower.clone(), piece.merged);
-                layers.pieces.push(LayerPiece { lower, merged, section });
+                pieces.push(LayerPiece { lower, merged, section });
             }
         }
-        if layers.pieces.is_empty() {
-            let nothing = LayerPiece { lower: Vec::new(), merged: CheckpointNo(0), section: None };
-            layers.pieces.push(nothing);
+        if pieces.is_empty() {
+            pieces.push(LayerPiece { lower: Vec::new(), merged: CheckpointNo(0), section: None });
         }
-        Ok(layers)
+        let runs = if run.is_empty() { Vec::new() } else { vec![run] };
+        Ok(Layers { runs, deltas: deltas.into(), pieces: pieces.into() })
+    }
+
+    /// The same under what the log has got since, which is joined with the newest runs unless they are much longer:
+    /// so they stay few, and each entry is copied as often as there are runs, about.
+    pub(crate) fn under(&self, newest: &Arc<Run>) -> Layers {
+        let (mut joined, mut entries) = (vec![Arc::clone(newest)], newest.len());
+        let mut older = self.runs.iter();
+        while let Some(run) = older.as_slice().first().filter(|run| run.len() <= 2 * entries) {
+            joined.push(Arc::clone(run));
+            entries += run.len();
+            older.next();
+        }
+        let newest = Arc::new(Run::joined(&joined));
+        let runs =
+            [newest].into_iter().chain(older.cloned()).filter(|run| !run.is_empty()).collect();
+        Layers { runs, deltas: Arc::clone(&self.deltas), pieces: Arc::clone(&self.pieces) }
     }
 
     /// The first key beyond a piece.
@@ -195,7 +212,8 @@ impl Layers {
     /// the base its share, and at the end all of it, since that is where keys go that ascend.
     pub(crate) fn bytes_about(&self, range: KeyRange<'_>) -> u64 {
         let deltas = total(self.deltas.iter().map(|delta| delta.at.bytes));
-        let over = deltas.saturating_add(disk_len(self.run.len() * RUN_ENTRY_BYTES));
+        let entries: usize = self.runs.iter().map(|run| run.len()).sum();
+        let over = deltas.saturating_add(disk_len(entries * RUN_ENTRY_BYTES));
         let share = range.upper.map_or(1, |_| self.pieces.len());
         self.base_bytes(range).saturating_add(over / disk_len(share.max(1)))
     }
@@ -237,8 +255,8 @@ impl Layers {
             return Ok(Merge::new(Vec::new(), upper));
         };
         let lower = from.max(&piece.lower);
-        let mut cursors = Vec::with_capacity(2 + self.deltas.len());
-        cursors.push(Cursor::over_run(&self.run, lower));
+        let mut cursors = Vec::with_capacity(self.runs.len() + self.deltas.len() + 1);
+        cursors.extend(self.runs.iter().map(|run| Cursor::over_run(run, lower)));
         for delta in self.deltas_over(piece) {
             cursors.push(Cursor::over_delta(delta, lower)?);
         }
@@ -255,11 +273,12 @@ impl Layers {
         newest.take_while(|delta| Some(delta.at.number) > merged).count()
     }
 
-    /// The run and the newest `deltas` over the range of these pieces, with tombstones.
+    /// The runs and the newest `deltas` over the range of these pieces, with tombstones.
     pub(crate) fn newest_over(&self, pieces: Range<usize>, deltas: usize) -> Result<Merge> {
         let upper = self.upper(pieces.end.saturating_sub(1)).map(<[u8]>::to_vec);
         let lower = self.pieces.get(pieces.start).map_or(&[][..], |piece| &piece.lower);
-        let mut cursors = vec![Cursor::over_run(&self.run, lower)];
+        let runs = self.runs.iter().map(|run| Cursor::over_run(run, lower));
+        let mut cursors: Vec<Cursor> = runs.collect();
         for delta in self.deltas.iter().take(deltas) {
             cursors.push(Cursor::over_delta(delta, lower)?);
         }
@@ -321,21 +340,21 @@ impl Layers {
         for delta in self.deltas.iter().filter(|delta| Some(delta.at.number) > oldest) {
             layers.push(of(delta, from, upper)?);
         }
-        let to = upper.map_or(self.run.len(), |upper| self.run.seek(upper));
-        let steps = (self.run.seek(from)..to).step_by(RUN_STEP);
-        layers.push(
-            steps
-                .filter_map(|at| {
-                    // One entry speaks for those up to the next place: looking at each of a long
-                    // tail would take longer than all else in a first read.
-                    let entry = self.run.get(at)?;
-                    let bytes = disk_len(entry.encoded_len() * RUN_STEP.min(to - at));
-                    Some(Mark { key: entry.key.to_vec(), bytes })
-                })
-                .collect(),
-        );
+        layers.extend(self.runs.iter().map(|run| marks_of_run(run, range)));
         Ok(layers)
     }
+}
+
+/// Places of a run to divide a range at. One entry speaks for those up to the next place: looking at each of a long
+/// tail would take longer than all else in a first read.
+fn marks_of_run(run: &Run, range: KeyRange<'_>) -> Vec<Mark> {
+    let to = range.upper.map_or(run.len(), |upper| run.seek(upper));
+    let mark = |at: usize| {
+        let entry = run.get(at)?;
+        let bytes = disk_len(entry.encoded_len() * RUN_STEP.min(to - at));
+        Some(Mark { key: entry.key.to_vec(), bytes })
+    };
+    (run.seek(range.lower)..to).step_by(RUN_STEP).filter_map(mark).collect()
 }
 
 /// A place to divide a range at, and what lies from there to the next one.
@@ -397,5 +416,50 @@ impl LayerWalk {
             self.at.extend_from_slice(upper);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::RegionNo;
+    use crate::format::operation::{Operation, put_record};
+    use crate::log::tail::TailBuilder;
+
+    /// What one commit writes.
+    fn run(keys: Range<u32>, value: u32) -> Arc<Run> {
+        let (region, value) = (RegionNo(1), value.to_be_bytes());
+        let (mut operations, mut record) = (Vec::new(), Vec::new());
+        for key in keys {
+            Operation::Replace { region, key: &key.to_be_bytes(), value: &value }
+                .encode(&mut operations);
+        }
+        put_record(&mut record, "", &operations);
+        let mut tail = TailBuilder::default();
+        tail.add(&record, None, 1).unwrap();
+        Arc::clone(&tail.finish().regions[&region].run)
+    }
+
+    #[test]
+    fn runs_stay_few_and_the_newest_counts() {
+        let pieces = [LayerPiece { lower: Vec::new(), merged: CheckpointNo(0), section: None }];
+        let tail = run(0..1_000, 0);
+        let (runs, deltas) = (vec![Arc::clone(&tail)], Arc::default());
+        let mut layers = Layers { runs, deltas, pieces: pieces.into() };
+        for value in 1..400 {
+            layers = layers.under(&run(value..value + 3, value));
+            assert!(layers.runs.len() < 12, "{} runs", layers.runs.len());
+            // Few changes do not copy a long tail.
+            assert!(value > 100 || layers.runs.last().is_some_and(|last| Arc::ptr_eq(last, &tail)));
+        }
+        let (mut walk, mut found) = (LayerWalk::from(&Arc::new(layers), &[]).unwrap(), Vec::new());
+        let each = |key: &[u8], value: &[u8]| {
+            let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap_or_default());
+            found.push((number(key), number(value)));
+            Ok(())
+        };
+        walk.walk_to(None, each).unwrap();
+        let newest = |key: u32| if key < 402 { key.min(399) } else { 0 };
+        assert!(found.into_iter().eq((0..1_000).map(|key| (key, newest(key)))));
     }
 }

@@ -167,9 +167,9 @@ impl MergeBudget {
         all: bool,
         give_way: &GiveWay,
     ) -> Result<MergePlan> {
-        let mut over = weigh_run(layers);
+        let mut over = weigh_runs(layers);
         let run_bytes = total(over.iter().map(|over| over.bytes));
-        for delta in &layers.deltas {
+        for delta in layers.deltas.iter() {
             weigh_delta(layers, delta, &mut over)?;
         }
         let doubtful = doubtful(layers, &over, entries);
@@ -238,21 +238,20 @@ impl Over {
     }
 }
 
-/// What the run writes over each piece.
-fn weigh_run(layers: &Layers) -> Vec<Over> {
-    let mut from = 0;
-    let pieces = 0..layers.pieces.len();
-    let over = pieces.map(|number| {
-        let to = layers.upper(number).map_or(layers.run.len(), |upper| layers.run.seek(upper));
-        let entries = (std::mem::replace(&mut from, to)..to).filter_map(|at| layers.run.get(at));
-        let mut over = Over::default();
-        for entry in entries {
-            over.bytes = over.bytes.saturating_add(disk_len(entry.encoded_len()));
-            over.tombstones += u64::from(entry.value.is_none());
+/// What the log writes over each piece.
+fn weigh_runs(layers: &Layers) -> Vec<Over> {
+    let mut all = vec![Over::default(); layers.pieces.len()];
+    for run in &layers.runs {
+        let mut from = 0;
+        for (number, over) in all.iter_mut().enumerate() {
+            let to = layers.upper(number).map_or(run.len(), |upper| run.seek(upper));
+            for entry in (std::mem::replace(&mut from, to)..to).filter_map(|at| run.get(at)) {
+                over.bytes = over.bytes.saturating_add(disk_len(entry.encoded_len()));
+                over.tombstones += u64::from(entry.value.is_none());
+            }
         }
-        over
-    });
-    over.collect()
+    }
+    all
 }
 
 /// Adds what a delta has over each piece, about: a block that spans several counts for each in part.
@@ -388,7 +387,7 @@ fn fold(layers: &Layers, merged: &BTreeMap<usize, u64>, run_bytes: u64) -> usize
     let mut gathered = run_bytes.max(1);
     let small = |bytes: u64, gathered: u64| bytes <= gathered.saturating_mul(2);
     let mut fold = 0;
-    for delta in &layers.deltas {
+    for delta in layers.deltas.iter() {
         if !small(delta.at.bytes, gathered) && fold >= DELTAS_MAX / 2 {
             break;
         }

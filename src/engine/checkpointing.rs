@@ -13,7 +13,6 @@ use crate::error::{ErrorKind, Result};
 use crate::format::catalog::Catalog;
 use crate::format::{CheckpointNo, Lsn, RegionNo};
 use crate::log::cut::cut;
-use crate::log::run::Run;
 use crate::state::State;
 
 impl Engine {
@@ -94,27 +93,28 @@ impl Engine {
         // checkpoint: what such a region has cold is then the same in both.
         commits.wait(catalog.lsn())?;
         let redundancy = Redundancy { older: older(&checkpoints.kept), ..redundancy };
-        move_cold_regions(&self.visible(), &catalog, redundancy, |_| true)?;
+        move_cold_regions(&self.visible(), redundancy, |number| {
+            let region = catalog.regions.get(&number);
+            region.map(|region| Layers::new(&self.files, Some(region), Arc::default())).transpose()
+        })?;
         let removed = remove_unused(&self.dir, &checkpoints.kept);
         self.keeper.set_error(unread.or(removed.err()));
         Ok(place.lsn)
     }
 }
 
-/// Lets cold ranges read from a newer checkpoint, so that the files and the tail that they were read from so far can
-/// go: those of regions of which the checkpoint holds what they have cold.
+/// Lets cold ranges read from a newer checkpoint, so that the files and the log that they were read from so far can go:
+/// from `layers`, which hold what the region has cold in this state.
 pub(super) fn move_cold_regions(
     state: &State,
-    newer: &Catalog,
     redundancy: Redundancy,
-    holds: impl Fn(RegionNo) -> bool,
+    layers: impl Fn(RegionNo) -> Result<Option<Layers>>,
 ) -> Result<()> {
-    let files = Arc::clone(&redundancy.files);
     let redundancy = Arc::new(OnceLock::from(redundancy));
-    for root in state.regions.iter().filter(|root| holds(root.meta.number)) {
-        let region = newer.regions.get(&root.meta.number);
-        if let (Some(cold), Some(region)) = (root.cold_region(), region) {
-            let layers = Layers::new(&files, Some(region), Arc::new(Run::default()))?;
+    for root in state.regions.iter() {
+        if let Some(cold) = root.cold_region()
+            && let Some(layers) = layers(root.meta.number)?
+        {
             cold.follow(layers, Arc::clone(&redundancy));
         }
     }

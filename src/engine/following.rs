@@ -1,34 +1,30 @@
 //! How a read-only store moves on with its writer.
 //!
 //! What has become durable since is applied to the trees as they are in memory, so that moving on costs about what
-//! has changed, and what was read stays read. Regions that nobody has declared have no tree, and those that were made
-//! or cleared meanwhile have another one: they are put together as a boot does it, of a checkpoint and the log since.
-//! Where the log does not simply go on, as when it was removed before it was read, all of them are.
+//! has changed, and what was read stays read. Regions that nobody has declared have no tree, and what is to stay on
+//! disk is not read for it: there the log's changes become one more layer of what is cold.
+//! Where the log does not simply go on, as when it was removed before it was read, all is put together by a boot.
 //!
 //! # Invariants
-//! - What is cold of a region is the same as when the region was put together, so it is read from a newer checkpoint
-//!   only if that is not older than the region is here, nor newer than what is visible.
+//! - The layers of a region of which something is cold hold all of it, as of what is visible. So the next changes may
+//!   be put over them, and what is cold may be read from a newer checkpoint and the log since instead.
+
+mod basis;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub(super) use basis::Basis;
 use parking_lot::Mutex;
 
-use super::checkpointing::move_cold_regions;
 use super::{Access, Engine, Head, Open, WAITS_FOR_ITSELF, thread_number};
-use crate::boot::load::{Healing, regions};
-use crate::boot::since::{Since, since};
-use crate::boot::{Booted, boot, locate, older};
-use crate::checkpoint::heal::{Healed, Redundancy};
-use crate::checkpoint::layers::Files;
+use crate::boot::since::since;
+use crate::boot::{Booted, boot};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::catalog::Catalog;
 use crate::format::{Lsn, Place, RegionNo};
-use crate::give_way::GiveWay;
-use crate::log::cut::cut;
 use crate::log::tail::{RegionTail, Tail};
 use crate::options::{Options, Warming};
 use crate::region::handle::{RegionCore, WorkingTree};
@@ -40,8 +36,8 @@ use crate::visible::Publisher;
 /// How often a read-only open begins again when a file goes while it reads.
 const READ_ONLY_TRIES: usize = 20;
 
-/// A region of which most is on disk, as the program wants it, is put together anew rather than that more of its
-/// ranges than this are read.
+/// A region of which most is on disk, as the program wants it, gets another layer rather than that more of its ranges
+/// than this are read.
 const RANGES_READ_MAX: usize = 64;
 
 /// Where a read-only store is, and what its regions were put together from.
@@ -59,119 +55,11 @@ struct Position {
     at: Place,
 }
 
-/// What regions are put together from.
-#[derive(Clone, Debug)]
-pub(super) struct Basis {
-    files: Arc<Files>,
-    /// The checkpoints that are whole, newest first.
-    kept: Vec<Arc<Catalog>>,
-    healed: Arc<Healed>,
-    /// As of which commit regions were put together: all of them by a boot, and these later.
-    since: Lsn,
-    later: BTreeMap<RegionNo, Lsn>,
-}
-
-impl Basis {
-    /// What a boot put its regions together from.
-    pub(super) fn of(booted: &Booted) -> Basis {
-        Basis {
-            files: Arc::clone(&booted.files),
-            kept: booted.checkpoints.kept.clone(),
-            healed: Arc::clone(&booted.healed),
-            since: booted.claimed.lsn,
-            later: BTreeMap::new(),
-        }
-    }
-
-    /// Looks for newer checkpoints; whether there is one, no newer than what will be visible.
-    fn renew(&mut self, engine: &Engine, since: &Since) -> bool {
-        let newest = self.kept.first().map(|catalog| catalog.number);
-        if since.listing.checkpoints.last().copied() <= newest {
-            return false;
-        }
-        // One that goes while it is read has a successor, which is found next time.
-        let Ok(located) = locate::locate(&engine.dir, &self.files, &since.listing) else {
-            return false;
-        };
-        let fits = |catalog: &Arc<Catalog>| {
-            Some(catalog.number) > newest && catalog.lsn() <= since.claimed.lsn
-        };
-        let renewed = located.kept.first().is_some_and(fits);
-        if renewed {
-            self.kept = located.kept;
-        }
-        renewed
-    }
-
-    /// What heals regions as they are at a place.
-    fn redundancy(&self, engine: &Engine, at: Place) -> Redundancy {
-        Redundancy {
-            dir: engine.dir.clone(),
-            files: Arc::clone(&self.files),
-            lineage: engine.lineage,
-            older: older(&self.kept),
-            at,
-        }
-    }
-
-    /// Puts regions together as they are at a place.
-    fn put_together(
-        &mut self,
-        engine: &Engine,
-        numbers: &[RegionNo],
-        at: Place,
-        draft: &mut StateDraft<'_>,
-    ) -> Result<bool> {
-        if numbers.is_empty() {
-            return Ok(true);
-        }
-        let base = self.kept.first().cloned();
-        let from = base.as_ref().map_or(Place::START, |catalog| catalog.place);
-        // A checkpoint of the same commit may lie behind a frame without any.
-        let tail = if from.lsn < at.lsn {
-            cut(&engine.dir, engine.lineage, &from, &at, &GiveWay::default())?.0
-        } else {
-            Tail::default()
-        };
-        let redundancy = Arc::new(OnceLock::from(self.redundancy(engine, at)));
-        let healing = Healing { redundancy, healed: Arc::clone(&self.healed) };
-        let made = regions(base.as_deref(), &tail, engine.dir.path(), at.lsn)?;
-        for number in numbers {
-            // A region that nobody made is damage.
-            let Some(made) = made.get(number) else { return Ok(false) };
-            draft.put_region(healing.region(*number, made, &self.files, &engine.graveyard)?)?;
-            self.later.insert(*number, at.lsn);
-        }
-        Ok(true)
-    }
-
-    /// Has what is cold read from the newest checkpoint.
-    fn move_cold_regions(&mut self, engine: &Engine, state: &State) -> Result<()> {
-        let Some(newest) = self.kept.first() else { return Ok(()) };
-        let here_since = |region| self.later.get(&region).copied().unwrap_or(self.since);
-        let redundancy = self.redundancy(engine, newest.place);
-        move_cold_regions(state, newest, redundancy, |region| here_since(region) <= newest.lsn())?;
-        self.files.keep_open(newest);
-        // Later checkpoints are not older than these either.
-        self.later.retain(|_, since| *since > newest.lsn());
-        Ok(())
-    }
-
-    pub(super) fn checkpoint_lsn(&self) -> Lsn {
-        self.kept.first().map_or(Lsn::ZERO, |newest| newest.lsn())
-    }
-
-    pub(super) fn healed(&self) -> Vec<String> {
-        self.healed.notes()
-    }
-
-    /// The bytes of files that are still read from although no checkpoint names them.
-    pub(super) fn pinned_bytes(&self) -> u64 {
-        self.files.bytes_beside(|file| {
-            let needs = |kept: &Arc<Catalog>| kept.number == file || kept.files.contains_key(&file);
-            self.kept.iter().any(needs)
-        })
-    }
+/// A region whose tree was changed as the log was.
+struct Followed<'a> {
+    number: RegionNo,
+    change: &'a RegionTail,
+    tree: Box<dyn WorkingTree>,
 }
 
 impl Follower {
@@ -225,20 +113,24 @@ impl Engine {
             let mut writer = Writer::lock(self, open);
             let before = Arc::clone(&writer.head_mut().state);
             // They end after the draft, which has what was frozen of them.
-            let mut trees: Vec<Box<dyn WorkingTree>> = Vec::new();
+            let mut followed = Vec::new();
             let mut draft = before.draft();
-            if !self.follow_tail(&since.tail, &mut draft, &mut trees, &mut anew)?
+            if !self.follow_tail(&since.tail, &mut draft, &mut followed, &mut anew)?
                 || !basis.put_together(self, &anew, since.claimed, &mut draft)?
             {
                 return Ok(None);
             }
             let mut state = draft.freeze();
             state.lsn = since.claimed.lsn;
-            let replaced = self.publish(position, writer.head_mut(), Arc::new(state));
+            let names = renamed(&since.tail, &before);
+            let state = Arc::new(state);
+            let replaced = self.publish(position, writer.head_mut(), state, Some(&names));
             draft.settle();
-            for tree in &mut trees {
-                tree.settle();
+            for region in &mut followed {
+                region.tree.settle();
             }
+            let changed = followed.iter().map(|region| (region.number, region.change));
+            basis.keep_whole(self, &self.visible(), changed, since.claimed);
             // Whoever has the lock next changes the same trees.
             drop(writer);
             drop(replaced);
@@ -246,25 +138,25 @@ impl Engine {
         position.at = since.claimed;
         if renewed {
             // What cannot be opened any more is read from where it was.
-            basis.move_cold_regions(self, &self.visible()).ok();
+            basis.move_cold_regions(self, &self.visible(), position.at).ok();
         }
-        self.warm_again(|core| anew.contains(&core.number()));
+        self.warm_again(anew.iter().map(|(number, _)| *number));
         Ok(Some(basis))
     }
 
-    /// Changes the trees that there are, and tells of the regions that have to be put together; whether the log
-    /// makes sense.
-    fn follow_tail(
+    /// Changes the trees that there are, and tells of the regions that get another layer or are new; whether the
+    /// log makes sense.
+    fn follow_tail<'a>(
         &self,
-        tail: &Tail,
+        tail: &'a Tail,
         draft: &mut StateDraft<'_>,
-        trees: &mut Vec<Box<dyn WorkingTree>>,
-        anew: &mut Vec<RegionNo>,
+        followed: &mut Vec<Followed<'a>>,
+        anew: &mut Vec<(RegionNo, &'a RegionTail)>,
     ) -> Result<bool> {
         let declared: BTreeMap<RegionNo, Arc<RegionCore>> = {
             let registry = self.registry.lock();
-            let created = registry.declared().filter(|core| core.is_created());
-            created.map(|core| (core.number(), Arc::clone(core))).collect()
+            let core = |number| registry.declared_as(&draft.region(number)?.meta).cloned();
+            tail.regions.keys().filter_map(|number| Some((*number, core(*number)?))).collect()
         };
         // First, since another may have the name.
         for (number, _) in tail.regions.iter().filter(|(_, change)| change.removed) {
@@ -275,7 +167,7 @@ impl Engine {
             let (root, core) = match (draft.region(*number), known) {
                 (Some(root), Some(core)) if !self.stays_on_disk(root, change) => (root, core),
                 _ => {
-                    anew.push(*number);
+                    anew.push((*number, change));
                     continue;
                 }
             };
@@ -286,7 +178,7 @@ impl Engine {
                 return Ok(false);
             }
             let root = root.changed(&mut *tree);
-            trees.push(tree);
+            followed.push(Followed { number: *number, change, tree });
             draft.put_region(root)?;
         }
         Ok(true)
@@ -299,11 +191,18 @@ impl Engine {
             && change.run.len() > RANGES_READ_MAX
     }
 
-    /// Lets everybody see a state; what was seen before is for the caller to drop, without the locks.
-    fn publish(&self, position: &mut Position, head: &mut Head, state: Arc<State>) -> Arc<State> {
+    /// Lets everybody see a state, in which these names or any mean other regions; what was seen before is for the
+    /// caller to drop, without the locks.
+    fn publish(
+        &self,
+        position: &mut Position,
+        head: &mut Head,
+        state: Arc<State>,
+        names: Option<&[Arc<str>]>,
+    ) -> Arc<State> {
         // Whoever declares a region meanwhile looks for it in what is visible.
         let mut registry = self.registry.lock();
-        registry.follow(&state);
+        registry.follow(names, &state);
         head.state = Arc::clone(&state);
         position.publisher.publish(state)
     }
@@ -314,13 +213,24 @@ impl Engine {
         let booted = boot_read_only(path, &self.options, self.instance, &self.graveyard, began)?;
         let basis = Basis::of(&booted);
         let mut writer = Writer::lock(self, open);
-        let replaced = self.publish(position, writer.head_mut(), Arc::new(booted.state));
+        let replaced = self.publish(position, writer.head_mut(), Arc::new(booted.state), None);
         drop(writer);
         drop(replaced);
         position.at = booted.claimed;
-        self.warm_again(|_| true);
+        let visible = self.visible();
+        self.warm_again(visible.regions.iter().map(|root| root.meta.number));
         Ok(basis)
     }
+}
+
+/// The names that a piece of the log gives to regions and takes from them.
+fn renamed(tail: &Tail, before: &State) -> Vec<Arc<str>> {
+    let name = |(number, change): (&RegionNo, &RegionTail)| match &change.created {
+        Some((name, _)) => Some(name.as_str().into()),
+        None if change.removed => Some(Arc::clone(&before.region(*number)?.meta.name)),
+        None => None,
+    };
+    tail.regions.iter().filter_map(name).collect()
 }
 
 /// Boots without a lock. The writer may remove a file while it is read, or write a place between

@@ -13,7 +13,7 @@ use crate::format::{Lsn, REGION_NAME_BYTES_MAX, RegionNo};
 use crate::region::VolatileCore;
 use crate::region::handle::{DeclaredSchema, RegionCore, check_schema};
 use crate::report::RegionInfo;
-use crate::state::State;
+use crate::state::{RegionMeta, State};
 
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -79,18 +79,28 @@ impl Registry {
         }
     }
 
-    /// A read-only store has moved on: regions that were declared before they existed may exist.
-    pub(super) fn follow(&mut self, state: &State) {
-        for core in self.durable.values() {
-            let number = state.number_of(&core.name).ok().flatten();
-            match number {
+    /// How a region that exists is declared.
+    pub(super) fn declared_as(&self, region: &RegionMeta) -> Option<&Arc<RegionCore>> {
+        let core = self.durable.get(&region.name)?;
+        (core.is_created() && core.number() == region.number).then_some(core)
+    }
+
+    /// A read-only store has moved on, and these names were given or taken away, or any: a region that was declared
+    /// before it existed may exist, and one that existed be gone.
+    pub(super) fn follow(&mut self, names: Option<&[Arc<str>]>, state: &State) {
+        let names = names.map_or_else(|| self.durable.keys().cloned().collect(), <[_]>::to_vec);
+        for name in names {
+            let Some(core) = self.durable.get(&name) else { continue };
+            match state.number_of(&name).ok().flatten() {
                 Some(number) if !core.is_created() => core.appears(number),
                 Some(number) if number == core.number() => {}
-                _ if core.is_created() => core.removed.store(true, Ordering::Release),
+                _ if core.is_created() => {
+                    core.removed.store(true, Ordering::Release);
+                    self.durable.remove(&name);
+                }
                 _ => {}
             }
         }
-        self.durable.retain(|_, core| !core.is_removed());
     }
 }
 

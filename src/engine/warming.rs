@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{Engine, spawn};
 use crate::contain::contain;
 use crate::error::{Error, Result};
+use crate::format::RegionNo;
 use crate::options::Warming;
 use crate::region::handle::{AsState, RegionCore};
 use crate::report::Warmth;
@@ -110,9 +111,14 @@ impl Engine {
     }
 
     /// A read-only store moved on: what was warm of these regions may be cold again.
-    pub(super) fn warm_again(self: &Arc<Engine>, are_cold: impl Fn(&RegionCore) -> bool) {
-        let declared: Vec<_> = self.registry.lock().declared().cloned().collect();
-        for core in declared.iter().filter(|core| are_cold(core)) {
+    pub(super) fn warm_again(self: &Arc<Engine>, regions: impl Iterator<Item = RegionNo>) {
+        let visible = self.visible();
+        let declared: Vec<_> = {
+            let registry = self.registry.lock();
+            let roots = regions.filter_map(|number| visible.region(number));
+            roots.filter_map(|root| registry.declared_as(&root.meta).cloned()).collect()
+        };
+        for core in &declared {
             core.warmer.restart();
             self.warm_declared(core);
         }

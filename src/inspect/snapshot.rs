@@ -71,7 +71,7 @@ impl Others {
         let layers = |(catalog, tail): &(Arc<Catalog>, Tail)| {
             let made = load::regions(Some(catalog), tail, self.inspector.path(), self.lsn).ok()?;
             let made = made.get(&region)?;
-            Layers::new(&self.files, made.below, Arc::clone(made.run)).ok().map(Arc::new)
+            made.layers(&self.files).ok().map(Arc::new)
         };
         told.iter().filter_map(layers).collect()
     }
@@ -214,7 +214,7 @@ impl Inspector {
             name: made.name.to_owned(),
             schema: made.schema.to_vec(),
             entries: made.entries,
-            layers: Layers::new(files, made.below, Arc::clone(made.run)).map(Arc::new),
+            layers: made.layers(files).map(Arc::new),
             others: Arc::clone(&others),
         });
         Ok(Snapshot {

@@ -124,7 +124,7 @@ impl SnapshotRegion {
     pub fn base_alone(&self) -> Option<impl Iterator<Item = &SectionRef>> {
         let layers = self.layers.as_ref().ok()?;
         let sections = layers.pieces.iter().filter_map(|piece| piece.section.as_ref());
-        let is_alone = layers.run.is_empty() && layers.deltas.is_empty();
+        let is_alone = layers.runs.is_empty() && layers.deltas.is_empty();
         is_alone.then(|| sections.map(|section| &section.at))
     }
 
@@ -238,8 +238,11 @@ impl<'a> Stretch<'a> {
         (from, to): (&[u8], Option<&'a [u8]>),
         means: Means,
     ) -> Result<Stretch<'a>> {
-        let run = Entries::Run { run: Arc::clone(&layers.run), at: layers.run.seek(from) };
-        let mut sources = vec![Source { entries: run, blind: Blind::No }];
+        let runs = layers.runs.iter().map(|run| Source {
+            entries: Entries::Run { run: Arc::clone(run), at: run.seek(from) },
+            blind: Blind::No,
+        });
+        let mut sources: Vec<Source> = runs.collect();
         if let Some(piece) = layers.pieces.get(piece) {
             for section in layers.deltas_over(piece).chain(&piece.section) {
                 let entries = Entries::Section(Blocks::over(section, from, to, means)?);

@@ -57,6 +57,18 @@ impl Chunk {
 }
 
 impl Memory {
+    /// For copies of so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Memory {
+        let room = bytes.min(COPIES_BYTES);
+        let chunks = vec![Chunk::Copies(Vec::with_capacity(room))];
+        Memory { chunks, records: 0, size: room }
+    }
+
+    /// The bytes of all records.
+    pub(super) fn len(&self) -> usize {
+        self.records
+    }
+
     /// Keeps records that were read into a window.
     pub(crate) fn hold(&mut self, records: &[u8], window: Option<&Window>) -> Held {
         self.records += records.len();
@@ -107,6 +119,14 @@ impl Memory {
     /// The operation at a position.
     pub(crate) fn operation(&self, at: Position) -> Result<Operation<'_>, Malformed> {
         Operation::decode(&mut Reader::new(self.from(at)))
+    }
+
+    /// The bytes of the operation at a position.
+    pub(super) fn encoded(&self, at: Position) -> Result<&[u8], Malformed> {
+        let mut from = Reader::new(self.from(at));
+        Operation::decode(&mut from)?;
+        let len = self.from(at).len() - from.rest().len();
+        Ok(self.from(at).get(..len).unwrap_or_default())
     }
 
     /// Has the processor fetch the operation at a position.

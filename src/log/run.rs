@@ -117,6 +117,34 @@ impl Run {
         Run { memory, skipped, sorted: writes }
     }
 
+    /// Several as one that keeps nothing else in memory; the newest comes first.
+    pub(crate) fn joined(runs: &[Arc<Run>]) -> Run {
+        let bytes = runs.iter().map(|run| run.bytes()).sum();
+        let (mut memory, mut writes) = (Memory::with_room(bytes), Writes::default());
+        for run in runs.iter().rev() {
+            for write in &run.sorted {
+                let encoded = run.memory.encoded(position(*write)).unwrap_or_default();
+                writes.push(key(&run.memory, *write), memory.hold(encoded, None).position(0));
+            }
+        }
+        Run::sorted(Arc::new(memory), writes, false)
+    }
+
+    /// The same, without what others have in its memory if that is most of it.
+    pub(crate) fn alone(self: &Arc<Run>) -> Arc<Run> {
+        if self.bytes() >= self.memory.len() / 2 {
+            return Arc::clone(self);
+        }
+        Arc::new(Run::joined(std::slice::from_ref(self)))
+    }
+
+    /// The bytes of what it keeps in memory for itself.
+    fn bytes(&self) -> usize {
+        let encoded =
+            |write: &u128| self.memory.encoded(position(*write)).unwrap_or_default().len();
+        self.sorted.iter().map(encoded).sum()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sorted.len()
     }
@@ -198,6 +226,28 @@ mod tests {
     use super::*;
     use crate::format::RegionNo;
 
+    /// Removes a key, or gives it a value.
+    type Write = (Vec<u8>, Option<Vec<u8>>);
+
+    fn run_of(all: &[Write], from_nothing: bool) -> Run {
+        let region = RegionNo(1);
+        let (mut memory, mut writes) = (Memory::default(), Writes::default());
+        for (key, value) in all {
+            let operation = match value {
+                Some(value) => Operation::Replace { region, key, value },
+                None => Operation::Remove { region, key },
+            };
+            let mut bytes = Vec::new();
+            operation.encode(&mut bytes);
+            writes.push(key, memory.hold(&bytes, None).position(0));
+        }
+        Run::sorted(Arc::new(memory), writes, from_nothing)
+    }
+
+    fn entries(run: &Run) -> Vec<Entry<'_>> {
+        (0..run.len()).filter_map(|at| run.get(at)).collect()
+    }
+
     proptest! {
         #[test]
         fn a_run_is_the_last_write_of_each_key(
@@ -207,37 +257,44 @@ mod tests {
             same_length in prop::option::of(0usize..12),
             from_nothing in any::<bool>(),
             sought in prop::collection::vec(prop::collection::vec(0u8..3, 0..12), 20),
+            part in 1..50usize,
         ) {
-            let region = RegionNo(1);
-            let (mut memory, mut writes) = (Memory::default(), Writes::default());
-            let mut model: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
-            for (at, (mut key, remove)) in keys.into_iter().enumerate() {
+            let write = |(at, (mut key, remove)): (usize, (Vec<u8>, bool))| -> Write {
                 key.resize(same_length.unwrap_or(key.len()), 1);
                 key.splice(..0, common.bytes());
-                let value = (!remove).then(|| at.to_le_bytes().to_vec());
-                let operation = match &value {
-                    Some(value) => Operation::Replace { region, key: &key, value },
-                    None => Operation::Remove { region, key: &key },
-                };
-                let mut bytes = Vec::new();
-                operation.encode(&mut bytes);
-                writes.push(&key, memory.hold(&bytes, None).position(0));
-                model.insert(key, value);
-            }
+                (key, (!remove).then(|| at.to_le_bytes().to_vec()))
+            };
+            let writes: Vec<Write> = keys.into_iter().enumerate().map(write).collect();
+            let mut model: BTreeMap<Vec<u8>, Option<Vec<u8>>> = writes.iter().cloned().collect();
+            let parts: Vec<Arc<Run>> =
+                writes.chunks(part).rev().map(|part| Arc::new(run_of(part, false))).collect();
+            let (joined, whole) = (Run::joined(&parts), run_of(&writes, false));
+            prop_assert_eq!(entries(&joined), entries(&whole));
             if from_nothing {
                 model.retain(|_, value| value.is_some());
             }
-            let run = Run::sorted(Arc::new(memory), writes, from_nothing);
-            let found: Vec<_> = (0..run.len()).filter_map(|at| run.get(at)).collect();
+            let run = run_of(&writes, from_nothing);
             let expected: Vec<_> = model
                 .iter()
                 .map(|(key, value)| Entry { key, value: value.as_deref() })
                 .collect();
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(entries(&run), expected);
             let beside = sought.iter().flat_map(|key| [key.clone(), [common.as_bytes(), key].concat()]);
             for key in model.keys().cloned().chain(beside) {
                 prop_assert_eq!(run.seek(&key), model.range(..key).count());
             }
         }
+    }
+
+    #[test]
+    fn a_run_that_is_alone_keeps_nothing_else_in_memory() {
+        let write = |key: u32| (key.to_be_bytes().to_vec(), Some(vec![1; 100]));
+        let all: Vec<Write> = (0..1_000).map(write).collect();
+        let whole = Arc::new(run_of(&all, false));
+        assert!(Arc::ptr_eq(&whole, &whole.alone()));
+        let (memory, sorted) = (Arc::clone(&whole.memory), whole.sorted[..5].to_vec());
+        let few = Arc::new(Run { memory, skipped: whole.skipped.clone(), sorted });
+        assert_eq!(entries(&few.alone()), entries(&few));
+        assert_eq!(few.alone().memory.len(), few.bytes());
     }
 }

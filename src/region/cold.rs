@@ -173,7 +173,7 @@ mod tests {
                 section: None,
             };
             let pieces_of = lowers.iter().map(piece).collect();
-            let layers = Layers { run: Arc::default(), deltas: Vec::new(), pieces: pieces_of };
+            let layers = Layers { runs: Vec::new(), deltas: Arc::default(), pieces: pieces_of };
             let mut found = Vec::new();
             pieces(KeyRange::EVERYTHING, &layers, &mut found);
             assert_eq!(found, lowers);

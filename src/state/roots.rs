@@ -124,6 +124,11 @@ impl Roots {
         }
     }
 
+    /// The region of this name, which is looked for among all.
+    pub(crate) fn named(&self, name: &str) -> Option<RegionNo> {
+        self.iter().find(|root| *root.meta.name == *name).map(|root| root.meta.number)
+    }
+
     /// All regions in the order of their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &RegionRoot> {
         let (few, top) = match self {
