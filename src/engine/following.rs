@@ -171,10 +171,8 @@ impl Engine {
                     continue;
                 }
             };
-            let added = isize::try_from(change.entries_added).ok();
-            let len = added.and_then(|added| root.len.checked_add_signed(added));
             let mut tree = (core.declared.follow)(root, &change.run)?;
-            if len != Some(tree.len()) {
+            if change.entries_after(root.len) != Some(tree.len()) {
                 return Ok(false);
             }
             let root = root.changed(&mut *tree);

@@ -52,6 +52,14 @@ pub(crate) struct RegionTail {
     pub(crate) run: Arc<Run>,
 }
 
+impl RegionTail {
+    /// How many entries there are where there were so many; `None` if there cannot have been.
+    pub(crate) fn entries_after(&self, before: usize) -> Option<usize> {
+        let before = if self.cleared { 0 } else { before };
+        before.checked_add_signed(isize::try_from(self.entries_added).ok()?)
+    }
+}
+
 /// How much log there is to replay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplayWork {

@@ -108,9 +108,7 @@ impl Basis {
         let healing = Healing { redundancy, healed: Arc::clone(&self.healed) };
         for (number, change) in changed {
             let Some(before) = self.before(draft, *number, change)? else { return Ok(false) };
-            let added = isize::try_from(change.entries_added).ok();
-            let entries = added.and_then(|added| before.entries.checked_add_signed(added));
-            let Some(entries) = entries else { return Ok(false) };
+            let Some(entries) = change.entries_after(before.entries) else { return Ok(false) };
             let layers = before.layers.under(&change.run);
             let root = healing.layered(before.meta, layers, entries, &engine.graveyard);
             draft.put_region(root)?;
@@ -118,7 +116,7 @@ impl Basis {
         Ok(true)
     }
 
-    /// A region as it was before what the log has got of it counts, if there is one.
+    /// A region as it was before a change, unless there cannot be such a change.
     fn before(
         &self,
         draft: &StateDraft<'_>,
@@ -133,16 +131,16 @@ impl Basis {
             }
             _ => return Ok(None),
         };
-        let Some(root) = root.filter(|_| !change.cleared) else {
-            let layers = Arc::new(Layers::new(&self.files, None, Arc::default())?);
-            return Ok(Some(Before { meta, entries: 0, layers }));
+        let entries = root.map_or(0, |root| root.len);
+        let layers = match root.filter(|_| !change.cleared) {
+            Some(root) => root.cold_region().map(|cold| cold.layers()),
+            None => Some(Arc::new(Layers::new(&self.files, None, Arc::default())?)),
         };
-        let cold = root.cold_region();
-        Ok(cold.map(|cold| Before { meta, entries: root.len, layers: cold.layers() }))
+        Ok(layers.map(|layers| Before { meta, entries, layers }))
     }
 
-    /// Has what is cold of regions that were changed in memory read from layers with those changes: nothing that is
-    /// cold is among them, but the next ones may be put over these layers.
+    /// Puts what was changed in memory over the layers of these regions as well. What is still cold is not among it,
+    /// but the changes that come next may be put over the same layers.
     pub(super) fn keep_whole<'a>(
         &self,
         engine: &Engine,
