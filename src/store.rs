@@ -216,9 +216,10 @@ impl Store {
     /// Moves a read-only store to what its writer has made durable since; any other store is there already.
     ///
     /// That costs about what has changed: it is applied to the regions that are declared here, of which what was read
-    /// stays in memory. A region that is not, or was cleared meanwhile, is put together of the newest checkpoint and the
-    /// log since, without reading its entries. So are all where the writer has removed a part of the log that this store
-    /// has not seen, which it does after a few checkpoints: what was in memory is then read again.
+    /// stays in memory, and put over what others have on disk. Of a region that was cleared meanwhile, and of one of which
+    /// most is on disk and much has changed if it is [warmed](crate::Options::warming) on demand, all is read again when it
+    /// is asked for. So are all regions where the writer has removed a part of the log that this store has not seen,
+    /// which it does after a few checkpoints.
     ///
     /// A commit can be seen once something on disk tells that it is durable: the next sync of the log, or what the writer
     /// writes when nothing was committed for 250 ms.
