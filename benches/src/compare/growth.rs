@@ -52,7 +52,7 @@ fn entries(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-fn process_store(dir: &std::path::Path) -> Result<Store, Failure> {
+pub(crate) fn process_store(dir: &std::path::Path) -> Result<Store, Failure> {
     let options = Store::options().durability(Durability::Process);
     Ok(options.boot_budget(Duration::from_secs(1)).open(dir)?)
 }
