@@ -17,6 +17,9 @@ struct Counting;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 
+/// All that ever was.
+static EVER_ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
 /// Whoever counts is alone.
 static COUNTS: Mutex<()> = Mutex::new(());
 
@@ -29,6 +32,7 @@ fn rounded(layout: Layout) -> usize {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATED.fetch_add(rounded(layout), Ordering::Relaxed);
+        EVER_ALLOCATED.fetch_add(rounded(layout), Ordering::Relaxed);
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
@@ -197,4 +201,36 @@ fn what_changes_of_many_regions_keeps_no_log_for_each() {
     let kept = allocated() - before;
     println!("{kept} bytes for {REGIONS} regions behind a log of two megabytes");
     assert!(kept < 2 << 20, "{kept} bytes for {REGIONS} regions of three entries");
+}
+
+/// P6: moving on looks at what has changed, not at every region.
+#[test]
+fn a_refresh_takes_no_more_memory_with_many_regions() {
+    let _alone = COUNTS.lock();
+    let options = || Store::options().threads(false);
+    let [few, many] = [100, 5_000].map(|count| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = options().open(dir.path()).unwrap();
+        let declare = |store: &Store| -> Vec<DurableMap<u64, u64>> {
+            (0..count).map(|at| store.durable_map(&format!("region {at}")).unwrap()).collect()
+        };
+        let maps = declare(&store);
+        store.transact(|tx| maps.iter().try_for_each(|map| map.put(tx, 0, 0).map(drop))).unwrap();
+        store.tend().unwrap();
+        let reader = options().read_only(true).open(dir.path()).unwrap();
+        let followed = declare(&reader);
+        let taken = maps.iter().take(9).map(|map| {
+            store.transact(|tx| map.put(tx, 1, 1).map(drop)).unwrap();
+            store.tend().unwrap();
+            let before = EVER_ALLOCATED.load(Ordering::Relaxed);
+            assert_eq!(reader.refresh().unwrap(), store.visible_lsn());
+            EVER_ALLOCATED.load(Ordering::Relaxed) - before
+        });
+        let mut taken: Vec<usize> = taken.collect();
+        taken.sort_unstable();
+        assert_eq!(followed.iter().filter(|map| map.len(&reader.view()) == 2).count(), 9);
+        taken[4]
+    });
+    println!("{few} bytes with few regions, {many} with many");
+    assert!(many < few + few / 2, "{many} bytes with many regions, {few} with few");
 }
