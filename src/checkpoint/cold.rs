@@ -92,7 +92,7 @@ impl ColdRegion {
         Arc::clone(&self.basis.lock().layers)
     }
 
-    /// Reads from a newer checkpoint from here on.
+    /// Reads from other layers from here on, which hold the same of what is cold.
     pub(crate) fn follow(&self, layers: Layers, redundancy: Arc<OnceLock<Redundancy>>) {
         let next = Basis::new(layers, redundancy);
         // What it held ends without the lock.

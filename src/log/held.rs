@@ -123,10 +123,10 @@ impl Memory {
 
     /// The bytes of the operation at a position.
     pub(super) fn encoded(&self, at: Position) -> Result<&[u8], Malformed> {
-        let mut from = Reader::new(self.from(at));
+        let bytes = self.from(at);
+        let mut from = Reader::new(bytes);
         Operation::decode(&mut from)?;
-        let len = self.from(at).len() - from.rest().len();
-        Ok(self.from(at).get(..len).unwrap_or_default())
+        Ok(bytes.get(..bytes.len() - from.rest().len()).unwrap_or_default())
     }
 
     /// Has the processor fetch the operation at a position.
