@@ -129,8 +129,7 @@ fn refreshed(writer: &Store, reader: &Store) -> Result<Duration, Failure> {
 }
 
 /// Microseconds.
-fn mean(follow: impl FnMut() -> Result<Duration, Failure>) -> Result<f64, Failure> {
-    let mut follow = follow;
+fn mean(mut follow: impl FnMut() -> Result<Duration, Failure>) -> Result<f64, Failure> {
     let took = (0..REFRESHES).map(|_| follow()).sum::<Result<Duration, Failure>>()?;
     Ok(took.as_secs_f64() * 1e6 / f64::from(REFRESHES))
 }
