@@ -30,6 +30,7 @@
     reason = "nodes are stamped instead of counted; see the module's documentation"
 )]
 
+mod arenas;
 mod desk;
 mod draft;
 mod edit;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use super::arenas;
 use crate::contain::contain;
 
 /// How long what died waits for more of its kind.
@@ -94,7 +95,7 @@ impl Graveyard {
             None => Some(Work::Bury(remains)),
         };
         if let Some(Work::Bury(remains)) = refused {
-            remains.decay(&mut || {});
+            remains.decay(&mut arenas::merge);
         }
     }
 
@@ -110,6 +111,11 @@ impl Graveyard {
 impl Buried {
     /// Frees what comes until nothing more can; `pause` lets others go first.
     pub(crate) fn run(self, pause: &mut dyn FnMut()) {
+        // What was freed since the last pause is merged before others go on, who might have to merge all of it.
+        let pause = &mut || {
+            arenas::merge();
+            pause();
+        };
         if let Some(end) = self.end.upgrade() {
             end.0.set(thread::current()).ok();
         }

@@ -29,8 +29,8 @@ use super::undo::Change;
 /// Trees with fewer entries are freed where they are dropped.
 pub(super) const WORTH_BURYING: usize = 4096;
 
-/// How many nodes are freed between two pauses.
-const NODES_PER_STEP: usize = 32;
+/// How many nodes and values are freed between two pauses, about.
+const FREED_PER_STEP: usize = 512;
 
 /// With fewer older versions than this it does not matter who is held.
 const OLDER_MIN: usize = 64;
@@ -306,9 +306,10 @@ impl<K, V> Estate<K, V> {
     fn free(self, pause: &mut dyn FnMut()) {
         let Estate { root, dead, mut spare } = self;
         let mut freed = 0;
-        let mut step = || {
-            freed += 1;
-            if freed % NODES_PER_STEP == 0 {
+        let mut step = |count: usize| {
+            freed += count;
+            if freed >= FREED_PER_STEP {
+                freed = 0;
                 pause();
             }
         };
@@ -316,16 +317,18 @@ impl<K, V> Estate<K, V> {
             // SAFETY: nobody can see it, and this is the last way to it. What died is not below the
             // newest root.
             unsafe { dead.free(&mut spare) };
-            step();
+            step(1);
         }
         let mut open: Vec<_> = root.into_iter().collect();
         while let Some(node) = open.pop() {
+            let mut count = 1;
             // SAFETY: the line is gone, and every version with it; each node and value has one place in
             // the newest tree.
             unsafe {
                 match node.in_memory() {
                     Some(Hot::Inner(inner)) => open.extend(inner.children.iter().map(Place::now)),
                     Some(Hot::Leaf(leaf)) => {
+                        count += leaf.values.len();
                         let values = leaf.values.iter().map(Place::now);
                         values.for_each(|value| drop(value.take(&mut spare.values)));
                     }
@@ -334,7 +337,7 @@ impl<K, V> Estate<K, V> {
                 node.drop_shared(FIRST);
                 node.free(&mut spare);
             }
-            step();
+            step(count);
         }
     }
 }

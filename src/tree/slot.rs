@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, needs_drop};
 use std::ptr::NonNull;
 
+use super::arenas;
 use super::node::{Births, Leaf, Stamp};
 use super::place::{Former, Pointer};
 use super::room::Room;
@@ -219,6 +220,7 @@ impl<T: Lodger> Rooms<T> {
 
     /// Takes so many.
     fn fill(&mut self, count: usize) {
+        arenas::know_this_thread();
         self.free.reserve(count);
         T::ROOM.take(count, |room| self.free.push(room.cast()));
         // Ascending addresses are handed out in this order.

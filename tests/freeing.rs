@@ -1,0 +1,108 @@
+//! P8: what a discard leaves to be freed, or a store that is dropped, lets nobody wait for long. What glibc's allocator
+//! puts off with small blocks is done in steps by the thread that frees them, and not at once by whoever is the next to
+//! need a large one.
+
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rocstate::{Durability, DurableMap, Store, VolatileMap};
+use serde::{Deserialize, Serialize};
+
+const ENTRIES: u64 = 100_000;
+
+/// A tenth of what they hold in small blocks.
+const PUT_OFF_MAX: usize = 1 << 20;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// There is one allocator for all tests.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Two small blocks.
+#[derive(Clone, Serialize, Deserialize)]
+struct Order {
+    customer: String,
+    note: String,
+}
+
+fn order(key: u64) -> Order {
+    Order {
+        customer: format!("customer {key:012}"),
+        note: format!("order {key:012}: leave it with the neighbour if nobody opens"),
+    }
+}
+
+/// Bytes that were freed and are not merged yet, in all arenas.
+#[allow(unsafe_code, reason = "nothing else tells")]
+fn put_off() -> usize {
+    // SAFETY: it reads what the allocator counts, under its locks.
+    unsafe { libc::mallinfo2() }.fsmblks
+}
+
+/// Drops it, and looks how much is put off until nearly all that trees hold is freed.
+fn look_while_it_is_freed(drops: impl FnOnce()) {
+    let (full, before) = (rocstate::control::tree_bytes(), put_off());
+    drops();
+    let begin = Instant::now();
+    let (mut most, mut looks) = (0, 0);
+    while rocstate::control::tree_bytes() > full / 10 {
+        most = most.max(put_off());
+        looks += 1;
+        assert!(begin.elapsed() < LIMIT, "{} of {full}", rocstate::control::tree_bytes());
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    assert!(looks > 0, "it was freed before anybody looked");
+    assert!(most < before + PUT_OFF_MAX, "{before} bytes before, {most} put off, in {looks} looks");
+}
+
+#[test]
+fn a_discard_puts_little_off() {
+    let _alone = ALONE.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: VolatileMap<u64, Order> = store.volatile_map("orders").unwrap();
+    // Each of two threads allocates from an arena of its own.
+    std::thread::scope(|scope| {
+        for first in 0..2 {
+            let map = &map;
+            scope.spawn(move || {
+                for key in (first..ENTRIES).step_by(2) {
+                    map.insert(key, order(key));
+                }
+            });
+        }
+    });
+    look_while_it_is_freed(|| {
+        map.discard();
+    });
+}
+
+fn open(path: &Path) -> (Store, DurableMap<u64, Order>) {
+    let store = Store::options().durability(Durability::Process).open(path).unwrap();
+    let map = store.durable_map("orders").unwrap();
+    (store, map)
+}
+
+#[test]
+fn a_store_that_is_dropped_puts_little_off() {
+    let _alone = ALONE.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    for from in (0..ENTRIES).step_by(1_000) {
+        let many = |tx: &mut rocstate::Transaction| {
+            (from..from + 1_000).try_for_each(|key| map.put(tx, key, order(key)).map(drop))
+        };
+        store.transact(many).unwrap();
+    }
+    store.checkpoint().unwrap();
+    look_while_it_is_freed(move || drop((map, store)));
+
+    // What the threads of the store have read.
+    let (store, map) = open(dir.path());
+    map.warm().unwrap();
+    look_while_it_is_freed(move || drop((map, store)));
+}
