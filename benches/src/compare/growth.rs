@@ -17,8 +17,7 @@ const REGIONS: [usize; 4] = [1, 100, 1_000, 10_000];
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     values(plan, report)?;
     regions(plan, report)?;
-    // Last, since what many entries leave behind when they are dropped is merged by glibc in one go, and
-    // whoever allocates meanwhile waits for seconds.
+    // Last, since what many entries leave behind when they are dropped is freed for seconds.
     entries(plan, report)
 }
 

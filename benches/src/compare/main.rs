@@ -5,7 +5,7 @@
 //! - `--quick`: everything, smaller and in three rounds, in under three minutes
 //! - `--rounds N`, `--entries N`: instead of seven rounds, a million entries
 //! - `--only PART,PART`: of `durable`, `arrivals`, `awaited`, `process`, `reads`, `follow`, `runs`, `memory`,
-//!   `growth`, `crowds`
+//!   `freeing`, `growth`, `crowds`
 //! - `--fixed-sync US`: every sync of every contender waits so many microseconds and syncs nothing
 //! - `--out DIR`: JSON lines and a plot for each question go there
 //!
@@ -21,6 +21,7 @@ mod crowds;
 mod durable;
 mod floor;
 mod follow;
+mod freeing;
 mod growth;
 mod memory;
 mod peers;
@@ -106,7 +107,7 @@ impl Plan {
 
 type Measure = fn(&Plan, &mut Report) -> Result<(), Failure>;
 
-const PARTS: [(&str, Measure); 10] = [
+const PARTS: [(&str, Measure); 11] = [
     ("durable", durable::measure),
     ("arrivals", arrivals::measure),
     ("awaited", awaited::measure),
@@ -115,6 +116,7 @@ const PARTS: [(&str, Measure); 10] = [
     ("follow", follow::measure),
     ("runs", runs::measure),
     ("memory", memory::measure),
+    ("freeing", freeing::measure),
     ("growth", growth::measure),
     ("crowds", crowds::measure),
 ];

@@ -1,0 +1,125 @@
+//! What others notice while millions of small blocks are freed: after a discard, and after a store was dropped.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rocstate::{DurableMap, Store, VolatileMap};
+use rocstate_bench::data::{Dice, Order};
+use rocstate_bench::run::{Failure, Question};
+
+use crate::Plan;
+use crate::floor::{shuffled, store_without_checkpoints};
+use crate::report::{Report, let_background_end};
+
+/// What is not taken from what a thread has at hand.
+const BLOCK_BYTES: usize = 2_048;
+
+/// A session of two small blocks, which tells whether it lives.
+type Session = (Order, Arc<()>);
+
+pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, orders) = store_without_checkpoints(dir.path(), plan.entries.min(100_000))?;
+    let sessions: VolatileMap<u64, Session> = store.volatile_map("sessions")?;
+    let question = Question::of_costs("longest wait for a block while sessions are freed", "us")
+        .ask("BTreeMap", || Ok(longest_wait(&dropped_by_a_thread(plan.entries))))
+        .ask("rocstate", || Ok(longest_wait(&discarded(&sessions, plan.entries))));
+    report.ask(question, plan.rounds)?;
+
+    let dice = Cell::new(Dice::new(9));
+    let commits = |lives: &Arc<()>| {
+        let mut thrown = dice.replace(Dice::new(0));
+        let rate = commits_meanwhile(&store, &orders, &mut thrown, lives);
+        dice.set(thrown);
+        rate
+    };
+    let question = Question::of_rates("Process commits while sessions are freed", "commits/s")
+        .ask("BTreeMap", || commits(&dropped_by_a_thread(plan.entries)))
+        .ask("rocstate", || commits(&discarded(&sessions, plan.entries)));
+    report.ask(question, plan.rounds)?;
+    drop((store, orders, sessions));
+    let question = Question::of_costs("open to first read after a store was dropped", "ms")
+        .ask("all of it is freed", || first_read_after_a_drop(plan, let_background_end))
+        .ask("at once", || first_read_after_a_drop(plan, || {}));
+    report.ask(question, plan.rounds)
+}
+
+/// A plain map of so many sessions, which a thread drops; what lives as long as any.
+fn dropped_by_a_thread(entries: u64) -> Arc<()> {
+    let lives = Arc::default();
+    let mut map = BTreeMap::new();
+    for key in shuffled(entries) {
+        map.insert(key, session(key, &lives));
+    }
+    std::thread::spawn(move || drop(map));
+    lives
+}
+
+/// The same of a region that is discarded.
+fn discarded(map: &VolatileMap<u64, Session>, entries: u64) -> Arc<()> {
+    let lives = Arc::default();
+    for key in shuffled(entries) {
+        map.insert(key, session(key, &lives));
+    }
+    map.discard();
+    lives
+}
+
+fn session(key: u64, lives: &Arc<()>) -> Session {
+    (Order::new(key, 0), Arc::clone(lives))
+}
+
+fn is_freed(lives: &Arc<()>) -> bool {
+    Arc::strong_count(lives) == 1
+}
+
+/// What is merged of what was freed only for somebody who needs a block is merged now, if not before.
+fn need_a_block() -> Duration {
+    let began = Instant::now();
+    drop(black_box(Vec::<u8>::with_capacity(black_box(BLOCK_BYTES))));
+    began.elapsed()
+}
+
+/// In microseconds, until all is freed.
+fn longest_wait(lives: &Arc<()>) -> f64 {
+    let mut longest = Duration::ZERO;
+    while !is_freed(lives) {
+        longest = longest.max(need_a_block());
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    longest.max(need_a_block()).as_secs_f64() * 1e6
+}
+
+/// A second, until all is freed and a block was needed.
+fn commits_meanwhile(
+    store: &Store,
+    map: &DurableMap<u64, Order>,
+    dice: &mut Dice,
+    lives: &Arc<()>,
+) -> Result<f64, Failure> {
+    let (began, mut count) = (Instant::now(), 0_u32);
+    while !is_freed(lives) {
+        let key = dice.below(100_000);
+        store.transact(|tx| map.put(tx, key, Order::new(key, 1)))?;
+        count += 1;
+    }
+    need_a_block();
+    Ok(f64::from(count) / began.elapsed().as_secs_f64())
+}
+
+/// A store that this process filled is dropped, and opened again.
+fn first_read_after_a_drop(plan: &Plan, meanwhile: impl Fn()) -> Result<f64, Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, map) = store_without_checkpoints(dir.path(), plan.entries)?;
+    store.checkpoint()?;
+    drop((store, map));
+    meanwhile();
+    let began = Instant::now();
+    let store = Store::open(dir.path())?;
+    let map: DurableMap<u64, Order> = store.durable_map("orders")?;
+    black_box(map.get(&store.view(), &7)?);
+    Ok(began.elapsed().as_secs_f64() * 1e3)
+}
