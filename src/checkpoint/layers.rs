@@ -255,11 +255,7 @@ impl Layers {
             return Ok(Merge::new(Vec::new(), upper));
         };
         let lower = from.max(&piece.lower);
-        let mut cursors = Vec::with_capacity(self.runs.len() + self.deltas.len() + 1);
-        cursors.extend(self.runs.iter().map(|run| Cursor::over_run(run, lower)));
-        for delta in self.deltas_over(piece) {
-            cursors.push(Cursor::over_delta(delta, lower)?);
-        }
+        let mut cursors = self.cursors_over(self.deltas_over(piece), lower)?;
         if let Some(section) = &piece.section {
             cursors.push(Cursor::over_base(section, lower)?);
         }
@@ -277,12 +273,22 @@ impl Layers {
     pub(crate) fn newest_over(&self, pieces: Range<usize>, deltas: usize) -> Result<Merge> {
         let upper = self.upper(pieces.end.saturating_sub(1)).map(<[u8]>::to_vec);
         let lower = self.pieces.get(pieces.start).map_or(&[][..], |piece| &piece.lower);
-        let runs = self.runs.iter().map(|run| Cursor::over_run(run, lower));
-        let mut cursors: Vec<Cursor> = runs.collect();
-        for delta in self.deltas.iter().take(deltas) {
+        let cursors = self.cursors_over(self.deltas.iter().take(deltas), lower)?;
+        Ok(Merge::new(cursors, upper))
+    }
+
+    /// Over the runs and these deltas from a key on, newest first; there is room for one more.
+    fn cursors_over<'a>(
+        &'a self,
+        deltas: impl Iterator<Item = &'a Arc<Section>>,
+        lower: &[u8],
+    ) -> Result<Vec<Cursor>> {
+        let mut cursors = Vec::with_capacity(self.runs.len() + self.deltas.len() + 1);
+        cursors.extend(self.runs.iter().map(|run| Cursor::over_run(run, lower)));
+        for delta in deltas {
             cursors.push(Cursor::over_delta(delta, lower)?);
         }
-        Ok(Merge::new(cursors, upper))
+        Ok(cursors)
     }
 
     /// Divides a range so that each part is about a block of the largest layer. Reads indexes and no

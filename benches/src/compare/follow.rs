@@ -7,8 +7,7 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::store;
-use crate::growth::process_store;
+use crate::floor::{open, store};
 use crate::reads::{on_threads, read_store};
 use crate::report::Report;
 
@@ -90,7 +89,7 @@ fn regions(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let mut question = Question::of_costs("a refresh after 1 change in so many regions", "us");
     for count in REGIONS {
         let dir = tempfile::tempdir_in(".")?;
-        let writer = process_store(dir.path())?;
+        let writer = open(dir.path())?.0;
         let declare = |store: &Store| -> Result<Vec<DurableMap<u64, u64>>, Failure> {
             let declared = (0..count).map(|at| store.durable_map(&format!("region {at}")));
             Ok(declared.collect::<rocstate::Result<_>>()?)

@@ -1,14 +1,14 @@
 //! How costs grow with the entries, the size of values, and the number of regions.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rocstate::{Durability, DurableMap, Store};
+use rocstate::DurableMap;
 use rocstate_bench::data::Dice;
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{commit_each, drawn, store};
+use crate::floor::{commit_each, drawn, open, store};
 use crate::report::Report;
 
 const VALUE_BYTES: [usize; 4] = [16, 1 << 10, 32 << 10, 1 << 20];
@@ -51,14 +51,9 @@ fn entries(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn process_store(dir: &std::path::Path) -> Result<Store, Failure> {
-    let options = Store::options().durability(Durability::Process);
-    Ok(options.boot_budget(Duration::from_secs(1)).open(dir)?)
-}
-
 fn values(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
-    let store = process_store(dir.path())?;
+    let store = open(dir.path())?.0;
     let map: DurableMap<u64, Vec<u8>> = store.durable_map("values")?;
     let mut question = Question::of_rates("Process commits of a value of so many bytes", "bytes/s");
     for bytes in VALUE_BYTES {
@@ -80,7 +75,7 @@ fn regions(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let mut question = Question::of_costs("Process commit to one of so many regions", "ns");
     for count in REGIONS {
         let dir = tempfile::tempdir_in(".")?;
-        let store = process_store(dir.path())?;
+        let store = open(dir.path())?.0;
         let maps = (0..count).map(|at| store.durable_map::<u64, u64>(&format!("region {at}")));
         let maps: Vec<_> = maps.collect::<Result<_, _>>()?;
         store.transact(|tx| maps.iter().try_for_each(|map| map.put(tx, 0, 0).map(drop)))?;
