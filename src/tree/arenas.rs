@@ -7,8 +7,8 @@
 //! (`_int_realloc` and `_int_free` in glibc's `malloc.c`). That takes any thread a microsecond, if there is nothing to
 //! merge. For it everybody who puts something into a tree leaves a small block here.
 //!
-//! Other allocators keep no such lists; nor does one that is asked by way of another one which does not pass on `realloc`
-//! get anything merged. Nothing but time depends on it.
+//! Other allocators keep no such lists. Where a program wraps this one and does not hand `realloc` on, nothing is merged.
+//! Nothing but time depends on it.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
