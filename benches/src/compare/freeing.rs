@@ -1,6 +1,5 @@
 //! What others notice while millions of small blocks are freed: after a discard, and after a store was dropped.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -29,13 +28,7 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         .ask("rocstate", || Ok(longest_wait(&discarded(&sessions, plan.entries))));
     report.ask(question, plan.rounds)?;
 
-    let dice = Cell::new(Dice::new(9));
-    let commits = |lives: &Arc<()>| {
-        let mut thrown = dice.replace(Dice::new(0));
-        let rate = commits_meanwhile(&store, &orders, &mut thrown, lives);
-        dice.set(thrown);
-        rate
-    };
+    let commits = |lives: &Arc<()>| commits_meanwhile(&store, &orders, lives);
     let question = Question::of_rates("Process commits while sessions are freed", "commits/s")
         .ask("BTreeMap", || commits(&dropped_by_a_thread(plan.entries)))
         .ask("rocstate", || commits(&discarded(&sessions, plan.entries)));
@@ -51,8 +44,8 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
 fn dropped_by_a_thread(entries: u64) -> Arc<()> {
     let lives = Arc::default();
     let mut map = BTreeMap::new();
-    for key in shuffled(entries) {
-        map.insert(key, session(key, &lives));
+    for (key, session) in sessions(entries, &lives) {
+        map.insert(key, session);
     }
     std::thread::spawn(move || drop(map));
     lives
@@ -61,15 +54,17 @@ fn dropped_by_a_thread(entries: u64) -> Arc<()> {
 /// The same of a region that is discarded.
 fn discarded(map: &VolatileMap<u64, Session>, entries: u64) -> Arc<()> {
     let lives = Arc::default();
-    for key in shuffled(entries) {
-        map.insert(key, session(key, &lives));
+    for (key, session) in sessions(entries, &lives) {
+        map.insert(key, session);
     }
     map.discard();
     lives
 }
 
-fn session(key: u64, lives: &Arc<()>) -> Session {
-    (Order::new(key, 0), Arc::clone(lives))
+/// In random order, each made when it is asked for.
+fn sessions(entries: u64, lives: &Arc<()>) -> impl Iterator<Item = (u64, Session)> {
+    let keys = shuffled(entries).into_iter();
+    keys.map(|key| (key, (Order::new(key, 0), Arc::clone(lives))))
 }
 
 fn is_freed(lives: &Arc<()>) -> bool {
@@ -97,9 +92,9 @@ fn longest_wait(lives: &Arc<()>) -> f64 {
 fn commits_meanwhile(
     store: &Store,
     map: &DurableMap<u64, Order>,
-    dice: &mut Dice,
     lives: &Arc<()>,
 ) -> Result<f64, Failure> {
+    let mut dice = Dice::new(9);
     let (began, mut count) = (Instant::now(), 0_u32);
     while !is_freed(lives) {
         let key = dice.below(100_000);
