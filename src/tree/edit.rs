@@ -92,6 +92,7 @@ struct Inserted<K, V> {
 
 impl<K: Clone, V> Edit<'_, K, V> {
     /// The node in memory.
+    #[inline]
     fn hot<'n>(node: NodePtr<K, V>) -> Result<Hot<'n, K, V>> {
         // SAFETY: nodes of the tree live until they are freed by functions that nobody calls while this
         // is borrowed; and all that changes in a node that is not owned are its places.

@@ -71,8 +71,8 @@ pub(crate) trait Remains: Send {
 
 /// Something that has parts to be freed once nobody can see them.
 pub(super) trait Sweep: Send + Sync {
-    /// Frees what nobody can see; whether something is left that somebody can.
-    fn sweep(&self) -> bool;
+    /// Frees what nobody can see, and calls `pause` every so often; whether something is left that somebody can.
+    fn sweep(&self, pause: &mut dyn FnMut()) -> bool;
 }
 
 impl Graveyard {
@@ -87,6 +87,11 @@ impl Graveyard {
     /// Frees on the spot.
     pub(crate) fn none() -> Graveyard {
         Graveyard(None)
+    }
+
+    /// Whether there is somebody who has time.
+    pub(super) fn has_thread(&self) -> bool {
+        self.0.is_some()
     }
 
     pub(crate) fn bury(&self, remains: Box<dyn Remains>) {
@@ -150,7 +155,7 @@ impl Buried {
                 }
                 Err(RecvTimeoutError::Timeout) if noted.is_empty() || swept.elapsed() < rest => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    sweep(&mut noted);
+                    sweep(&mut noted, pause);
                     swept = Instant::now();
                     rest = (rest * 2).min(LONGEST_REST);
                 }
@@ -169,7 +174,7 @@ impl Buried {
                     remains.decay(pause);
                     count += 1;
                 }
-                Work::Sweep(line) => sweep(&mut vec![line]),
+                Work::Sweep(line) => sweep(&mut vec![line], pause),
             }
         }
         count
@@ -177,12 +182,12 @@ impl Buried {
 }
 
 /// Sweeps all lines, and keeps those that have something left.
-fn sweep(noted: &mut Vec<Weak<dyn Sweep>>) {
+fn sweep(noted: &mut Vec<Weak<dyn Sweep>>, pause: &mut dyn FnMut()) {
     let mut lines: Vec<_> = noted.drain(..).filter_map(|line| line.upgrade()).collect();
     let mut known = HashSet::new();
     lines.retain(|line| known.insert(Arc::as_ptr(line).cast::<()>().addr()));
     for line in lines {
-        let left = contain(|| line.sweep()).unwrap_or(false);
+        let left = contain(|| line.sweep(pause)).unwrap_or(false);
         if left {
             noted.push(Arc::downgrade(&line));
         }

@@ -19,6 +19,15 @@ pub(super) const ENOUGH_DEAD: usize = if cfg!(test) { 4 } else { 64 };
 /// The least that is made room for where a version that is held begins to see what died.
 const PARKED_MIN: usize = 16;
 
+/// What is parked lies in blocks of so many, since to make a long one longer can take long.
+const BLOCK: usize = 1 << 9;
+
+/// So many blocks those who commit look at; and whoever has time, before those who commit get their turn. If those who
+/// commit sent away less, that would be what views of some milliseconds leave as well, and whoever frees it beside them
+/// slows them down.
+pub(super) const BLOCKS_AT_ONCE: usize = 32;
+pub(super) const BLOCKS_PER_STEP: usize = 1;
+
 /// While something is freed, the processor fetches what comes so many later: nobody has looked at it for long.
 const FETCHED_AHEAD: usize = 8;
 
@@ -48,13 +57,43 @@ pub(super) struct Limbo<K, V> {
     /// Versions that were held when they were last looked at, oldest first.
     pub(super) versions: Vec<Stamped<K, V>>,
     /// The dead, by the newest held version that sees them.
-    pub(super) parked: BTreeMap<Stamp, Vec<Thing<K, V>>>,
+    pub(super) parked: BTreeMap<Stamp, Parked<K, V>>,
     /// What nobody can see.
     pub(super) unseen: Vec<Thing<K, V>>,
+    /// The same where there is much, in the blocks in which it was parked.
+    pub(super) unseen_blocks: Vec<Vec<Thing<K, V>>>,
     /// Empty, but for their room, unless somebody sweeps.
     pub(super) new: HandedOver<K, V>,
     held: Vec<Stamp>,
     pub(super) spare: Spare<K, V>,
+}
+
+/// What is parked on one version.
+pub(super) struct Parked<K, V> {
+    /// All but the last are full.
+    pub(super) blocks: Vec<Vec<Thing<K, V>>>,
+}
+
+impl<K, V> Default for Parked<K, V> {
+    fn default() -> Self {
+        Parked { blocks: Vec::new() }
+    }
+}
+
+impl<K, V> Parked<K, V> {
+    fn push(&mut self, what: Thing<K, V>) {
+        if self.blocks.last().is_none_or(|last| last.len() == BLOCK) {
+            self.blocks.push(Vec::new());
+        }
+        let before = (self.blocks.len() - 1) * BLOCK;
+        let Some(last) = self.blocks.last_mut() else { return };
+        if last.len() == last.capacity() {
+            // These are what a view costs besides what it sees, and may be many.
+            let more = (before + last.len()) / 8 + PARKED_MIN;
+            last.reserve_exact(more.min(BLOCK - last.len()));
+        }
+        last.push(what);
+    }
 }
 
 impl<K, V> Default for HandedOver<K, V> {
@@ -69,6 +108,7 @@ impl<K, V> Default for Limbo<K, V> {
             versions: Vec::new(),
             parked: BTreeMap::new(),
             unseen: Vec::new(),
+            unseen_blocks: Vec::new(),
             new: HandedOver::default(),
             held: Vec::new(),
             spare: Spare::default(),
@@ -149,8 +189,9 @@ impl<K, V> Thing<K, V> {
 }
 
 impl<K, V> Limbo<K, V> {
-    /// Finds what nobody can see.
-    pub(super) fn sort_out(&mut self) {
+    /// Finds what nobody can see. Where more than so many `blocks` are parked on a version that is gone, and an older one
+    /// is held, each thing has to be looked at: that is left for [later](Self::look_at_some).
+    pub(super) fn sort_out(&mut self, blocks: usize) {
         self.versions.append(&mut self.new.versions);
         self.versions.retain(Stamped::is_held);
         // Whoever held a version that is gone has read from it for the last time before this.
@@ -158,13 +199,21 @@ impl<K, V> Limbo<K, V> {
         let mut held = std::mem::take(&mut self.held);
         held.clear();
         held.extend(self.versions.iter().map(|version| version.stamp));
-        let is_held = |stamp: &Stamp| held.binary_search(stamp).is_ok();
-        let unheld: Vec<Stamp> =
-            self.parked.keys().filter(|stamp| !is_held(stamp)).copied().collect();
+        let unheld: Vec<Stamp> = (self.parked.keys().copied())
+            .filter(|stamp| held.binary_search(stamp).is_err())
+            .collect();
         for stamp in unheld {
-            for what in self.parked.remove(&stamp).unwrap_or_default() {
-                // No version after this one is held that sees it.
-                self.place(Dead { what, died: stamp }, &held);
+            let mut parked = self.parked.remove(&stamp).unwrap_or_default();
+            // No version after this one is held that sees any of it.
+            let may_be_seen = held.first().is_some_and(|oldest| *oldest < stamp);
+            if parked.blocks.len() <= blocks {
+                for what in parked.blocks.into_iter().flatten() {
+                    self.place(Dead { what, died: stamp }, &held);
+                }
+            } else if may_be_seen {
+                self.parked.insert(stamp, parked);
+            } else {
+                self.unseen_blocks.append(&mut parked.blocks);
             }
         }
         let mut new = std::mem::take(&mut self.new.dead);
@@ -174,6 +223,23 @@ impl<K, V> Limbo<K, V> {
         (self.new.dead, self.held) = (new, held);
     }
 
+    /// Looks at some of what is still parked on versions that were gone when it was sorted out; whether there was any.
+    pub(super) fn look_at_some(&mut self) -> bool {
+        let held = std::mem::take(&mut self.held);
+        let gone = self.parked.keys().find(|stamp| held.binary_search(stamp).is_err()).copied();
+        if let Some(stamp) = gone {
+            let mut parked = self.parked.remove(&stamp).unwrap_or_default();
+            for what in parked.blocks.pop().unwrap_or_default() {
+                self.place(Dead { what, died: stamp }, &held);
+            }
+            if !parked.blocks.is_empty() {
+                self.parked.insert(stamp, parked);
+            }
+        }
+        self.held = held;
+        gone.is_some()
+    }
+
     /// Lets it be freed, or parks it on the newest version that sees it.
     fn place(&mut self, Dead { what, died }: Dead<K, V>, held: &[Stamp]) {
         let before = held.partition_point(|stamp| *stamp < died);
@@ -181,12 +247,7 @@ impl<K, V> Limbo<K, V> {
         match newest {
             // SAFETY: what died lives until it is freed, once.
             Some(stamp) if *stamp >= unsafe { what.born() } => {
-                let parked = self.parked.entry(*stamp).or_default();
-                if parked.len() == parked.capacity() {
-                    // These are what a view costs besides what it sees, and may be many.
-                    parked.reserve_exact(parked.len() / 8 + PARKED_MIN);
-                }
-                parked.push(what);
+                self.parked.entry(*stamp).or_default().push(what);
             }
             // Every version that could see it was registered before it was handed over, and no version
             // of its span is held: none will be again.

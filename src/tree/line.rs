@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::FIRST;
 use super::desk::Desk;
 use super::graveyard::{Graveyard, Remains, Sweep};
-use super::limbo::{Dead, ENOUGH_DEAD, HandedOver, Limbo, Thing};
+use super::limbo::{BLOCKS_AT_ONCE, BLOCKS_PER_STEP, Dead, ENOUGH_DEAD, HandedOver, Limbo, Thing};
 use super::node::{Hot, NodePtr, Stamp};
 use super::place::Place;
 use super::slot::Spare;
@@ -252,24 +252,43 @@ impl<K, V> Line<K, V> {
         self.pen.look(|pen| pen.hand_over_to(&mut self.handed_over.lock(), None));
     }
 
-    /// Frees what nobody can see; whether something is left that somebody can. Whoever comes while
+    /// Frees what nobody can see, but for what takes long if somebody else has the time for that. Whoever comes while
     /// another one sweeps leaves it to the next.
-    pub(super) fn sweep(&self) -> bool {
+    pub(super) fn sweep(&self) {
         self.take_what_is_left();
-        let Some(mut limbo) = self.limbo.try_lock() else { return true };
-        let limbo = &mut *limbo;
+        if let Some(mut limbo) = self.limbo.try_lock() {
+            let has_help = self.graveyard.has_thread();
+            self.sort_out(&mut limbo, if has_help { BLOCKS_AT_ONCE } else { usize::MAX });
+        }
+    }
+
+    /// Finds what nobody can see, and has it freed; looks at no more than so many `blocks` of one version.
+    fn sort_out(&self, limbo: &mut Limbo<K, V>, blocks: usize) {
         std::mem::swap(&mut *self.handed_over.lock(), &mut limbo.new);
-        limbo.sort_out();
+        limbo.sort_out(blocks);
         self.handed_over.lock().enough = ENOUGH_DEAD.max(2 * limbo.versions.len());
-        let left = !limbo.parked.is_empty();
+        self.let_go(limbo);
+    }
+
+    /// The versions on which something is parked.
+    #[cfg(test)]
+    pub(super) fn parked_on(&self) -> Vec<Stamp> {
+        self.limbo.lock().parked.keys().copied().collect()
+    }
+
+    /// Has freed what was found that nobody can see.
+    fn let_go(&self, limbo: &mut Limbo<K, V>) {
+        let mut dead = std::mem::take(&mut limbo.unseen_blocks);
         if limbo.unseen.len() > FREED_AT_ONCE {
-            let dead = std::mem::take(&mut limbo.unseen);
+            dead.push(std::mem::take(&mut limbo.unseen));
+        }
+        if !dead.is_empty() {
             let spare = Spare::default();
             (self.bury)(Estate { root: None, dead, spare }, &self.graveyard);
-        } else if limbo.free() {
+        }
+        if limbo.free() {
             self.has_spare.store(true, Ordering::Relaxed);
         }
-        left
     }
 }
 
@@ -281,11 +300,15 @@ impl<K, V> Drop for Line<K, V> {
         let mut limbo = std::mem::take(self.limbo.get_mut());
         // Giving it back touches all of it, which is not for whoever drops a large tree.
         pen.spare.take_from(&mut limbo.spare);
-        let mut dead = limbo.unseen;
+        let mut few = limbo.unseen;
         let lists = [handed_over.dead, pen.dead, pen.left, limbo.new.dead];
-        dead.extend(lists.into_iter().flatten().map(|dead| dead.what));
-        dead.extend(limbo.parked.into_values().flatten());
-        let large = pen.newest_len + dead.len() >= WORTH_BURYING;
+        few.extend(lists.into_iter().flatten().map(|dead| dead.what));
+        // These may be much.
+        let mut dead = limbo.unseen_blocks;
+        dead.extend(limbo.parked.into_values().flat_map(|parked| parked.blocks));
+        dead.push(few);
+        let count: usize = dead.iter().map(Vec::len).sum();
+        let large = pen.newest_len + count >= WORTH_BURYING;
         let estate = Estate { root: Some(pen.newest), dead, spare: pen.spare };
         if large {
             (self.bury)(estate, &self.graveyard);
@@ -298,7 +321,7 @@ impl<K, V> Drop for Line<K, V> {
 /// What a line leaves behind: what died, and with the line its newest tree and the room at hand.
 struct Estate<K, V> {
     root: Option<NodePtr<K, V>>,
-    dead: Vec<Thing<K, V>>,
+    dead: Vec<Vec<Thing<K, V>>>,
     spare: Spare<K, V>,
 }
 
@@ -313,7 +336,7 @@ impl<K, V> Estate<K, V> {
                 pause();
             }
         };
-        for dead in dead {
+        for dead in dead.into_iter().flatten() {
             // SAFETY: nobody can see it, and this is the last way to it. What died is not below the
             // newest root.
             unsafe { dead.free(&mut spare) };
@@ -349,13 +372,21 @@ impl<K: Send + Sync, V: Send + Sync> Remains for Estate<K, V> {
 }
 
 impl<K: Send + Sync, V: Send + Sync> Sweep for Line<K, V> {
-    fn sweep(&self) -> bool {
+    fn sweep(&self, pause: &mut dyn FnMut()) -> bool {
         self.noted.store(false, Ordering::Relaxed);
-        let left = Line::sweep(self);
-        // Nothing has come for a while, or this would have been swept before.
-        if let Some(mut limbo) = self.limbo.try_lock() {
-            limbo.spare.trim();
+        self.take_what_is_left();
+        loop {
+            let mut limbo = self.limbo.lock();
+            // Nor is what came meanwhile for those who commit: while this looks, they find it locked.
+            self.sort_out(&mut limbo, BLOCKS_PER_STEP);
+            if !limbo.look_at_some() {
+                // Nothing has come for a while, or this would have been swept before.
+                limbo.spare.trim();
+                return !limbo.parked.is_empty();
+            }
+            self.let_go(&mut limbo);
+            drop(limbo);
+            pause();
         }
-        left
     }
 }

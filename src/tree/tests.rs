@@ -1,5 +1,6 @@
 mod cold;
 mod keys;
+mod parked;
 mod removal;
 
 use std::collections::{BTreeMap, VecDeque};
