@@ -1,11 +1,12 @@
-//! What others notice while millions of small blocks are freed: after a discard, and after a store was dropped.
+//! What others notice while millions of small blocks are freed: after a discard, after a store was dropped, and after a
+//! view was that saw much of what has changed since.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rocstate::{DurableMap, Store, VolatileMap};
+use rocstate::{DurableMap, Store, View, VolatileMap};
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
@@ -37,6 +38,14 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let question = Question::of_costs("open to first read after a store was dropped", "ms")
         .ask("all of it is freed", || first_read_after_a_drop(plan, let_background_end))
         .ask("at once", || first_read_after_a_drop(plan, || {}));
+    report.ask(question, plan.rounds)?;
+
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, orders) = store_without_checkpoints(dir.path(), plan.entries)?;
+    let longest = |held: Option<View>| longest_commit_without_a_view(&store, &orders, plan, held);
+    let question = Question::of_costs("longest Process commit after a large view", "ms")
+        .ask("an older one held", || longest(Some(store.view())))
+        .ask("none held", || longest(None));
     report.ask(question, plan.rounds)
 }
 
@@ -103,6 +112,37 @@ fn commits_meanwhile(
     }
     need_a_block();
     Ok(f64::from(count) / began.elapsed().as_secs_f64())
+}
+
+/// In milliseconds, within half a second after a view was dropped that saw all entries as they were before they were
+/// changed; an older one may be `held`.
+fn longest_commit_without_a_view(
+    store: &Store,
+    orders: &DurableMap<u64, Order>,
+    plan: &Plan,
+    held: Option<View>,
+) -> Result<f64, Failure> {
+    let change = |key: u64| store.transact(|tx| orders.put(tx, key, Order::new(key, 2)));
+    change(0)?;
+    let view = store.view();
+    let keys = shuffled(plan.entries);
+    for some in keys.chunks(1_000) {
+        let mut each = some.iter();
+        store.transact(|tx| {
+            each.try_for_each(|key| orders.put(tx, *key, Order::new(*key, 1)).map(drop))
+        })?;
+    }
+    drop(view);
+    let (mut dice, mut longest) = (Dice::new(11), Duration::ZERO);
+    let until = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < until {
+        let began = Instant::now();
+        change(dice.below(plan.entries))?;
+        longest = longest.max(began.elapsed());
+    }
+    drop(held);
+    let_background_end();
+    Ok(longest.as_secs_f64() * 1e3)
 }
 
 /// A store that this process filled is dropped, and opened again.
