@@ -20,12 +20,12 @@ pub(super) const ENOUGH_DEAD: usize = if cfg!(test) { 4 } else { 64 };
 const PARKED_MIN: usize = 16;
 
 /// What is parked lies in blocks of so many, since to make a long one longer can take long.
-const BLOCK: usize = 1 << 9;
+const BLOCK: usize = if cfg!(test) { 4 } else { 1 << 9 };
 
 /// So many blocks those who commit look at; and whoever has time, before those who commit get their turn. If those who
 /// commit sent away less, that would be what views of some milliseconds leave as well, and whoever frees it beside them
 /// slows them down.
-pub(super) const BLOCKS_AT_ONCE: usize = 32;
+pub(super) const BLOCKS_AT_ONCE: usize = if cfg!(test) { 2 } else { 32 };
 pub(super) const BLOCKS_PER_STEP: usize = 1;
 
 /// While something is freed, the processor fetches what comes so many later: nobody has looked at it for long.

@@ -206,8 +206,9 @@ fn drafts() -> impl Strategy<Value = Vec<Changes>> {
     prop::collection::vec((changes, 0u8..6), 0..up_to(60))
 }
 
-/// Drafts with savepoints, undone, dropped and settled, while some versions are held: what each shows never
-/// changes, and what nobody can see is freed, each value once. At the end `look` sees the newest version.
+/// Drafts with savepoints, undone, dropped and settled, while some versions are held and the graveyard is looked after
+/// at times: what each shows never changes, and what nobody can see is freed, each value once. At the end `look` sees
+/// the newest version.
 fn live_as_long_as_seen<K: Numbered>(
     frozen: Option<Frozen<K>>,
     key: impl Fn(u16) -> K,
@@ -215,7 +216,9 @@ fn live_as_long_as_seen<K: Numbered>(
     look: impl FnOnce(&Tree<K, Counted>),
 ) {
     let alive = Arc::new(AtomicUsize::new(0));
-    let mut tree: Tree<K, Counted> = Tree::new(frozen, Graveyard::none());
+    let (graveyard, buried) = Graveyard::new();
+    let bury_all = || while buried.decay_what_is_there(&mut || {}) > 0 {};
+    let mut tree: Tree<K, Counted> = Tree::new(frozen, graveyard);
     let mut model: BTreeMap<u16, u32> = BTreeMap::new();
     let mut held: Vec<(Tree<K, Counted>, BTreeMap<u16, u32>)> = Vec::new();
     for (changes, end) in drafts {
@@ -265,6 +268,8 @@ fn live_as_long_as_seen<K: Numbered>(
                     held.push((tree.clone(), model.clone()));
                 } else if end == 3 && !held.is_empty() {
                     held.remove(held.len() / 2);
+                } else if end == 4 {
+                    bury_all();
                 }
             }
         }
@@ -275,9 +280,11 @@ fn live_as_long_as_seen<K: Numbered>(
     }
     drop(held);
     tree.sweep();
+    bury_all();
     assert_eq!(alive.load(Atomic::SeqCst), model.len());
     look(&tree);
     drop(tree);
+    bury_all();
     assert_eq!(alive.load(Atomic::SeqCst), 0);
 }
 

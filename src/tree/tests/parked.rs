@@ -2,7 +2,8 @@
 
 use super::*;
 
-const MANY: u32 = 20_000;
+/// More than those who commit would look at.
+const MANY: u32 = 100;
 
 /// Every value anew.
 fn rewritten(tree: &Tree<u32, Counted>, alive: &Arc<AtomicUsize>) -> Tree<u32, Counted> {
