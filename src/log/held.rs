@@ -3,7 +3,7 @@
 //! What was read in large frames stays in the window that it was read into; of others the records are
 //! copied, so that a log of one small commit a block does not stay in memory with its padding.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use crate::format::bytes::Reader;
@@ -17,8 +17,8 @@ pub(crate) type Window = Arc<Vec<u8>>;
 /// Records of a frame that are shorter are copied.
 const WORTH_SHARING: usize = 2048;
 
-/// The size that copies are gathered in.
-const COPIES_BYTES: usize = 256 << 10;
+/// The sizes that copies are gathered in: as much again as is held, so that little is if little is read.
+const COPIES_BYTES: RangeInclusive<usize> = 4 << 10..=256 << 10;
 
 /// Of an operation that is needed soon.
 const PREFETCHED_BYTES: usize = 128;
@@ -59,7 +59,7 @@ impl Chunk {
 impl Memory {
     /// For copies of so many bytes.
     pub(super) fn with_room(bytes: usize) -> Memory {
-        let room = bytes.min(COPIES_BYTES);
+        let room = bytes.min(*COPIES_BYTES.end());
         let chunks = vec![Chunk::Copies(Vec::with_capacity(room))];
         Memory { chunks, records: 0, size: room }
     }
@@ -98,7 +98,8 @@ impl Memory {
     fn copy(&mut self, records: &[u8]) -> Held {
         let fits = |chunk: &Chunk| matches!(chunk, Chunk::Copies(copies) if copies.capacity() - copies.len() >= records.len());
         if !self.chunks.last().is_some_and(fits) {
-            let capacity = COPIES_BYTES.max(records.len());
+            let as_much = self.records.clamp(*COPIES_BYTES.start(), *COPIES_BYTES.end());
+            let capacity = as_much.max(records.len());
             self.size += capacity;
             self.chunks.push(Chunk::Copies(Vec::with_capacity(capacity)));
         }
