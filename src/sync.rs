@@ -45,9 +45,10 @@ pub(crate) fn sleep_until(until: std::time::Instant) {
     }
 }
 
-/// What publishing and a desk rest on; a test puts those in their place that it runs in every order.
+/// What publishing, a desk and a lock for crowds rest on; a test puts those in their place that it runs in every order.
 pub(crate) mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+    pub(crate) use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
 
     /// Whether every order is run, so that there should not be too many.
@@ -56,6 +57,16 @@ pub(crate) mod atomic {
     /// What was written before comes before what is read after, in an order that all threads share. That
     /// both are `SeqCst` says it already, but not to loom, which takes them for `AcqRel`.
     pub(crate) fn total_order() {}
+
+    /// Lets others go on, after so many looks at what they are to do. Whoever does it may have lost its processor, or
+    /// run code of users.
+    pub(crate) fn step_aside(looks: u32) {
+        match looks {
+            0..300 => std::hint::spin_loop(),
+            300..400 => std::thread::yield_now(),
+            _ => std::thread::sleep(std::time::Duration::from_micros(50)),
+        }
+    }
 }
 
 /// Those of the standard library wake all who wait by one call of the system.

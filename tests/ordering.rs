@@ -2,8 +2,9 @@
 //! order that the memory model allows: when a reader lets go of a version and a sweep frees what it saw
 //! (`src/tree/line.rs`), when a cold range becomes an inner node (`src/tree/node.rs`), and when a place is
 //! changed under the eyes of readers (`src/tree/place.rs`); and, where the code itself runs, in which order readers
-//! and publishers of a state find each other (`src/visible/published.rs`), and those who take what lies on a desk
-//! and who look at it (`src/tree/desk.rs`).
+//! and publishers of a state find each other (`src/visible/published.rs`), those who take what lies on a desk and who
+//! look at it (`src/tree/desk.rs`), and those who change something and who read it without a lock
+//! (`src/region/volatile/lock.rs`).
 //!
 //! A model has the atomics and fences of the code, and cells for what they guard: loom fails where two
 //! threads could reach one at a time.
@@ -18,21 +19,47 @@ mod published;
 #[path = "../src/tree/desk.rs"]
 mod desk;
 
+#[path = "../src/region/volatile/lock.rs"]
+#[allow(dead_code, reason = "as above")]
+mod lock;
+
 /// What they rest on, as loom has it.
 mod sync {
     pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-        pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
+        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+        pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
         pub(crate) const IS_MODEL: bool = true;
 
         pub(crate) fn total_order() {
             loom::sync::atomic::fence(Ordering::SeqCst);
         }
+
+        pub(crate) fn step_aside(_looks: u32) {
+            loom::thread::yield_now();
+        }
+
+        /// It is not poisoned: a model that panics ends.
+        pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+
+        impl<T> RwLock<T> {
+            pub(crate) fn new(value: T) -> Self {
+                RwLock(loom::sync::RwLock::new(value))
+            }
+
+            pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+                self.0.read().unwrap()
+            }
+
+            pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+                self.0.write().unwrap()
+            }
+        }
     }
 }
 
 use desk::Desk;
+use lock::CrowdLock;
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Mutex};
@@ -431,4 +458,36 @@ fn what_is_taken_and_what_is_looked_at_is_one_threads() {
         let reached = desk.take().unwrap().0.with(|reached| unsafe { *reached });
         assert_eq!(reached, 2 + looked);
     });
+}
+
+/// Something that is read and changed under a lock that the first reader opens.
+fn changed_and_read(reads: [usize; 2], changes: usize) {
+    with_few_changes(3, move || {
+        let lock = Arc::new(CrowdLock::new(UnsafeCell::new(0)));
+        let threads = reads.map(|reads| {
+            let lock = Arc::clone(&lock);
+            thread::spawn(move || {
+                for _ in 0..reads {
+                    // SAFETY: what is shown here; loom watches.
+                    lock.read().with(|value| unsafe { assert!(*value <= changes) });
+                }
+            })
+        });
+        for _ in 0..changes {
+            // SAFETY: what is shown here; loom watches.
+            lock.write().with_mut(|value| unsafe { *value += 1 });
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        // SAFETY: what is shown here; loom watches.
+        lock.read().with(|value| unsafe { assert_eq!(*value, changes) });
+    });
+}
+
+#[test]
+fn what_is_read_without_a_lock_is_not_changed_meanwhile() {
+    changed_and_read([2, 1], 1);
+    changed_and_read([2, 0], 2);
+    changed_and_read([1, 1], 2);
 }

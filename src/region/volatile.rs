@@ -1,5 +1,8 @@
 //! Volatile maps: state that dies with the process, or sooner.
 
+mod lock;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::borrow::Borrow;
@@ -8,14 +11,13 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering as Atomic};
 
-use parking_lot::RwLock;
-
 use super::fenced::Fenced;
 use super::generation::{Births, Generation};
 use super::{Region, sealed};
 use crate::engine::AnyVolatile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::{Draft, Frozen, Graveyard, Live, Tree};
+use lock::CrowdLock;
 pub use view::{VolatileIter, VolatileView};
 
 /// An ordered map that never touches the disk and is empty after every boot.
@@ -46,7 +48,7 @@ pub struct VolatileMap<K, V> {
 pub(crate) struct VolatileCore<K, V> {
     name: Arc<str>,
     births: Arc<Births>,
-    life: RwLock<Life<K, V>>,
+    life: CrowdLock<Life<K, V>>,
     removed: AtomicBool,
 }
 
@@ -97,7 +99,7 @@ where
     pub(crate) fn new(name: Arc<str>, births: Arc<Births>, graveyard: Graveyard) -> Self {
         let tree = Box::new(Live::new(&Tree::new(Frozen::known(), graveyard)));
         let life = Life { generation: births.next(), tree, successor: None };
-        VolatileCore { name, births, life: RwLock::new(life), removed: AtomicBool::new(false) }
+        VolatileCore { name, births, life: CrowdLock::new(life), removed: AtomicBool::new(false) }
     }
 
     /// Reads under the lock, if `born` is still the generation.
