@@ -5,7 +5,7 @@
 //! - `--quick`: everything, smaller and in three rounds, in under three minutes
 //! - `--rounds N`, `--entries N`: instead of seven rounds, a million entries
 //! - `--only PART,PART`: of `durable`, `arrivals`, `awaited`, `process`, `reads`, `follow`, `runs`, `memory`,
-//!   `freeing`, `growth`, `crowds`
+//!   `volatile`, `freeing`, `growth`, `crowds`
 //! - `--fixed-sync US`: every sync of every contender waits so many microseconds and syncs nothing
 //! - `--out DIR`: JSON lines and a plot for each question go there
 //!
@@ -29,6 +29,7 @@ mod process;
 mod reads;
 mod report;
 mod runs;
+mod volatile;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -107,7 +108,7 @@ impl Plan {
 
 type Measure = fn(&Plan, &mut Report) -> Result<(), Failure>;
 
-const PARTS: [(&str, Measure); 11] = [
+const PARTS: [(&str, Measure); 12] = [
     ("durable", durable::measure),
     ("arrivals", arrivals::measure),
     ("awaited", awaited::measure),
@@ -116,6 +117,7 @@ const PARTS: [(&str, Measure); 11] = [
     ("follow", follow::measure),
     ("runs", runs::measure),
     ("memory", memory::measure),
+    ("volatile", volatile::measure),
     ("freeing", freeing::measure),
     ("growth", growth::measure),
     ("crowds", crowds::measure),
