@@ -15,7 +15,6 @@
 #![allow(unsafe_code, reason = "some readers have no lock")]
 
 use std::cell::{Cell, UnsafeCell};
-use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
@@ -153,12 +152,6 @@ impl<T> CrowdLock<T> {
 impl<T> CrowdLock<T> {
     pub(super) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::SeqCst)
-    }
-}
-
-impl<T> fmt::Debug for CrowdLock<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CrowdLock").finish_non_exhaustive()
     }
 }
 
