@@ -11,7 +11,6 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use explored::{Condvar, Mutex, MutexGuard, lock_awake};
 
 /// Looks at a lock so often before it sleeps for it. Whoever has it may have lost its processor for a while.
-#[cfg(not(all(test, feature = "schedules")))]
 const LOOKS: u32 = 300;
 
 /// Takes a lock that is held for less than it takes to sleep and to be woken, as a rule.
@@ -50,6 +49,13 @@ pub(crate) mod atomic {
     pub(crate) use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
+    use std::time::Duration;
+
+    use super::{LOOKS, keep_looking};
+
+    /// Whoever is waited for is let go first so often, before the one that waits sleeps for so long at a time.
+    const YIELDS: u32 = 100;
+    const NAP: Duration = Duration::from_micros(50);
 
     /// Whether every order is run, so that there should not be too many.
     pub(crate) const IS_MODEL: bool = false;
@@ -58,13 +64,15 @@ pub(crate) mod atomic {
     /// both are `SeqCst` says it already, but not to loom, which takes them for `AcqRel`.
     pub(crate) fn total_order() {}
 
-    /// Lets others go on, after so many looks at what they are to do. Whoever does it may have lost its processor, or
-    /// run code of users.
-    pub(crate) fn step_aside(looks: u32) {
-        match looks {
-            0..300 => std::hint::spin_loop(),
-            300..400 => std::thread::yield_now(),
-            _ => std::thread::sleep(std::time::Duration::from_micros(50)),
+    /// Waits for what others do, who may have lost their processors, or run code of users.
+    pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
+        let mut look = || is_so().then_some(());
+        let seen = keep_looking(LOOKS, std::hint::spin_loop, &mut look)
+            .or_else(|| keep_looking(YIELDS, std::thread::yield_now, &mut look));
+        if seen.is_none() {
+            while !is_so() {
+                std::thread::sleep(NAP);
+            }
         }
     }
 }

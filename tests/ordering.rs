@@ -35,8 +35,10 @@ mod sync {
             loom::sync::atomic::fence(Ordering::SeqCst);
         }
 
-        pub(crate) fn step_aside(_looks: u32) {
-            loom::thread::yield_now();
+        pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
+            while !is_so() {
+                loom::thread::yield_now();
+            }
         }
 
         /// It is not poisoned: a model that panics ends.

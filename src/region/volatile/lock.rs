@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crate::sync::atomic::{
     AtomicBool, AtomicU64, IS_MODEL, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    step_aside, total_order,
+    total_order, wait_until,
 };
 
 /// So many counters; threads share them in turn.
@@ -137,11 +137,7 @@ impl<T> CrowdLock<T> {
             self.is_open.store(false, Ordering::SeqCst);
             total_order();
             for Counter(counter) in self.counters.get().into_iter().flat_map(|all| all.iter()) {
-                let mut looks = 0;
-                while counter.load(Ordering::SeqCst) > 0 {
-                    step_aside(looks);
-                    looks += 1;
-                }
+                wait_until(|| counter.load(Ordering::SeqCst) == 0);
             }
         }
         Write { lock: self, _guard: guard }
