@@ -259,15 +259,15 @@ impl<K, V> Line<K, V> {
         if let Some(mut limbo) = self.limbo.try_lock() {
             let has_help = self.graveyard.has_thread();
             self.sort_out(&mut limbo, if has_help { BLOCKS_AT_ONCE } else { usize::MAX });
+            self.let_go(&mut limbo);
         }
     }
 
-    /// Finds what nobody can see, and has it freed; looks at no more than so many `blocks` of one version.
+    /// Finds what nobody can see; looks at no more than so many `blocks` of one version.
     fn sort_out(&self, limbo: &mut Limbo<K, V>, blocks: usize) {
         std::mem::swap(&mut *self.handed_over.lock(), &mut limbo.new);
         limbo.sort_out(blocks);
         self.handed_over.lock().enough = ENOUGH_DEAD.max(2 * limbo.versions.len());
-        self.let_go(limbo);
     }
 
     /// The versions on which something is parked.
@@ -379,12 +379,13 @@ impl<K: Send + Sync, V: Send + Sync> Sweep for Line<K, V> {
             let mut limbo = self.limbo.lock();
             // Nor is what came meanwhile for those who commit: while this looks, they find it locked.
             self.sort_out(&mut limbo, BLOCKS_PER_STEP);
-            if !limbo.look_at_some() {
+            let is_more = limbo.look_at_some();
+            self.let_go(&mut limbo);
+            if !is_more {
                 // Nothing has come for a while, or this would have been swept before.
                 limbo.spare.trim();
                 return !limbo.parked.is_empty();
             }
-            self.let_go(&mut limbo);
             drop(limbo);
             pause();
         }

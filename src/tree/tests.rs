@@ -217,7 +217,7 @@ fn live_as_long_as_seen<K: Numbered>(
 ) {
     let alive = Arc::new(AtomicUsize::new(0));
     let (graveyard, buried) = Graveyard::new();
-    let bury_all = || while buried.decay_what_is_there(&mut || {}) > 0 {};
+    let bury_all = || buried.decay_what_is_there(&mut || {});
     let mut tree: Tree<K, Counted> = Tree::new(frozen, graveyard);
     let mut model: BTreeMap<u16, u32> = BTreeMap::new();
     let mut held: Vec<(Tree<K, Counted>, BTreeMap<u16, u32>)> = Vec::new();
