@@ -88,10 +88,21 @@ fn fill(
     (store, map): (Store, DurableMap<u64, Order>),
     entries: u64,
 ) -> Result<(Store, DurableMap<u64, Order>), Failure> {
-    for keys in shuffled(entries).chunks(10_000) {
+    put_all(&store, &map, entries, 10_000)?;
+    Ok((store, map))
+}
+
+/// Puts an entry for each key, so many in a commit.
+pub(crate) fn put_all(
+    store: &Store,
+    map: &DurableMap<u64, Order>,
+    entries: u64,
+    batch: usize,
+) -> Result<(), Failure> {
+    for keys in shuffled(entries).chunks(batch) {
         store.transact(|tx| {
             keys.iter().try_for_each(|key| map.put(tx, *key, Order::new(*key, 0)).map(drop))
         })?;
     }
-    Ok((store, map))
+    Ok(())
 }

@@ -11,7 +11,7 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{shuffled, store_without_checkpoints};
+use crate::floor::{put_all, shuffled, store_without_checkpoints};
 use crate::report::{Report, let_background_end};
 
 /// What is not taken from what a thread has at hand.
@@ -125,13 +125,7 @@ fn longest_commit_without_a_view(
     let change = |key: u64| store.transact(|tx| orders.put(tx, key, Order::new(key, 2)));
     change(0)?;
     let view = store.view();
-    let keys = shuffled(plan.entries);
-    for some in keys.chunks(1_000) {
-        let mut each = some.iter();
-        store.transact(|tx| {
-            each.try_for_each(|key| orders.put(tx, *key, Order::new(*key, 1)).map(drop))
-        })?;
-    }
+    put_all(store, orders, plan.entries, 1_000)?;
     drop(view);
     let (mut dice, mut longest) = (Dice::new(11), Duration::ZERO);
     let until = Instant::now() + Duration::from_millis(500);
