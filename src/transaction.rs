@@ -282,9 +282,9 @@ impl Transaction {
         self.staged.removed.position(number).is_some()
     }
 
-    pub(crate) fn touched(&self, number: RegionNo) -> Option<&dyn WorkingTree> {
+    pub(crate) fn touched(&self, number: RegionNo) -> Option<(&RegionCore, &dyn WorkingTree)> {
         let touched = self.staged.touched.get(self.staged.touched.position(number)?)?;
-        touched.tree.as_deref()
+        Some((&touched.core, touched.tree.as_deref()?))
     }
 
     /// A region by this name that this transaction has created.

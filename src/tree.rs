@@ -31,6 +31,7 @@
 )]
 
 mod arenas;
+mod between;
 mod desk;
 mod draft;
 mod edit;
@@ -50,6 +51,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use between::everything;
+pub(crate) use between::{Between, Compare, Edge};
 pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
 pub use frozen::Frozen;
 pub(crate) use graveyard::{Graveyard, Remains};
@@ -63,9 +66,6 @@ use slot::Spare;
 pub(crate) use warm::WarmPosition;
 
 use crate::error::Result;
-
-/// A place between keys, told by those before it; absent where it is an end of the tree.
-pub(crate) type Before<'a, K> = Option<&'a dyn Fn(&K) -> bool>;
 
 /// What a tree is born with.
 const FIRST: Stamp = 0;
@@ -156,15 +156,14 @@ impl<K: Clone, V> Tree<K, V> {
     /// The entries between two places, from both ends.
     pub(crate) fn range(
         &self,
-        before_first: Before<'_, K>,
-        before_end: Before<'_, K>,
+        between: Between<impl Compare<K>, impl Compare<K>>,
     ) -> Iter<'_, K, V> {
         // SAFETY: as in `get`; the iterator borrows the version.
-        unsafe { Iter::new(self.0.root, self.0.stamp, before_first, before_end) }
+        unsafe { Iter::new(self.0.root, self.0.stamp, between) }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        self.range(None, None)
+        self.range(everything())
     }
 
     /// The first entry, or the last one.
@@ -230,7 +229,7 @@ unsafe fn outermost<'a, K: Clone, V>(
                         return Ok(Some((key, value.get())));
                     }
                     // A range that holds nothing: whoever walks looks into the next one.
-                    let mut entries = Iter::new(root, version, None, None);
+                    let mut entries = Iter::new(root, version, everything());
                     return if first { entries.next() } else { entries.next_back() }.transpose();
                 }
             }

@@ -219,7 +219,17 @@ fn a_value_that_does_not_decode_fails_for_itself_alone() {
         assert_eq!(kind(map.get(&view, &2)), ErrorKind::Damaged);
         assert!(map.get(&view, &3).unwrap().is_some());
         assert_eq!(map.iter(&view).flatten().count(), 1);
-        store.transact(|tx| map.insert(tx, 4, Strict)).unwrap();
+        assert_eq!(map.iter(&view).find_map(Result::err).unwrap().region(), Some("m"));
+        let tx = store.begin();
+        assert_eq!(map.iter(&tx).find_map(Result::err).unwrap().region(), Some("m"));
+        drop(tx);
+        store
+            .transact(|tx| {
+                map.insert(tx, 4, Strict)?;
+                assert_eq!(map.iter(tx).find_map(Result::err).unwrap().region(), Some("m"));
+                Ok(())
+            })
+            .unwrap();
         store.checkpoint().unwrap();
     }
     let store = Store::open(dir.path()).unwrap();

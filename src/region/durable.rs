@@ -9,7 +9,7 @@ use super::entries::Iter;
 use super::generation::Generation;
 use super::handle::{ReadTree, RegionCore, RegionDraft, RegionTree, WorkingTree};
 use super::key::{AsKey, Key, KeyWriter};
-use super::range::{KeyPrefix, KeyRange};
+use super::range::{KeyPrefix, KeyRange, beginning, between};
 use super::stored::{self, Stored};
 use super::{Region, Value, sealed};
 use crate::error::{Error, ErrorKind, Result};
@@ -176,8 +176,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         at: &'a R,
         keys: impl KeyRange<K>,
     ) -> Iter<'a, K, V> {
-        let entries = |tree: ReadTree<'a, K, V>| keys.places(|first, end| tree.range(first, end));
-        Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
+        Iter::new(self.tree(at), |tree| tree.range(between(keys.bounds(), AsKey::compare)))
     }
 
     /// The entries whose keys begin with a prefix, from both ends.
@@ -186,13 +185,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         at: &'a R,
         prefix: &P,
     ) -> Iter<'a, K, V> {
-        let entries = |tree: ReadTree<'a, K, V>| {
-            tree.range(
-                Some(&|key| prefix.compare_prefix(key).is_gt()),
-                Some(&|key| prefix.compare_prefix(key).is_ge()),
-            )
-        };
-        Iter::new(self.tree(at).map(|tree| tree.map(entries)), &self.core)
+        Iter::new(self.tree(at), |tree| tree.range(beginning(prefix)))
     }
 
     /// Reads everything that is not in memory yet, with the help of the threads that warm in the
@@ -380,9 +373,10 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         f: impl FnOnce(&mut RegionDraft<K, V>, &mut Operations) -> Result<T>,
     ) -> Result<T> {
         let begin = |state: &State, graveyard: &Graveyard| {
-            let empty = || Tree::new(K::frozen(), graveyard.clone());
-            let tree = self.core.tree_of_state::<K, V>(state)?;
-            let draft: RegionDraft<K, V> = tree.map_or_else(|| empty().draft(), Tree::draft);
+            let draft: RegionDraft<K, V> = match self.core.root(state)? {
+                Some(root) => root.tree()?.draft(),
+                None => Tree::new(K::frozen(), graveyard.clone()).draft(),
+            };
             Ok(Box::new(draft) as Box<dyn WorkingTree>)
         };
         tx.change(&self.core, begin, |tree, operations| {

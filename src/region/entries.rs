@@ -1,10 +1,9 @@
 //! Walks over durable maps.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::Value;
-use super::handle::RegionCore;
+use super::handle::ReadTree;
 use super::key::Key;
 use super::stored::Stored;
 use crate::error::Result;
@@ -25,15 +24,22 @@ use crate::tree;
 /// ```
 pub struct Iter<'a, K, V> {
     entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>,
-    region: Arc<str>,
+    /// Unknown where there are no entries.
+    region: &'a str,
 }
 
 impl<'a, K: Key, V: Value> Iter<'a, K, V> {
+    /// Nothing is counted for it, which all readers would have to share.
+    #[inline]
     pub(super) fn new(
-        entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>,
-        core: &RegionCore,
+        tree: Result<Option<ReadTree<'a, K, V>>>,
+        walk: impl FnOnce(&ReadTree<'a, K, V>) -> tree::Iter<'a, K, Stored<V>>,
     ) -> Self {
-        Iter { entries, region: Arc::clone(&core.name) }
+        match tree {
+            Ok(Some(tree)) => Iter { entries: Ok(Some(walk(&tree))), region: tree.region() },
+            Ok(None) => Iter { entries: Ok(None), region: "" },
+            Err(error) => Iter { entries: Err(error), region: "" },
+        }
     }
 
     #[inline]
@@ -58,7 +64,7 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
     #[cold]
     fn fail(&mut self, entry: Result<(&'a K, &'a Stored<V>)>) -> Result<(&'a K, &'a V)> {
         self.entries = Ok(None);
-        entry.and_then(|(key, stored)| Ok((key, stored.get(&self.region)?)))
+        entry.and_then(|(key, stored)| Ok((key, stored.get(self.region)?)))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 use crate::state::{Found, RegionMeta, RegionRoot, State};
-use crate::tree::{self, Before, Draft, Tree, TreeSavepoint};
+use crate::tree::{self, Between, Compare, Draft, Tree, TreeSavepoint};
 use crate::view::sealed::{Readable, Snapshot};
 
 pub(crate) use super::cold::ColdRange;
@@ -29,33 +29,40 @@ pub(crate) type RegionDraft<K, V> = Draft<K, Stored<V>>;
 
 /// A region's tree, as it was committed or as a transaction changes it.
 pub(crate) enum ReadTree<'a, K, V> {
-    Committed(&'a RegionTree<K, V>),
-    Changing(&'a RegionDraft<K, V>),
+    Committed(&'a RegionTree<K, V>, &'a RegionRoot),
+    Changing(&'a RegionDraft<K, V>, &'a RegionCore),
 }
 
 impl<'a, K: Key, V: Value> ReadTree<'a, K, V> {
     pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&'a Stored<V>>> {
         match self {
-            ReadTree::Committed(tree) => tree.get(probe),
-            ReadTree::Changing(draft) => draft.get(probe),
+            ReadTree::Committed(tree, _) => tree.get(probe),
+            ReadTree::Changing(draft, _) => draft.get(probe),
         }
     }
 
     pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&'a K, &'a Stored<V>)>> {
         match self {
-            ReadTree::Committed(tree) => tree.outermost(first),
-            ReadTree::Changing(draft) => draft.outermost(first),
+            ReadTree::Committed(tree, _) => tree.outermost(first),
+            ReadTree::Changing(draft, _) => draft.outermost(first),
         }
     }
 
     pub(crate) fn range(
         &self,
-        before_first: Before<'_, K>,
-        before_end: Before<'_, K>,
+        between: Between<impl Compare<K>, impl Compare<K>>,
     ) -> tree::Iter<'a, K, Stored<V>> {
         match self {
-            ReadTree::Committed(tree) => tree.range(before_first, before_end),
-            ReadTree::Changing(draft) => draft.range(before_first, before_end),
+            ReadTree::Committed(tree, _) => tree.range(between),
+            ReadTree::Changing(draft, _) => draft.range(between),
+        }
+    }
+
+    /// The region's name, for as long as it is read.
+    pub(super) fn region(&self) -> &'a str {
+        match self {
+            ReadTree::Committed(_, root) => &root.meta.name,
+            ReadTree::Changing(_, core) => &core.name,
         }
     }
 }
@@ -141,7 +148,10 @@ impl RegionCore {
         &self,
         at: &'a R,
     ) -> Result<Option<ReadTree<'a, K, V>>> {
-        let committed = |state: &'a State| Ok(self.tree_of_state(state)?.map(ReadTree::Committed));
+        let committed = |state| {
+            let root: Option<&'a RegionRoot> = self.root(state)?;
+            root.map(|root| Ok(ReadTree::Committed(root.tree()?, root))).transpose()
+        };
         match at.snapshot() {
             Snapshot::State(state) => committed(state),
             Snapshot::Transaction(tx) => {
@@ -149,24 +159,24 @@ impl RegionCore {
                     return Err(self.stale());
                 }
                 match tx.touched(self.number()) {
-                    Some(tree) => Ok(tree.as_any().downcast_ref().map(ReadTree::Changing)),
+                    Some((core, tree)) => {
+                        let tree = tree.as_any().downcast_ref();
+                        Ok(tree.map(|tree| ReadTree::Changing(tree, core)))
+                    }
                     None => committed(tx.state()),
                 }
             }
         }
     }
 
-    pub(crate) fn tree_of_state<'a, K: Key, V: Value>(
-        &self,
-        state: &'a State,
-    ) -> Result<Option<&'a RegionTree<K, V>>> {
+    /// The region in a state; `None` before its first commit.
+    pub(super) fn root<'a>(&self, state: &'a State) -> Result<Option<&'a RegionRoot>> {
         if state.instance != self.instance {
             return Err(self.stale());
         }
         match state.region(self.number()) {
-            Some(root) => root.tree().map(Some),
             None if self.is_removed() => Err(self.stale()),
-            None => Ok(None),
+            root => Ok(root),
         }
     }
 
@@ -181,7 +191,8 @@ impl RegionCore {
             Snapshot::State(state) => in_state(state),
             Snapshot::Transaction(tx) if tx.removes(self.number()) => 0,
             Snapshot::Transaction(tx) if tx.state().instance == self.instance => {
-                tx.touched(self.number()).map_or_else(|| in_state(tx.state()), WorkingTree::len)
+                let touched = tx.touched(self.number());
+                touched.map_or_else(|| in_state(tx.state()), |(_, tree)| tree.len())
             }
             Snapshot::Transaction(_) => 0,
         }

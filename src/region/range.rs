@@ -6,7 +6,7 @@ use std::ops::{
 };
 
 use super::key::AsKey;
-use crate::tree::Before;
+use crate::tree::{Between, Compare, Edge};
 
 /// A range of keys whose ends are keys of type `K` or what such keys can be found by: `..`, `a..b`,
 /// `a..=b`, `a..`, `..b`, `..=b`, or a pair of [`Bound`]s. A range whose end is below its beginning
@@ -40,12 +40,16 @@ pub trait KeyPrefix<K>: sealed::Prefix<K> {}
 impl<K, T: sealed::Prefix<K> + ?Sized> KeyPrefix<K> for T {}
 
 pub(crate) mod sealed {
-    use crate::tree::Before;
+    use std::ops::Bound;
+
+    use crate::region::key::AsKey;
 
     /// Where the keys of a range lie.
     pub trait Bounds<K> {
-        /// Tells where the range begins and where it ends.
-        fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T;
+        /// What its ends are told by.
+        type End: AsKey<K>;
+
+        fn bounds(&self) -> (Bound<&Self::End>, Bound<&Self::End>);
     }
 
     /// How keys compare with those that begin with a prefix.
@@ -55,33 +59,43 @@ pub(crate) mod sealed {
     }
 }
 
-/// Tells where a range begins and ends whose bounds `compare` as they do with keys.
-pub(super) fn between<K, Q: ?Sized, T>(
+/// What is in a range whose bounds `compare` with keys as they do.
+pub(super) fn between<K, Q: ?Sized>(
     (start, end): (Bound<&Q>, Bound<&Q>),
-    compare: impl Fn(&Q, &K) -> Ordering,
-    tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T,
-) -> T {
-    let is_above = |bound, key: &K| compare(bound, key) == Ordering::Greater;
-    let is_not_below = |bound, key: &K| compare(bound, key) != Ordering::Less;
-    let before_first: &dyn Fn(&K) -> bool = &|key| match start {
-        Bound::Included(start) => is_above(start, key),
-        Bound::Excluded(start) => is_not_below(start, key),
-        Bound::Unbounded => false,
+    compare: impl Fn(&Q, &K) -> Ordering + Copy,
+) -> Between<impl Compare<K>, impl Compare<K>> {
+    Between { first: edge(start, false, compare), end: edge(end, true, compare) }
+}
+
+fn edge<K, Q: ?Sized>(
+    bound: Bound<&Q>,
+    is_end: bool,
+    compare: impl Fn(&Q, &K) -> Ordering + Copy,
+) -> Option<Edge<impl Compare<K>>> {
+    let (bound, is_behind_equal) = match bound {
+        Bound::Included(bound) => (bound, is_end),
+        Bound::Excluded(bound) => (bound, !is_end),
+        Bound::Unbounded => return None,
     };
-    let before_end: &dyn Fn(&K) -> bool = &|key| match end {
-        Bound::Included(end) => is_not_below(end, key),
-        Bound::Excluded(end) => is_above(end, key),
-        Bound::Unbounded => true,
-    };
-    let is_bounded = |bound| !matches!(bound, Bound::Unbounded);
-    tell(is_bounded(start).then_some(before_first), is_bounded(end).then_some(before_end))
+    Some(Edge { compare: move |key: &K| compare(bound, key), is_behind_equal })
+}
+
+/// The keys with a prefix.
+pub(super) fn beginning<K, P: sealed::Prefix<K> + ?Sized>(
+    prefix: &P,
+) -> Between<impl Compare<K>, impl Compare<K>> {
+    let compare = |key: &K| prefix.compare_prefix(key);
+    let edge = |is_behind_equal| Some(Edge { compare, is_behind_equal });
+    Between { first: edge(false), end: edge(true) }
 }
 
 macro_rules! bounds {
     ($($range:ty),*) => {$(
         impl<K, Q: AsKey<K>> sealed::Bounds<K> for $range {
-            fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T {
-                between((self.start_bound(), self.end_bound()), Q::compare, tell)
+            type End = Q;
+
+            fn bounds(&self) -> (Bound<&Q>, Bound<&Q>) {
+                (self.start_bound(), self.end_bound())
             }
         }
     )*};
@@ -90,16 +104,19 @@ macro_rules! bounds {
 bounds!(Range<Q>, RangeFrom<Q>, RangeTo<Q>, RangeToInclusive<Q>, (Bound<Q>, Bound<Q>));
 
 impl<K, Q: AsKey<K>> sealed::Bounds<K> for RangeInclusive<Q> {
-    fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T {
-        // Its bounds are others once somebody has walked it to its end.
-        let bounds = (Bound::Included(self.start()), Bound::Included(self.end()));
-        between(bounds, Q::compare, tell)
+    type End = Q;
+
+    fn bounds(&self) -> (Bound<&Q>, Bound<&Q>) {
+        // Those that it tells of are others once somebody has walked it to its end.
+        (Bound::Included(self.start()), Bound::Included(self.end()))
     }
 }
 
-impl<K> sealed::Bounds<K> for RangeFull {
-    fn places<T>(&self, tell: impl FnOnce(Before<'_, K>, Before<'_, K>) -> T) -> T {
-        tell(None, None)
+impl<K: AsKey<K>> sealed::Bounds<K> for RangeFull {
+    type End = K;
+
+    fn bounds(&self) -> (Bound<&K>, Bound<&K>) {
+        (Bound::Unbounded, Bound::Unbounded)
     }
 }
 

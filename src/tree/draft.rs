@@ -15,7 +15,7 @@ use super::graveyard::Remains;
 use super::line::{Line, Pen, Stamped, Version, WORTH_BURYING};
 use super::node::{NodePtr, Stamp};
 use super::undo::Mark;
-use super::{Before, Graveyard, Iter, Tree, find, outermost};
+use super::{Between, Compare, Graveyard, Iter, Tree, everything, find, outermost};
 use crate::error::Result;
 
 /// A tree that is being changed. It reads like one.
@@ -243,15 +243,14 @@ impl<K: Clone, V> Draft<K, V> {
 
     pub(crate) fn range(
         &self,
-        before_first: Before<'_, K>,
-        before_end: Before<'_, K>,
+        between: Between<impl Compare<K>, impl Compare<K>>,
     ) -> Iter<'_, K, V> {
         // SAFETY: as in `get`; the iterator borrows the draft.
-        unsafe { Iter::new(self.content.root, Stamp::MAX, before_first, before_end) }
+        unsafe { Iter::new(self.content.root, Stamp::MAX, between) }
     }
 
     pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        self.range(None, None)
+        self.range(everything())
     }
 
     /// The first entry, or the last one.

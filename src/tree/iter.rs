@@ -2,55 +2,91 @@
 
 use std::ops::Range;
 
-use super::Before;
-use super::node::{Carry, Hot, Inner, Leaf, NodePtr, Stamp, partition};
+use smallvec::SmallVec;
+
+use super::between::{Between, Compare, Edge, outer};
+use super::node::{Carry, Hot, Inner, Leaf, NodePtr, Stamp};
 use super::place::Place;
 use super::slot::ValuePtr;
 use crate::error::{Error, Result};
 
-/// So many entries before one is read the processor is asked to fetch its value.
-const FETCHED_AHEAD: usize = 16;
+/// The processor is asked to fetch values so many at a time, twice as many ahead of the one that is read: beyond
+/// that it waits, and with fewer it looks up one page after the other, which a tree of gigabytes feels.
+const FETCHED_AT_ONCE: u8 = 8;
 
-/// It is asked for so many at a time: beyond that it waits, and with fewer it looks up one page after the other,
-/// which a tree of gigabytes feels.
-const FETCHED_AT_ONCE: usize = 8;
+/// So many inner nodes lie on the way to most leaves; of more the way lies elsewhere.
+const PATH_LEN: usize = 6;
 
 /// The entries between two places. After an error it ends.
 pub(crate) struct Iter<'a, K, V> {
     root: NodePtr<K, V>,
     /// As of which everything is seen.
     version: Stamp,
-    state: State<'a, K, V>,
+    /// An end that is the tree's is sought when somebody comes from there: most come from one, and the way to the
+    /// other one may not be in memory.
+    front: Option<Position<'a, K, V>>,
+    back: Option<Position<'a, K, V>>,
+    /// How many entries of the front's leaf are before the back.
+    before_back: usize,
+    state: State,
     /// What the loads of cold ranges on the way leave for each other.
     carry: Carry<K, V>,
 }
 
-enum State<'a, K, V> {
-    /// An end that is the tree's is sought when somebody comes from there: most come from one, and the way to the
-    /// other one may not be in memory.
-    Between {
-        front: Option<Position<'a, K, V>>,
-        back: Option<Position<'a, K, V>>,
-        /// How many entries of the front's leaf are before the back.
-        before_back: usize,
-    },
+enum State {
+    Between,
     Failed(Error),
+    /// There are no places either.
     Ended,
 }
 
 /// A place between two entries: the way down to a leaf, and how many of its entries are before.
 struct Position<'a, K, V> {
-    path: Vec<(&'a Inner<K, V>, usize)>,
+    path: Path<'a, K, V>,
     leaf: &'a Leaf<K, V>,
     at: usize,
     /// The leaf that comes next on the way, if that is known and in memory.
     next: Option<&'a Leaf<K, V>>,
+    fetched: Fetched,
     /// As of which everything is seen.
     version: Stamp,
 }
 
+type Path<'a, K, V> = SmallVec<[(&'a Inner<K, V>, usize); PATH_LEN]>;
+
+/// What the processor was asked to fetch.
+#[derive(Clone, Copy)]
+struct Fetched {
+    /// Steps until more is asked for.
+    due: u8,
+    /// What is left by then.
+    left: u8,
+}
+
+impl Fetched {
+    /// Where a walk may end at once: two values, and the more the longer it goes on.
+    const LITTLE: Fetched = Fetched { due: 2, left: 1 };
+    /// Where it has an end that it is likely to come to.
+    const MUCH: Fetched = Fetched { due: FETCHED_AT_ONCE + 1, left: FETCHED_AT_ONCE };
+
+    /// The steps to ask for at first.
+    fn begin(self) -> Range<usize> {
+        0..usize::from(self.due - 1 + self.left)
+    }
+
+    /// The steps to ask for now that it is due: to the 8th, 16th, and then 24th.
+    fn go_on(&mut self) -> Range<usize> {
+        let ahead = (4 * self.left.max(2)).min(3 * FETCHED_AT_ONCE);
+        let steps = self.left.into()..ahead.into();
+        self.due = (4 * self.left).min(FETCHED_AT_ONCE);
+        self.left = ahead - self.due;
+        steps
+    }
+}
+
 impl<'a, K: Clone, V> Position<'a, K, V> {
-    /// The place after all keys for which `before` holds; it holds for a prefix of all keys.
+    /// Goes to the place where an edge is. It is put where it is to stay: to copy what was just written in pieces
+    /// takes a processor longer than to write it.
     ///
     /// # Safety
     /// The version is held for `'a` and sees the root; or it is `Stamp::MAX`, and whoever has the pen
@@ -58,29 +94,41 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     unsafe fn seek(
         root: NodePtr<K, V>,
         version: Stamp,
-        before: &dyn Fn(&K) -> bool,
+        edge: Edge<impl Compare<K>>,
         carry: &mut Carry<K, V>,
-    ) -> Result<Option<Self>> {
-        let mut path = Vec::new();
+        to: &mut Option<Self>,
+    ) -> Result<()> {
+        let mut path = Path::new();
         let mut node = root;
         loop {
             // SAFETY: the caller's promise.
             match unsafe { node.hot(carry) }? {
                 Hot::Inner(inner) => {
-                    let at = partition(&inner.bounds, before);
+                    let at = edge.partition(&inner.bounds);
                     path.push((inner, at));
                     // SAFETY: the caller's promise.
                     let child = unsafe { inner.child(at, version) };
-                    let Some(child) = child else { return Ok(None) };
+                    let Some(child) = child else { return Ok(()) };
                     child.prefetch();
                     node = child;
                 }
                 Hot::Leaf(leaf) => {
-                    let at = partition(&leaf.keys, before);
-                    return Ok(Some(Position { path, leaf, at, next: None, version }));
+                    let at = edge.partition(&leaf.keys);
+                    let fetched = Fetched::LITTLE;
+                    *to = Some(Position { path, leaf, at, next: None, fetched, version });
+                    return Ok(());
                 }
             }
         }
+    }
+
+    /// The place where an edge is, if it is in this leaf, which most ranges end in that begin there; or this place, where
+    /// an inverted range ends, which is empty.
+    fn back_within(&self, edge: Edge<impl Compare<K>>) -> Option<Self> {
+        let at = self.at + edge.partition(self.leaf.keys.get(self.at..)?);
+        let (next, fetched) = (None, Fetched::LITTLE);
+        let is_within = at < self.leaf.len();
+        is_within.then(|| Position { path: self.path.clone(), at, next, fetched, ..*self })
     }
 
     /// Goes to the beginning of the next leaf, or to the end of the one before; `false` where
@@ -122,7 +170,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                     self.at = if forward { 0 } else { leaf.keys.len() };
                     self.look_ahead(forward);
                     if !is_known {
-                        self.fetch_first(forward, leaf.len());
+                        self.fetch_first(Fetched::MUCH, forward, leaf.len());
                     }
                     return Ok(true);
                 }
@@ -156,48 +204,42 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     }
 
     /// Has the processor fetch what comes next, where a walk begins.
-    fn fetch_first(&self, forward: bool, end: usize) {
-        self.fetch(0..FETCHED_AHEAD, forward, end);
+    fn fetch_first(&mut self, fetched: Fetched, forward: bool, end: usize) {
+        self.fetched = fetched;
+        self.fetch(fetched.begin(), forward, end);
     }
 
     /// Has the processor go on with that, once in a few steps.
     #[inline]
-    fn fetch_more(&self, forward: bool, end: usize) {
-        if self.at.is_multiple_of(FETCHED_AT_ONCE) {
-            self.fetch(FETCHED_AHEAD..FETCHED_AHEAD + FETCHED_AT_ONCE, forward, end);
+    fn fetch_more(&mut self, forward: bool, end: usize) {
+        self.fetched.due -= 1;
+        if self.fetched.due == 0 {
+            let steps = self.fetched.go_on();
+            self.fetch(steps, forward, end);
         }
     }
 
+    /// Has the processor fetch the values that are reached after so many steps; going forward those before the end,
+    /// which may be that of the leaf.
     #[inline(never)]
     fn fetch(&self, steps: Range<usize>, forward: bool, end: usize) {
-        let places = steps.filter_map(|steps| self.place_behind(steps, forward, end));
-        places.for_each(|place| place.now().prefetch());
-    }
-
-    /// The place of the value that is reached after so many steps; going forward, if it is before the end,
-    /// which may be that of the leaf.
-    fn place_behind(
-        &self,
-        steps: usize,
-        forward: bool,
-        end: usize,
-    ) -> Option<&'a Place<ValuePtr<V>>> {
         let (values, at) = (&self.leaf.values, self.at);
-        if forward {
-            let at = at + steps;
-            if at < end {
-                values.get(at)
-            } else {
-                self.place_beyond(at.checked_sub(values.len())?, forward)
-            }
-        } else if at > steps {
-            values.get(at - steps - 1)
-        } else {
-            self.place_beyond(steps - at, forward)
+        let left = if forward { end - at } else { at };
+        let (from, to) = (steps.start.min(left), steps.end.min(left));
+        let within = if forward { at + from..at + to } else { at - to..at - from };
+        let within = values.get(within).unwrap_or_default();
+        for place in within {
+            place.now().prefetch();
+        }
+        if steps.end > left && (!forward || end == values.len()) {
+            let beyond = steps.start.max(left) - left..steps.end - left;
+            let beyond = beyond.filter_map(|beyond| self.place_beyond(beyond, forward));
+            beyond.for_each(|place| place.now().prefetch());
         }
     }
 
-    /// The same in the next leaf; where that is not known, the processor is asked for it instead.
+    /// The place so far beyond the leaf in the next one; where that is not known, the processor is asked for it
+    /// instead.
     fn place_beyond(&self, beyond: usize, forward: bool) -> Option<&'a Place<ValuePtr<V>>> {
         match self.next {
             Some(next) if forward => next.values.get(beyond),
@@ -229,57 +271,105 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 impl<'a, K: Clone, V> Iter<'a, K, V> {
     /// # Safety
     /// As for `Position::seek`.
+    #[inline]
     pub(super) unsafe fn new(
         root: NodePtr<K, V>,
         version: Stamp,
-        before_first: Before<'_, K>,
-        before_end: Before<'_, K>,
+        between: Between<impl Compare<K>, impl Compare<K>>,
     ) -> Self {
-        let mut carry = Carry::default();
+        let (carry, state) = (Carry::default(), State::Between);
+        let mut iter =
+            Iter { root, version, front: None, back: None, before_back: 0, state, carry };
         // SAFETY: the caller's promise.
-        let state = unsafe { State::between(root, version, before_first, before_end, &mut carry) };
-        Iter { root, version, state: state.unwrap_or_else(State::Failed), carry }
+        match unsafe { iter.begin(between) } {
+            Ok(true) => {}
+            Ok(false) => iter.end(State::Ended),
+            Err(error) => iter.end(State::Failed(error)),
+        }
+        iter
     }
 
-    /// The place before all entries, or behind them.
-    fn outer(&mut self, forward: bool) -> Result<Option<Position<'a, K, V>>> {
-        // SAFETY: whoever made this promised it.
-        let outer =
-            unsafe { Position::seek(self.root, self.version, &|_| !forward, &mut self.carry) };
-        outer.map(|outer| outer.inspect(|outer| outer.fetch_first(forward, outer.leaf.len())))
+    /// Goes to both ends; `false` if nothing is between.
+    ///
+    /// # Safety
+    /// As for `Position::seek`.
+    unsafe fn begin(&mut self, between: Between<impl Compare<K>, impl Compare<K>>) -> Result<bool> {
+        let (root, version) = (self.root, self.version);
+        if let Some(first) = between.first {
+            // SAFETY: the caller's promise.
+            unsafe { Position::seek(root, version, first, &mut self.carry, &mut self.front) }?;
+            let Some(front) = &mut self.front else { return Ok(false) };
+            while front.at == front.leaf.len() {
+                if !front.turn(true, &mut self.carry)? {
+                    return Ok(false);
+                }
+            }
+        }
+        if let Some(end) = between.end {
+            if let Some(front) = &self.front {
+                self.back = front.back_within(end);
+            }
+            if self.back.is_none() {
+                let carry = &mut Carry::default();
+                // SAFETY: as above.
+                unsafe { Position::seek(root, version, end, carry, &mut self.back) }?;
+                if self.back.is_none() {
+                    return Ok(false);
+                }
+            }
+        }
+        self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
+        if let Some(front) = &mut self.front {
+            let fetched = if self.back.is_some() { Fetched::MUCH } else { Fetched::LITTLE };
+            front.fetch_first(fetched, true, self.before_back);
+        }
+        Ok(true)
+    }
+
+    #[cold]
+    fn end(&mut self, state: State) {
+        (self.front, self.back, self.state) = (None, None, state);
     }
 
     /// Goes on to the front's next leaf that has entries, or to the back's.
     #[cold]
     #[inline(never)]
     fn turn(&mut self, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
-        let state = std::mem::replace(&mut self.state, State::Ended);
-        let State::Between { mut front, mut back, .. } = state else {
-            return if let State::Failed(error) = state { Some(Err(error)) } else { None };
-        };
-        let from = if forward { &mut front } else { &mut back };
-        if from.is_none() {
-            match self.outer(forward) {
-                Ok(outer) => *from = outer,
-                Err(error) => return Some(Err(error)),
+        if let State::Between = self.state {
+            match self.turn_to(forward) {
+                Ok(Some(entry)) => return Some(Ok(entry)),
+                Ok(None) => self.end(State::Ended),
+                Err(error) => self.end(State::Failed(error)),
             }
         }
-        while !is_met(front.as_ref(), back.as_ref()) {
-            let end = before_back(front.as_ref(), back.as_ref());
-            let from = if forward { &mut front } else { &mut back }.as_mut()?;
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        if let State::Failed(error) = state { Some(Err(error)) } else { None }
+    }
+
+    fn turn_to(&mut self, forward: bool) -> Result<Option<(&'a K, &'a V)>> {
+        let from = if forward { &mut self.front } else { &mut self.back };
+        if from.is_none() {
+            let edge = outer(forward);
+            // SAFETY: whoever made this promised it.
+            unsafe { Position::seek(self.root, self.version, edge, &mut self.carry, from) }?;
+            if let Some(outer) = from {
+                outer.fetch_first(Fetched::LITTLE, forward, outer.leaf.len());
+            }
+        }
+        while !is_met(self.front.as_ref(), self.back.as_ref()) {
+            let end = before_back(self.front.as_ref(), self.back.as_ref());
+            let from = if forward { &mut self.front } else { &mut self.back };
+            let Some(from) = from else { break };
             let entry = if forward { from.step(end) } else { from.step_back() };
             if entry.is_some() {
-                let before_back = before_back(front.as_ref(), back.as_ref());
-                self.state = State::Between { front, back, before_back };
-                return entry.map(Ok);
+                self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
+                return Ok(entry);
             }
-            match from.turn(forward, &mut self.carry) {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
+            if !from.turn(forward, &mut self.carry)? {
+                break;
             }
         }
-        None
+        Ok(None)
     }
 }
 
@@ -318,59 +408,15 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     }
 }
 
-impl<K: Clone, V> State<'_, K, V> {
-    /// # Safety
-    /// As for `Position::seek`.
-    unsafe fn between(
-        root: NodePtr<K, V>,
-        version: Stamp,
-        before_first: Before<'_, K>,
-        before_end: Before<'_, K>,
-        carry: &mut Carry<K, V>,
-    ) -> Result<Self> {
-        let (mut front, mut back) = (None, None);
-        if let Some(before_first) = before_first {
-            // SAFETY: the caller's promise.
-            let Some(mut place) = (unsafe { Position::seek(root, version, before_first, carry) })?
-            else {
-                return Ok(State::Ended);
-            };
-            while place.entry(place.at).is_none() {
-                if !place.turn(true, carry)? {
-                    return Ok(State::Ended);
-                }
-            }
-            // An inverted range is empty: its first entry is already beyond its end.
-            let first = place.entry(place.at).map(|(key, _)| key);
-            if before_end.zip(first).is_some_and(|(before_end, first)| !before_end(first)) {
-                return Ok(State::Ended);
-            }
-            front = Some(place);
-        }
-        if let Some(before_end) = before_end {
-            // SAFETY: as above.
-            back = unsafe { Position::seek(root, version, before_end, &mut Carry::default()) }?;
-            if back.is_none() {
-                return Ok(State::Ended);
-            }
-        }
-        let before_back = before_back(front.as_ref(), back.as_ref());
-        if let Some(front) = &front {
-            front.fetch_first(true, before_back);
-        }
-        Ok(State::Between { front, back, before_back })
-    }
-}
-
 impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
     type Item = Result<(&'a K, &'a V)>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if let State::Between { front: Some(front), before_back, .. } = &mut self.state
-            && front.at < *before_back
+        if let Some(front) = &mut self.front
+            && front.at < self.before_back
         {
-            return front.step(*before_back).map(Ok);
+            return front.step(self.before_back).map(Ok);
         }
         self.turn(true)
     }
@@ -379,13 +425,12 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
 impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        if let State::Between { front, back, before_back: end } = &mut self.state
-            && !is_met(front.as_ref(), back.as_ref())
-            && let Some(place) = back
-            && place.at > 0
+        if !is_met(self.front.as_ref(), self.back.as_ref())
+            && let Some(back) = &mut self.back
+            && back.at > 0
         {
-            let entry = place.step_back();
-            *end = before_back(front.as_ref(), back.as_ref());
+            let entry = back.step_back();
+            self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
             return entry.map(Ok);
         }
         self.turn(false)
@@ -402,10 +447,14 @@ mod tests {
     /// How many leaves a walk over all of a tree came to, and of how many it knew before.
     fn leaves(tree: &Tree<u32, u32>, forward: bool) -> (usize, usize) {
         let (version, carry) = (&tree.0, &mut Carry::default());
-        let before = |_: &u32| !forward;
+        let edge = outer(forward);
         // SAFETY: the version is held.
-        let first = unsafe { Position::seek(version.root, version.stamp, &before, carry) };
-        let mut position = first.unwrap().unwrap();
+        let mut position = None;
+        // SAFETY: the version is held.
+        let sought =
+            unsafe { Position::seek(version.root, version.stamp, edge, carry, &mut position) };
+        sought.unwrap();
+        let mut position = position.unwrap();
         let (mut leaves, mut known) = (1, 0);
         loop {
             known += usize::from(position.next.is_some());

@@ -2,8 +2,9 @@ mod cold;
 mod keys;
 mod parked;
 mod removal;
+mod walks;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
@@ -11,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use cold::thousand;
+use walks::{walk, walked};
 
 /// Miri runs a thousand times slower; a few operations still visit every line.
 const fn up_to(operations: usize) -> usize {
@@ -44,43 +46,6 @@ fn nodes_of<K, V>(tree: &Tree<K, V>) -> Vec<Hot<'_, K, V>> {
         }
     }
     nodes
-}
-
-/// Between which keys somebody walks, where there is a bound, and from which end each step comes: the front, or not.
-type Walk = ((Option<u16>, Option<u16>), Vec<bool>);
-
-fn walked() -> impl Strategy<Value = Walk> {
-    let bound = || prop::option::of(0u16..1100);
-    let steps = prop_oneof![
-        prop::collection::vec(any::<bool>(), 1..9),
-        Just(vec![true]),
-        Just(vec![false])
-    ];
-    ((bound(), bound()), steps)
-}
-
-/// The steps are repeated until there is nothing left from either end.
-fn walk(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>, ((low, high), steps): &Walk) {
-    let is_before = |bound: &Option<u16>| {
-        let bound = bound.unwrap_or_default();
-        move |key: &u16| *key < bound
-    };
-    let (first, end) = (is_before(low), is_before(high));
-    let first: &dyn Fn(&u16) -> bool = &first;
-    let end: &dyn Fn(&u16) -> bool = &end;
-    let mut entries = tree.range(low.map(|_| first), high.map(|_| end));
-    let is_within =
-        |key: &u16| low.is_none_or(|low| *key >= low) && high.is_none_or(|high| *key < high);
-    let mut expected: VecDeque<_> = model.keys().copied().filter(is_within).collect();
-    for forward in steps.iter().cycle() {
-        let shown = if *forward { entries.next() } else { entries.next_back() };
-        let next = if *forward { expected.pop_front() } else { expected.pop_back() };
-        assert_eq!(shown.map(|entry| *entry.unwrap().0), next);
-        if next.is_none() {
-            break;
-        }
-    }
-    assert!(entries.next().is_none() && entries.next_back().is_none());
 }
 
 #[test]

@@ -57,9 +57,57 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         .ask("BTreeMap", || Ok(scan_plain(&btree.read())))
         .ask("rocstate", || scan_store(store, map));
     report.ask(question, plan.rounds)?;
+    short_walks(plan, report, store, map, btree)?;
     strings(plan, report)?;
     scans_after_boot(plan, report)?;
     peers(plan, report)
+}
+
+/// Walks that end soon, from a key on or between two.
+fn short_walks(
+    plan: &Plan,
+    report: &mut Report,
+    store: &Store,
+    map: &DurableMap<u64, Order>,
+    btree: &RwLock<BTreeMap<u64, Order>>,
+) -> Result<(), Failure> {
+    let mut ask = |what, threads, in_map: Read<'_>, in_store: Read<'_>| {
+        let question = Question::of_costs(format!("{what}, {threads} threads"), "ns")
+            .ask("RwLock<BTreeMap>", || Ok(on_threads(threads, plan, in_map)))
+            .ask("rocstate", || Ok(on_threads(threads, plan, in_store)));
+        report.ask(question, plan.rounds)
+    };
+    for threads in [1, 2] {
+        ask(
+            "walk of one entry from a key",
+            threads,
+            &|key| btree.read().range(key..).next().map_or(0, |(_, order)| order.cents),
+            &|key| {
+                let view = store.view();
+                let next = map.range(&view, key..).next();
+                next.and_then(Result::ok).map_or(0, |(_, order)| order.cents)
+            },
+        )?;
+        ask(
+            "walk of ten entries from a key",
+            threads,
+            &|key| btree.read().range(key..).take(10).map(|(_, order)| order.cents).sum(),
+            &|key| {
+                let view = store.view();
+                map.range(&view, key..).take(10).flatten().map(|(_, order)| order.cents).sum()
+            },
+        )?;
+        ask(
+            "walk of ten entries between two keys",
+            threads,
+            &|key| btree.read().range(key..key + 10).map(|(_, order)| order.cents).sum(),
+            &|key| {
+                let view = store.view();
+                map.range(&view, key..key + 10).flatten().map(|(_, order)| order.cents).sum()
+            },
+        )?;
+    }
+    Ok(())
 }
 
 /// What keys own lies elsewhere.

@@ -83,9 +83,8 @@ impl<K: Ord + Clone, V> VolatileView<K, V> {
 
     /// The entries in a range of keys, from both ends; an inverted range is empty.
     pub fn range(&self, keys: impl RangeBounds<K>) -> VolatileIter<'_, K, V> {
-        let bounds = (keys.start_bound(), keys.end_bound());
-        let entries = between(bounds, K::cmp, |first, end| self.tree.range(first, end));
-        VolatileIter { entries }
+        let between = between((keys.start_bound(), keys.end_bound()), K::cmp);
+        VolatileIter { entries: self.tree.range(between) }
     }
 
     /// The generation that these entries belong to.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
 use proptest::prelude::*;
 
-use super::{insert, remove, same, up_to, walk, walked};
+use super::walks::{between, walk, walked};
+use super::{insert, remove, same, up_to};
 use crate::error::{Error, Result};
 use crate::tree::{Graveyard, Loaded, Source, Standing, Tree, WarmPosition};
 
@@ -141,9 +142,9 @@ fn a_walk_loads_what_it_comes_to() {
     assert_eq!(loaded(), 0);
     assert_eq!(key(entries.next_back()), Some(999));
     assert_eq!(loaded(), 1);
-    assert_eq!(key(tree.range(Some(&|key| *key < 250), None).next()), Some(250));
+    assert_eq!(key(tree.range(between(Some(250), None)).next()), Some(250));
     assert_eq!(loaded(), 2);
-    assert_eq!(key(tree.range(None, Some(&|key| *key < 450)).next_back()), Some(449));
+    assert_eq!(key(tree.range(between(None, Some(450))).next_back()), Some(449));
     assert_eq!(loaded(), 3);
     assert_eq!(key(entries.next()), Some(0));
     assert_eq!(key(entries.next_back()), Some(998));

@@ -1,5 +1,7 @@
 //! What removals leave behind: no node that is empty, and few that are narrow.
 
+use std::collections::VecDeque;
+
 use super::cold::some_of_thousand;
 use super::keys::{Owning, alive, keys_of};
 use super::*;
