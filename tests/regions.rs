@@ -278,7 +278,26 @@ fn ranges_and_prefixes_are_those_of_a_btree_map() {
     let mut both = words.iter(&view);
     assert_eq!(both.next().unwrap().unwrap().0, "");
     assert_eq!(both.next_back().unwrap().unwrap().0, "c");
-    assert_eq!(both.count(), 5);
+    assert_eq!(both.nth(1).unwrap().unwrap().0, "ab");
+    assert_eq!(both.nth_back(1).unwrap().unwrap().0, "b");
+    assert_eq!(both.count(), 1);
+    assert_eq!(words.range(&view, ..="bb").last().unwrap().unwrap().0, "ba");
+    let nowhere: DurableMap<u8, u8> = store.durable_map("nothing was committed").unwrap();
+    assert_eq!(nowhere.iter(&view).count(), 0);
+    assert!(nowhere.iter(&view).last().is_none());
+    let other = Store::open(tempfile::tempdir().unwrap().path()).unwrap();
+    assert_eq!(words.iter(&other.view()).count(), 1, "the error");
+    assert_eq!(kind(words.iter(&other.view()).last().unwrap()), ErrorKind::Stale);
+
+    let cache = store.volatile_map::<u8, u8>("cache").unwrap();
+    for key in 0..100 {
+        cache.insert(key, key);
+    }
+    let view = cache.view();
+    assert_eq!(view.iter().nth(40), Some((&40, &40)));
+    assert_eq!(view.iter().nth_back(40), Some((&59, &59)));
+    assert_eq!(view.range(10..20).count(), 10);
+    assert_eq!(view.range(10..20).last(), Some((&19, &19)));
 }
 
 #[test]

@@ -219,6 +219,11 @@ fn a_value_that_does_not_decode_fails_for_itself_alone() {
         assert_eq!(kind(map.get(&view, &2)), ErrorKind::Damaged);
         assert!(map.get(&view, &3).unwrap().is_some());
         assert_eq!(map.iter(&view).flatten().count(), 1);
+        // A value that nobody looks at is passed.
+        assert_eq!(map.iter(&view).count(), 3);
+        assert_eq!(map.iter(&view).nth(2).unwrap().unwrap().0, &3);
+        assert_eq!(map.iter(&view).nth_back(2).unwrap().unwrap().0, &1);
+        assert_eq!(map.iter(&view).last().unwrap().unwrap().0, &3);
         assert_eq!(map.iter(&view).find_map(Result::err).unwrap().region(), Some("m"));
         let tx = store.begin();
         assert_eq!(map.iter(&tx).find_map(Result::err).unwrap().region(), Some("m"));

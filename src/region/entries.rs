@@ -11,6 +11,8 @@ use crate::tree;
 
 /// The entries of a durable map in key order, from both ends. After an error it ends.
 ///
+/// `count`, `nth` and so `skip` look at no value that they go past, and `last` goes to the end at once.
+///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
 /// let store = rocstate::Store::open(dir.path())?;
@@ -75,12 +77,28 @@ impl<'a, K: Key, V: Value> Iterator for Iter<'a, K, V> {
     fn next(&mut self) -> Option<Self::Item> {
         self.step(Iterator::next)
     }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        self.step(|entries| entries.nth(n))
+    }
+
+    fn count(self) -> usize {
+        self.entries.map_or(1, |entries| entries.map_or(0, Iterator::count))
+    }
+
+    fn last(mut self) -> Option<Self::Item> {
+        self.next_back()
+    }
 }
 
 impl<K: Key, V: Value> DoubleEndedIterator for Iter<'_, K, V> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         self.step(DoubleEndedIterator::next_back)
+    }
+
+    fn nth_back(&mut self, n: usize) -> Option<Self::Item> {
+        self.step(|entries| entries.nth_back(n))
     }
 }
 

@@ -133,6 +133,42 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         }
         Ok(None)
     }
+
+    fn nth_from(&mut self, n: usize, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
+        match self.pass(n, forward) {
+            (_, Some(error)) => Some(Err(error)),
+            _ if forward => self.next(),
+            _ => self.next_back(),
+        }
+    }
+
+    /// Goes past so many entries, if there are as many, and looks at none of their values; tells past how many, and
+    /// what could not be read on the way.
+    fn pass(&mut self, most: usize, forward: bool) -> (usize, Option<Error>) {
+        let mut passed = 0;
+        loop {
+            let (front, back) = (self.front.as_ref(), self.back.as_ref());
+            let begin = before_front(front, back);
+            match (&mut self.front, &mut self.back) {
+                (Some(front), _) if forward => {
+                    passed += front.pass((self.before_back - front.at).min(most - passed), true);
+                }
+                (_, Some(back)) if !forward => {
+                    passed += back.pass((back.at - begin).min(most - passed), false);
+                }
+                _ => {}
+            }
+            self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
+            if passed == most {
+                return (passed, None);
+            }
+            match self.turn(forward) {
+                Some(Ok(_)) => passed += 1,
+                Some(Err(error)) => return (passed, Some(error)),
+                None => return (passed, None),
+            }
+        }
+    }
 }
 
 /// Whether nothing is between two places, of which the second one is not before the first.
@@ -155,6 +191,17 @@ fn before_back<K, V>(
     }
 }
 
+/// How many entries of the back's leaf are before the front.
+fn before_front<K, V>(
+    front: Option<&Position<'_, K, V>>,
+    back: Option<&Position<'_, K, V>>,
+) -> usize {
+    match (front, back) {
+        (Some(front), Some(back)) if std::ptr::eq(front.leaf, back.leaf) => front.at,
+        _ => 0,
+    }
+}
+
 impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
     type Item = Result<(&'a K, &'a V)>;
 
@@ -166,6 +213,19 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
             return front.step(self.before_back).map(Ok);
         }
         self.turn(true)
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        self.nth_from(n, true)
+    }
+
+    fn count(mut self) -> usize {
+        let (passed, error) = self.pass(usize::MAX, true);
+        passed + usize::from(error.is_some())
+    }
+
+    fn last(mut self) -> Option<Self::Item> {
+        self.next_back()
     }
 }
 
@@ -181,6 +241,10 @@ impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
             return entry.map(Ok);
         }
         self.turn(false)
+    }
+
+    fn nth_back(&mut self, n: usize) -> Option<Self::Item> {
+        self.nth_from(n, false)
     }
 }
 

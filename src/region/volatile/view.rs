@@ -122,11 +122,27 @@ impl<'a, K: Clone, V> Iterator for VolatileIter<'a, K, V> {
     fn next(&mut self) -> Option<Self::Item> {
         self.entries.next().map(sure)
     }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        self.entries.nth(n).map(sure)
+    }
+
+    fn count(self) -> usize {
+        self.entries.count()
+    }
+
+    fn last(mut self) -> Option<Self::Item> {
+        self.next_back()
+    }
 }
 
 impl<K: Clone, V> DoubleEndedIterator for VolatileIter<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.entries.next_back().map(sure)
+    }
+
+    fn nth_back(&mut self, n: usize) -> Option<Self::Item> {
+        self.entries.nth_back(n).map(sure)
     }
 }
 

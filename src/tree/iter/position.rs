@@ -244,6 +244,15 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         unsafe { Some((key, self.leaf.value(at, self.version)?.get())) }
     }
 
+    /// Goes past so many entries, which are in this leaf; of what comes then nothing was asked for.
+    pub(super) fn pass(&mut self, steps: usize, forward: bool) -> usize {
+        if steps > 0 {
+            self.at = if forward { self.at + steps } else { self.at - steps };
+            self.fetched = Fetched::LITTLE;
+        }
+        steps
+    }
+
     #[inline]
     pub(super) fn step(&mut self, end: usize) -> Option<(&'a K, &'a V)> {
         self.fetch_more(true, end);

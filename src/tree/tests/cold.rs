@@ -154,6 +154,21 @@ fn a_walk_loads_what_it_comes_to() {
 }
 
 #[test]
+fn a_walk_that_fails_has_one_entry_more_however_it_is_walked() {
+    for fails in 1..=14 {
+        let tree = || thousand(fails, 100).1;
+        let mut one_by_one = 0;
+        tree().iter().for_each(|_| one_by_one += 1);
+        assert!(one_by_one <= 1000);
+        assert_eq!(tree().iter().count(), one_by_one);
+        let (tree, again) = (tree(), tree());
+        let (mut forward, mut back) = (tree.iter(), again.iter());
+        assert!(forward.nth(999).unwrap().is_err() && back.nth_back(999).unwrap().is_err());
+        assert!(forward.next().is_none() && back.next().is_none());
+    }
+}
+
+#[test]
 fn what_cannot_be_loaded_is_told_and_the_rest_is_loaded() {
     // Of the root and four parts of it, which are divided, and ten that have entries.
     for (narrow, divisions) in [(100, 4), (300, 1)] {

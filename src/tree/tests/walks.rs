@@ -4,14 +4,23 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
+use crate::error::Result;
 use crate::tree::{Between, Compare, Edge, Tree};
 
-/// Where somebody walks, and from which end each step comes: the front, or not.
+/// Where somebody walks, from which end each step comes (the front, or not), and past how many entries it goes.
 #[derive(Clone, Debug)]
 pub(super) struct Walk {
     first: Option<Bound>,
     end: Option<Bound>,
-    steps: Vec<bool>,
+    steps: Vec<(bool, usize)>,
+    /// What is done after so many steps.
+    then: (usize, Then),
+}
+
+#[derive(Clone, Debug)]
+enum Then {
+    Count,
+    Last,
 }
 
 /// The key of an edge; so many low bits do not count, as with a prefix; and the edge is behind those that equal it.
@@ -19,12 +28,15 @@ type Bound = (u16, u8, bool);
 
 pub(super) fn walked() -> impl Strategy<Value = Walk> {
     let bound = || prop::option::of((0u16..1100, 0u8..4, any::<bool>()));
+    let step = || (any::<bool>(), prop_oneof![8 => Just(0), 1 => 0usize..100]);
     let steps = prop_oneof![
-        prop::collection::vec(any::<bool>(), 1..9),
-        Just(vec![true]),
-        Just(vec![false])
+        prop::collection::vec(step(), 1..9),
+        Just(vec![(true, 0)]),
+        Just(vec![(false, 0)])
     ];
-    (bound(), bound(), steps).prop_map(|(first, end, steps)| Walk { first, end, steps })
+    let then = (0usize..500, prop_oneof![Just(Then::Count), Just(Then::Last)]);
+    let walk = (bound(), bound(), steps, then);
+    walk.prop_map(|(first, end, steps, then)| Walk { first, end, steps, then })
 }
 
 fn edge((at, low_bits, is_behind_equal): Bound) -> Edge<impl Compare<u16>> {
@@ -41,9 +53,9 @@ pub(super) fn between(
     Between { first: low.map(before), end: high.map(before) }
 }
 
-/// The steps are repeated until there is nothing left from either end.
+/// The steps are repeated, also when nothing is left.
 pub(super) fn walk(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>, walk: &Walk) {
-    let Walk { first, end, steps } = walk;
+    let Walk { first, end, steps, then } = walk;
     let mut entries = tree.range(Between { first: first.map(edge), end: end.map(edge) });
     let is_before = |key: u16, (at, low_bits, is_behind_equal): Bound| {
         let (key, at) = (key >> low_bits, at >> low_bits);
@@ -54,13 +66,19 @@ pub(super) fn walk(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>, walk: &Wal
             && end.is_none_or(|end| is_before(*key, end))
     };
     let mut expected: VecDeque<_> = model.keys().copied().filter(is_within).collect();
-    for forward in steps.iter().cycle() {
-        let shown = if *forward { entries.next() } else { entries.next_back() };
-        let next = if *forward { expected.pop_front() } else { expected.pop_back() };
-        assert_eq!(shown.map(|entry| *entry.unwrap().0), next);
-        if next.is_none() {
-            break;
-        }
+    let key = |entry: Option<Result<(&u16, &u32)>>| entry.map(|entry| *entry.unwrap().0);
+    for (forward, past) in steps.iter().cycle().take(then.0) {
+        let (shown, next) = if *forward {
+            expected.drain(..expected.len().min(*past));
+            (entries.nth(*past), expected.pop_front())
+        } else {
+            expected.truncate(expected.len().saturating_sub(*past));
+            (entries.nth_back(*past), expected.pop_back())
+        };
+        assert_eq!(key(shown), next);
     }
-    assert!(entries.next().is_none() && entries.next_back().is_none());
+    match then.1 {
+        Then::Count => assert_eq!(entries.count(), expected.len()),
+        Then::Last => assert_eq!(key(entries.last()), expected.pop_back()),
+    }
 }
