@@ -80,7 +80,7 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
                 }
             }
         }
-        self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
+        self.before_back = self.before_back();
         if let Some(front) = &mut self.front {
             let fetched = if self.back.is_some() { Fetched::MUCH } else { Fetched::LITTLE };
             front.fetch_first(fetched, true, self.before_back);
@@ -118,13 +118,13 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
                 outer.fetch_first(Fetched::LITTLE, forward, outer.leaf.len());
             }
         }
-        while !is_met(self.front.as_ref(), self.back.as_ref()) {
-            let end = before_back(self.front.as_ref(), self.back.as_ref());
+        while !self.is_met() {
+            let end = self.before_back();
             let from = if forward { &mut self.front } else { &mut self.back };
             let Some(from) = from else { break };
             let entry = if forward { from.step(end) } else { from.step_back() };
             if entry.is_some() {
-                self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
+                self.before_back = self.before_back();
                 return Ok(entry);
             }
             if !from.turn(forward, &mut self.carry)? {
@@ -142,23 +142,43 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         }
     }
 
+    /// How many entries are before the front and before the back, if both are in one leaf.
+    #[inline]
+    fn together(&self) -> Option<(usize, usize)> {
+        let (front, back) = (self.front.as_ref()?, self.back.as_ref()?);
+        std::ptr::eq(front.leaf, back.leaf).then_some((front.at, back.at))
+    }
+
+    /// Whether nothing is between the places, of which the back is not before the front.
+    #[inline]
+    fn is_met(&self) -> bool {
+        self.together().is_some_and(|(front, back)| front >= back)
+    }
+
+    /// How many entries of the front's leaf are before the back.
+    #[inline]
+    fn before_back(&self) -> usize {
+        let all = self.front.as_ref().map_or(0, |front| front.leaf.len());
+        self.together().map_or(all, |(_, back)| back)
+    }
+
     /// Goes past so many entries, if there are as many, and looks at none of their values; tells past how many, and
     /// what could not be read on the way.
     fn pass(&mut self, most: usize, forward: bool) -> (usize, Option<Error>) {
         let mut passed = 0;
         loop {
-            let (front, back) = (self.front.as_ref(), self.back.as_ref());
-            let begin = before_front(front, back);
+            let together = self.together();
+            let before_front = together.map_or(0, |(front, _)| front);
             match (&mut self.front, &mut self.back) {
                 (Some(front), _) if forward => {
                     passed += front.pass((self.before_back - front.at).min(most - passed), true);
                 }
                 (_, Some(back)) if !forward => {
-                    passed += back.pass((back.at - begin).min(most - passed), false);
+                    passed += back.pass((back.at - before_front).min(most - passed), false);
                 }
                 _ => {}
             }
-            self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
+            self.before_back = self.before_back();
             if passed == most {
                 return (passed, None);
             }
@@ -168,37 +188,6 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
                 None => return (passed, None),
             }
         }
-    }
-}
-
-/// Whether nothing is between two places, of which the second one is not before the first.
-#[inline]
-fn is_met<K, V>(front: Option<&Position<'_, K, V>>, back: Option<&Position<'_, K, V>>) -> bool {
-    let (Some(front), Some(back)) = (front, back) else { return false };
-    std::ptr::eq(front.leaf, back.leaf) && front.at >= back.at
-}
-
-/// How many entries of the front's leaf are before the back.
-#[inline]
-fn before_back<K, V>(
-    front: Option<&Position<'_, K, V>>,
-    back: Option<&Position<'_, K, V>>,
-) -> usize {
-    match (front, back) {
-        (Some(front), Some(back)) if std::ptr::eq(front.leaf, back.leaf) => back.at,
-        (Some(front), _) => front.leaf.len(),
-        (None, _) => 0,
-    }
-}
-
-/// How many entries of the back's leaf are before the front.
-fn before_front<K, V>(
-    front: Option<&Position<'_, K, V>>,
-    back: Option<&Position<'_, K, V>>,
-) -> usize {
-    match (front, back) {
-        (Some(front), Some(back)) if std::ptr::eq(front.leaf, back.leaf) => front.at,
-        _ => 0,
     }
 }
 
@@ -232,12 +221,12 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
 impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        if !is_met(self.front.as_ref(), self.back.as_ref())
+        if !self.is_met()
             && let Some(back) = &mut self.back
             && back.at > 0
         {
             let entry = back.step_back();
-            self.before_back = before_back(self.front.as_ref(), self.back.as_ref());
+            self.before_back = self.before_back();
             return entry.map(Ok);
         }
         self.turn(false)
