@@ -80,6 +80,16 @@ where
         self.core.read(Some(self.born), |tree, _| edit::contains(tree, key))
     }
 
+    /// As [`VolatileMap::first`].
+    pub fn first(&self) -> Result<Option<(K, V)>> {
+        self.core.read(Some(self.born), |tree, _| edit::outermost(tree, true))
+    }
+
+    /// As [`VolatileMap::last`].
+    pub fn last(&self) -> Result<Option<(K, V)>> {
+        self.core.read(Some(self.born), |tree, _| edit::outermost(tree, false))
+    }
+
     /// As [`VolatileMap::len`].
     pub fn len(&self) -> Result<usize> {
         self.core.read(Some(self.born), |tree, _| tree.len())
@@ -132,7 +142,12 @@ where
 
     /// As [`VolatileMap::pop_first`].
     pub fn pop_first(&self) -> Result<Option<(K, V)>> {
-        self.core.write(Some(self.born), edit::pop_first)
+        self.core.write(Some(self.born), |tree| edit::pop(tree, true))
+    }
+
+    /// As [`VolatileMap::pop_last`].
+    pub fn pop_last(&self) -> Result<Option<(K, V)>> {
+        self.core.write(Some(self.born), |tree| edit::pop(tree, false))
     }
 
     /// As [`VolatileMap::retain`].
