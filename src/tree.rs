@@ -22,7 +22,7 @@
 //! line, so its nodes are freed by [`Line::sweep`](line::Line::sweep) alone, after it is gone. The
 //! newest version's nodes are not freed at all as long as the line lives, which is what a draft reads.
 //! Shared references are given out for as long as a version or a draft is borrowed. A draft changes
-//! nodes that were born at or after its floor: none of its versions was made since, so no version
+//! nodes that were born at or after its floor: no version was made since that is held or can be, so none
 //! reaches them, and there is one draft of a line at a time. Places of older nodes may point to them,
 //! but whoever reads at a version follows no pointer that is newer.
 #![allow(

@@ -195,6 +195,15 @@ impl<K, V> Draft<K, V> {
         Tree(version)
     }
 
+    /// Has what only the newest version sees be changed in place again, now that nobody holds that one. The draft
+    /// does not go back any more to what was before.
+    fn thaw(&mut self) {
+        let pen = self.pen();
+        pen.changes.clear();
+        let alone_since = pen.alone_since();
+        (self.floor, self.alone_since) = (alone_since, alone_since);
+    }
+
     /// The version that was made last, if nothing has changed since and somebody still holds it.
     fn unchanged(&self) -> Option<Tree<K, V>> {
         let last = self.frozen.as_ref().unwrap_or(&self.base);
@@ -359,7 +368,7 @@ impl<K, V> Drop for Returned<'_, K, V> {
 pub(crate) struct Live<K, V> {
     draft: Draft<K, V>,
     /// The version that was made last: whoever reads what has not changed since shares it.
-    newest: Tree<K, V>,
+    newest: Option<Tree<K, V>>,
 }
 
 /// A line of which something may be freed, which runs destructors: they may use what led to it, so that no
@@ -380,7 +389,7 @@ const LIVE_DEAD_MAX: usize = 1024;
 
 impl<K, V> Live<K, V> {
     pub(crate) fn new(tree: &Tree<K, V>) -> Self {
-        Live { draft: Draft::begin(tree), newest: tree.clone() }
+        Live { draft: Draft::begin(tree), newest: Some(tree.clone()) }
     }
 
     pub(crate) fn get(&self) -> &Draft<K, V> {
@@ -389,22 +398,27 @@ impl<K, V> Live<K, V> {
 
     /// What it is now, if it has not changed since that was asked last.
     pub(crate) fn unchanged(&self) -> Option<Tree<K, V>> {
-        (!self.draft.content.changed).then(|| self.newest.clone())
+        self.newest.clone().filter(|_| !self.draft.content.changed)
     }
 
     /// What it is now, for others to read.
     pub(crate) fn version(&mut self) -> (Tree<K, V>, Unswept<K, V>) {
-        self.newest = self.draft.freeze();
+        let newest = self.draft.freeze();
+        self.newest = Some(newest.clone());
         let unswept = self.keep();
         // Others ask when they begin.
         self.draft.alone_since = self.draft.pen().alone_since();
-        (self.newest.clone(), unswept)
+        (newest, unswept)
     }
 
     pub(crate) fn change<T>(
         &mut self,
         f: impl FnOnce(&mut Draft<K, V>) -> T,
     ) -> (T, Unswept<K, V>) {
+        // Nobody can begin to read it meanwhile: who changes this has it alone.
+        if self.newest.take_if(|newest| Arc::strong_count(&newest.0) == 1).is_some() {
+            self.draft.thaw();
+        }
         let done = f(&mut self.draft);
         let is_enough = self.draft.pen.as_ref().is_some_and(|pen| pen.dead.len() >= LIVE_DEAD_MAX);
         (done, if is_enough { self.keep() } else { Unswept(None) })

@@ -1,5 +1,6 @@
 mod cold;
 mod keys;
+mod live;
 mod parked;
 mod removal;
 mod walks;
@@ -287,63 +288,6 @@ fn a_version_that_is_read_lives_also_if_its_draft_goes_on_and_is_dropped() {
     tree.sweep();
     assert_eq!(read.get(|key| 7.cmp(key)).unwrap().map(|value| value.0), Some(1));
     assert_eq!(alive.load(Atomic::SeqCst), 2);
-}
-
-#[test]
-fn versions_of_a_live_tree_are_what_they_were() {
-    let alive = Arc::new(AtomicUsize::new(0));
-    let mut live: Live<u16, Counted> = Live::new(&Tree::new(None, Graveyard::none()));
-    let mut held = Vec::new();
-    for round in 0..20 {
-        live.change(|draft| {
-            draft.insert(7, Counted::new(round, &alive)).unwrap();
-        })
-        .1
-        .sweep();
-        let (version, unswept) = live.version();
-        unswept.sweep();
-        held.push((version, round));
-        held.first().unwrap().0.sweep();
-    }
-    for (version, round) in &held {
-        let value = version.get(|key| 7.cmp(key)).unwrap();
-        assert_eq!(value.map(|value| value.0), Some(*round));
-    }
-    assert_eq!(alive.load(Atomic::SeqCst), 20);
-    held.drain(..19);
-    held.first().unwrap().0.sweep();
-    assert_eq!(alive.load(Atomic::SeqCst), 1);
-    let last = held.pop().unwrap().0.0.stamp;
-    let again = live.unchanged().expect("nothing has changed, also if nobody reads it");
-    assert_eq!(again.0.stamp, last);
-}
-
-#[test]
-fn a_large_live_tree_ends_elsewhere_and_a_small_one_at_once() {
-    let (graveyard, buried) = Graveyard::new();
-    let alive = Arc::new(AtomicUsize::new(0));
-    let live = |entries: u32| {
-        let entries = (0..entries).map(|key| (key, Counted::new(key, &alive))).collect();
-        Box::new(Live::new(&Tree::from_sorted(None, entries, graveyard.clone())))
-    };
-    live(100).end();
-    assert_eq!(alive.load(Atomic::SeqCst), 0);
-    let mut large = live(20_000);
-    let insert = |draft: &mut Draft<_, _>| {
-        draft.insert(20_000, Counted::new(20_000, &alive)).unwrap();
-    };
-    large.change(insert).1.sweep();
-    let (held, unswept) = large.version();
-    unswept.sweep();
-    large.end();
-    assert_eq!(alive.load(Atomic::SeqCst), 20_001);
-    buried.decay_what_is_there(&mut || {});
-    // Somebody still reads it.
-    assert_eq!(held.iter().count(), 20_001);
-    assert_eq!(alive.load(Atomic::SeqCst), 20_001);
-    drop(held);
-    buried.decay_what_is_there(&mut || {});
-    assert_eq!(alive.load(Atomic::SeqCst), 0);
 }
 
 /// The leaf of a key in a version.
