@@ -224,8 +224,7 @@ impl<K, V> Draft<K, V> {
         }
         pen.changes.clear();
         self.began = self.stamp;
-        let is_enough = pen.leave() || now;
-        is_enough && self.line.hand_over(pen, &self.base)
+        pen.leave(now) && self.line.hand_over(pen, &self.base)
     }
 
     /// Ends what it changes; what it made stays. It is not changed any more unless it is

@@ -135,11 +135,12 @@ impl<K, V> Pen<K, V> {
         self.older.last().map_or(0, |last| last.stamp + 1)
     }
 
-    /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be.
-    pub(super) fn leave(&mut self) -> bool {
+    /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be: if it is
+    /// enough, or anything and `now` is said.
+    pub(super) fn leave(&mut self, now: bool) -> bool {
         self.left.append(&mut self.dead);
-        let last = self.left.last().map_or(0, |dead| dead.died);
-        self.left.len() >= self.enough_left || last > self.newest_stamp
+        let Some(last) = self.left.last() else { return false };
+        now || self.left.len() >= self.enough_left || last.died > self.newest_stamp
     }
 
     /// Puts what was left where it is looked at, after registering who may see it: `newest` as well, if that
