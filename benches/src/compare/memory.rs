@@ -1,11 +1,14 @@
 //! Views, discards, and what an entry takes in memory.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use rocstate::Store;
+use rocstate::{DurableMap, Store};
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
@@ -18,9 +21,16 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         .ask("BTreeMap", || resident(plan, "BTreeMap"))
         .ask("rocstate", || resident(plan, "rocstate"));
     report.ask(question, plan.rounds.min(3))?;
+    let question = Question::of_costs("memory of a number by its number, in random order", "bytes")
+        .ask("BTreeMap", || resident(plan, PLAIN_NUMBERS))
+        .ask("rocstate", || resident(plan, NUMBERS));
+    report.ask(question, plan.rounds.min(3))?;
     views(plan, report)?;
     discards(plan, report)
 }
+
+const PLAIN_NUMBERS: &str = "BTreeMap of numbers";
+const NUMBERS: &str = "rocstate of numbers";
 
 /// Bytes for each entry that a process of its own has of the machine's memory.
 fn resident(plan: &Plan, of: &str) -> Result<f64, Failure> {
@@ -36,15 +46,35 @@ pub(crate) fn bytes_of_an_entry(of: &str, entries: u64) -> Result<f64, Failure> 
     drop(shuffled(entries));
     let before = resident_bytes()?;
     let dir = tempfile::tempdir_in(".")?;
-    let (map, kept) = match of {
-        "BTreeMap" => (Some(plain(entries)), None),
-        _ => (None, Some(store_without_checkpoints(dir.path(), entries)?)),
+    let kept: Box<dyn Any> = match of {
+        "BTreeMap" => Box::new(plain(entries)),
+        PLAIN_NUMBERS => Box::new(plain_numbers(entries)),
+        NUMBERS => Box::new(numbers(dir.path(), entries)?),
+        _ => Box::new(store_without_checkpoints(dir.path(), entries)?),
     };
     // What died meanwhile is freed in the background.
     let_background_end();
     let bytes = resident_bytes()? - before;
-    drop((map, kept));
+    drop(kept);
     Ok(bytes / entries as f64)
+}
+
+fn plain_numbers(entries: u64) -> BTreeMap<u64, u64> {
+    let mut map = BTreeMap::new();
+    // What is collected is sorted first.
+    for key in shuffled(entries) {
+        map.insert(key, key);
+    }
+    map
+}
+
+fn numbers(dir: &Path, entries: u64) -> Result<(Store, DurableMap<u64, u64>), Failure> {
+    let (store, _) = store_without_checkpoints(dir, 0)?;
+    let map = store.durable_map("numbers")?;
+    for keys in shuffled(entries).chunks(10_000) {
+        store.transact(|tx| keys.iter().try_for_each(|key| map.put(tx, *key, *key).map(drop)))?;
+    }
+    Ok((store, map))
 }
 
 /// Memory of this process that is no file's.
