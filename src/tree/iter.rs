@@ -149,7 +149,7 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         std::ptr::eq(front.leaf, back.leaf).then_some((front.at, back.at))
     }
 
-    /// Whether nothing is between the places, of which the back is not before the front.
+    /// Whether nothing is between the places. The back is before the front where keys contradict themselves.
     #[inline]
     fn is_met(&self) -> bool {
         self.together().is_some_and(|(front, back)| front >= back)
@@ -171,10 +171,12 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
             let before_front = together.map_or(0, |(front, _)| front);
             match (&mut self.front, &mut self.back) {
                 (Some(front), _) if forward => {
-                    passed += front.pass((self.before_back - front.at).min(most - passed), true);
+                    let left = self.before_back.saturating_sub(front.at);
+                    passed += front.pass(left.min(most - passed), true);
                 }
                 (_, Some(back)) if !forward => {
-                    passed += back.pass((back.at - before_front).min(most - passed), false);
+                    let left = back.at.saturating_sub(before_front);
+                    passed += back.pass(left.min(most - passed), false);
                 }
                 _ => {}
             }

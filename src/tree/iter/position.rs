@@ -201,7 +201,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     #[inline(never)]
     fn fetch(&self, steps: Range<usize>, forward: bool, end: usize) {
         let (values, at) = (&self.leaf.values, self.at);
-        let left = if forward { end - at } else { at };
+        let left = if forward { end.saturating_sub(at) } else { at };
         let (from, to) = (steps.start.min(left), steps.end.min(left));
         let within = if forward { at + from..at + to } else { at - to..at - from };
         let within = values.get(within).unwrap_or_default();

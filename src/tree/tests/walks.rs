@@ -1,11 +1,12 @@
 //! Walks between two edges, from both ends.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
 use crate::error::Result;
-use crate::tree::{Between, Compare, Edge, Tree};
+use crate::tree::{Between, Compare, Edge, Graveyard, Tree};
 
 /// Where somebody walks, from which end each step comes (the front, or not), and past how many entries it goes.
 #[derive(Clone, Debug)]
@@ -80,5 +81,29 @@ pub(super) fn walk(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>, walk: &Wal
     match then.1 {
         Then::Count => assert_eq!(entries.count(), expected.len()),
         Then::Last => assert_eq!(key(entries.last()), expected.pop_back()),
+    }
+}
+
+proptest! {
+    /// What a program says of its keys may be wrong: then a walk shows anything, and ends.
+    #[test]
+    fn edges_that_contradict_themselves_end_a_walk(
+        len in 1u16..200,
+        answers in prop::collection::vec(-1i8..=1, 1..40),
+        steps in prop::collection::vec((any::<bool>(), 0usize..30), 1..20),
+    ) {
+        let entries = (0..len).map(|key| (key, 0)).collect();
+        let tree: Tree<u16, u32> = Tree::from_sorted(None, entries, Graveyard::none());
+        let asked = Cell::new(0);
+        let compare = |_: &u16| {
+            asked.set(asked.get() + 1);
+            answers[asked.get() % answers.len()].cmp(&0)
+        };
+        let edge = |is_behind_equal| Some(Edge { compare, is_behind_equal });
+        let mut entries = tree.range(Between { first: edge(false), end: edge(true) });
+        for (forward, past) in steps {
+            let _: Option<_> = if forward { entries.nth(past) } else { entries.nth_back(past) };
+        }
+        assert!(entries.count() <= len.into());
     }
 }
