@@ -167,18 +167,14 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
     fn pass(&mut self, most: usize, forward: bool) -> (usize, Option<Error>) {
         let mut passed = 0;
         loop {
-            let together = self.together();
-            let before_front = together.map_or(0, |(front, _)| front);
-            match (&mut self.front, &mut self.back) {
-                (Some(front), _) if forward => {
-                    let left = self.before_back.saturating_sub(front.at);
-                    passed += front.pass(left.min(most - passed), true);
-                }
-                (_, Some(back)) if !forward => {
-                    let left = back.at.saturating_sub(before_front);
-                    passed += back.pass(left.min(most - passed), false);
-                }
-                _ => {}
+            let before_front = self.together().map_or(0, |(front, _)| front);
+            let from = if forward { &mut self.front } else { &mut self.back };
+            if let Some(from) = from {
+                let (first, end) =
+                    if forward { (from.at, self.before_back) } else { (before_front, from.at) };
+                let steps = end.saturating_sub(first).min(most - passed);
+                from.pass(steps, forward);
+                passed += steps;
             }
             self.before_back = self.before_back();
             if passed == most {

@@ -164,6 +164,11 @@ impl Numbered for u16 {
     }
 }
 
+fn shows<K: Numbered>(tree: &Tree<K, Counted>, model: &BTreeMap<u16, u32>) {
+    let shown = tree.iter().map(|entry| entry.map(|(k, v)| (k.number(), v.0)).unwrap());
+    assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
+}
+
 /// Changes of a draft, each a kind with a key and a value, and how it ends.
 type Changes = (Vec<(u8, u16, u32)>, u8);
 
@@ -240,8 +245,7 @@ fn live_as_long_as_seen<K: Numbered>(
             }
         }
         for (tree, model) in held.iter().chain([&(tree.clone(), model.clone())]) {
-            let shown = tree.iter().map(|entry| entry.map(|(k, v)| (k.number(), v.0)).unwrap());
-            assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
+            shows(tree, model);
         }
     }
     drop(held);

@@ -245,12 +245,11 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     }
 
     /// Goes past so many entries, which are in this leaf; of what comes then nothing was asked for.
-    pub(super) fn pass(&mut self, steps: usize, forward: bool) -> usize {
+    pub(super) fn pass(&mut self, steps: usize, forward: bool) {
         if steps > 0 {
             self.at = if forward { self.at + steps } else { self.at - steps };
             self.fetched = Fetched::LITTLE;
         }
-        steps
     }
 
     #[inline]
@@ -277,7 +276,6 @@ mod tests {
     fn leaves(tree: &Tree<u32, u32>, forward: bool) -> (usize, usize) {
         let (version, carry) = (&tree.0, &mut Carry::default());
         let edge = outer(forward);
-        // SAFETY: the version is held.
         let mut position = None;
         // SAFETY: the version is held.
         let sought =

@@ -41,12 +41,7 @@ fn lives_as_long_as_seen<K: Numbered>(
     let mut live = Live::new(&Tree::new(frozen, Graveyard::none()));
     let mut model: BTreeMap<u16, u32> = BTreeMap::new();
     let mut held: Vec<Held<K>> = Vec::new();
-    let same = |views: &[Held<K>]| {
-        for (tree, model) in views {
-            let shown = tree.iter().map(|entry| entry.map(|(k, v)| (k.number(), v.0)).unwrap());
-            assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
-        }
-    };
+    let same = |views: &[Held<K>]| views.iter().for_each(|(tree, model)| shows(tree, model));
     for step in steps {
         let ((), unswept) = match step {
             Step::Insert(number, value) => live.change(|draft| {
