@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rocstate::{Durability, DurableMap, Store};
+use rocstate::{Durability, DurableMap, Store, Value};
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::Failure;
 
@@ -31,15 +31,18 @@ pub(crate) fn drawn(dice: &mut Dice, limit: u64, count: usize) -> Vec<(u64, Orde
     (0..count).map(|_| dice.below(limit)).map(|key| (key, Order::new(key, 1))).collect()
 }
 
-/// A plain map with an entry for each key, filled in random order.
+/// A plain map with an order for each key, filled in random order.
 pub(crate) fn plain(entries: u64) -> BTreeMap<u64, Order> {
-    shuffled(entries).into_iter().map(|key| (key, Order::new(key, 0))).fold(
-        BTreeMap::new(),
-        |mut map, (key, order)| {
-            map.insert(key, order);
-            map
-        },
-    )
+    plain_of(entries, |key| Order::new(key, 0))
+}
+
+/// The same with other values. What is collected would be sorted first.
+pub(crate) fn plain_of<V>(entries: u64, value: impl Fn(u64) -> V) -> BTreeMap<u64, V> {
+    let mut map = BTreeMap::new();
+    for key in shuffled(entries) {
+        map.insert(key, value(key));
+    }
+    map
 }
 
 /// A commit for each of these; how long all of them took, in seconds.
@@ -92,16 +95,27 @@ fn fill(
     Ok((store, map))
 }
 
-/// Puts an entry for each key, so many in a commit.
+/// Puts an order for each key, so many in a commit.
 pub(crate) fn put_all(
     store: &Store,
     map: &DurableMap<u64, Order>,
     entries: u64,
     batch: usize,
 ) -> Result<(), Failure> {
+    put_all_of(store, map, entries, batch, |key| Order::new(key, 0))
+}
+
+/// The same with other values.
+pub(crate) fn put_all_of<V: Value>(
+    store: &Store,
+    map: &DurableMap<u64, V>,
+    entries: u64,
+    batch: usize,
+    value: impl Fn(u64) -> V,
+) -> Result<(), Failure> {
     for keys in shuffled(entries).chunks(batch) {
         store.transact(|tx| {
-            keys.iter().try_for_each(|key| map.put(tx, *key, Order::new(*key, 0)).map(drop))
+            keys.iter().try_for_each(|key| map.put(tx, *key, value(*key)).map(drop))
         })?;
     }
     Ok(())

@@ -1,7 +1,6 @@
 //! Views, discards, and what an entry takes in memory.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +12,7 @@ use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::floor::{plain, shuffled, store, store_without_checkpoints};
+use crate::floor::{plain, plain_of, put_all_of, shuffled, store, store_without_checkpoints};
 use crate::report::{Report, let_background_end};
 
 pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
@@ -48,7 +47,7 @@ pub(crate) fn bytes_of_an_entry(of: &str, entries: u64) -> Result<f64, Failure> 
     let dir = tempfile::tempdir_in(".")?;
     let kept: Box<dyn Any> = match of {
         "BTreeMap" => Box::new(plain(entries)),
-        PLAIN_NUMBERS => Box::new(plain_numbers(entries)),
+        PLAIN_NUMBERS => Box::new(plain_of(entries, |key| key)),
         NUMBERS => Box::new(numbers(dir.path(), entries)?),
         _ => Box::new(store_without_checkpoints(dir.path(), entries)?),
     };
@@ -59,21 +58,10 @@ pub(crate) fn bytes_of_an_entry(of: &str, entries: u64) -> Result<f64, Failure> 
     Ok(bytes / entries as f64)
 }
 
-fn plain_numbers(entries: u64) -> BTreeMap<u64, u64> {
-    let mut map = BTreeMap::new();
-    // What is collected is sorted first.
-    for key in shuffled(entries) {
-        map.insert(key, key);
-    }
-    map
-}
-
 fn numbers(dir: &Path, entries: u64) -> Result<(Store, DurableMap<u64, u64>), Failure> {
     let (store, _) = store_without_checkpoints(dir, 0)?;
     let map = store.durable_map("numbers")?;
-    for keys in shuffled(entries).chunks(10_000) {
-        store.transact(|tx| keys.iter().try_for_each(|key| map.put(tx, *key, *key).map(drop)))?;
-    }
+    put_all_of(&store, &map, entries, 10_000, |key| key)?;
     Ok((store, map))
 }
 
