@@ -15,6 +15,7 @@ pub(crate) mod newest;
 pub(crate) mod run;
 pub(crate) mod scan;
 pub(crate) mod segment;
+mod sort;
 pub(crate) mod sync;
 pub(crate) mod tail;
 pub(crate) mod writer;

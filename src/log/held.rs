@@ -6,6 +6,7 @@
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
+use crate::format::block::Entry;
 use crate::format::bytes::Reader;
 use crate::format::operation::Operation;
 use crate::format::{Malformed, memory_len};
@@ -22,6 +23,12 @@ const COPIES_BYTES: RangeInclusive<usize> = 4 << 10..=256 << 10;
 
 /// Of an operation that is needed soon.
 const PREFETCHED_BYTES: usize = 128;
+
+#[cfg(test)]
+thread_local! {
+    /// How many keys this thread has looked at, which may be a cache miss each.
+    pub(super) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
 
 /// Where an operation lies; later ones of the log have greater positions.
 pub(crate) type Position = u64;
@@ -120,6 +127,23 @@ impl Memory {
     /// The operation at a position.
     pub(crate) fn operation(&self, at: Position) -> Result<Operation<'_>, Malformed> {
         Operation::decode(&mut Reader::new(self.from(at)))
+    }
+
+    /// What the operation at a position, which writes to a key, leaves there.
+    pub(super) fn entry(&self, at: Position) -> Option<Entry<'_>> {
+        match self.operation(at).ok()? {
+            Operation::Insert { key, value, .. } | Operation::Replace { key, value, .. } => {
+                Some(Entry { key, value: Some(value) })
+            }
+            Operation::Remove { key, .. } => Some(Entry { key, value: None }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn key(&self, at: Position) -> &[u8] {
+        #[cfg(test)]
+        LOOKED_AT.set(LOOKED_AT.get() + 1);
+        self.entry(at).map_or(&[], |entry| entry.key)
     }
 
     /// The bytes of the operation at a position.

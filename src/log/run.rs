@@ -3,12 +3,9 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::held::{Memory, Position};
+use super::held::Memory;
+use super::sort::{Sorted, Write, Writes, begins, position, prefix};
 use crate::format::block::Entry;
-use crate::format::operation::Operation;
-
-/// Keys that begin alike for so many bytes are sorted by the bytes that follow.
-const COMMON_WORTH_SKIPPING: usize = 4;
 
 /// Sorted entries, tombstones included.
 #[derive(Debug, Default)]
@@ -17,103 +14,17 @@ pub(crate) struct Run {
     /// What all keys begin with, as far as it was skipped.
     skipped: Vec<u8>,
     /// Eight bytes of each key from there on, and positions in the lower half.
-    sorted: Vec<u128>,
-}
-
-/// The writes of one region in the order of the log.
-#[derive(Debug, Default)]
-pub(super) struct Writes {
-    /// The first eight bytes of the key, then the position.
-    all: Vec<u128>,
-    first_key: Vec<u8>,
-    /// How many bytes all keys begin with, and how many the shortest and the longest one have.
-    common: usize,
-    shortest: usize,
-    longest: usize,
-}
-
-impl Writes {
-    pub(super) fn push(&mut self, key: &[u8], at: Position) {
-        if self.all.is_empty() {
-            self.first_key.clear();
-            self.first_key.extend_from_slice(key);
-            (self.common, self.shortest, self.longest) = (key.len(), key.len(), 0);
-        } else {
-            let pairs = key.iter().zip(&self.first_key).take(self.common);
-            self.common = pairs.take_while(|(a, b)| a == b).count();
-        }
-        self.shortest = self.shortest.min(key.len());
-        self.longest = self.longest.max(key.len());
-        self.all.push(write(prefix(key, 0), at));
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.all.clear();
-    }
-}
-
-fn write(prefix: u64, at: Position) -> u128 {
-    u128::from(prefix) << 64 | u128::from(at)
-}
-
-/// The bytes of the key that were written down.
-fn begins(write: u128) -> u64 {
-    u64::try_from(write >> 64).unwrap_or_default()
-}
-
-fn position(write: u128) -> Position {
-    // The lower half is what it is.
-    u64::try_from(write & u128::from(u64::MAX)).unwrap_or_default()
-}
-
-/// Eight bytes of a key from `skip` on, as a number that sorts as they do.
-fn prefix(key: &[u8], skip: usize) -> u64 {
-    let key = key.get(skip..).unwrap_or_default();
-    if let Some(first) = key.first_chunk::<8>() {
-        return u64::from_be_bytes(*first);
-    }
-    let mut first = [0; 8];
-    first[..key.len()].copy_from_slice(key);
-    u64::from_be_bytes(first)
-}
-
-fn entry(memory: &Memory, write: u128) -> Option<Entry<'_>> {
-    match memory.operation(position(write)).ok()? {
-        Operation::Insert { key, value, .. } | Operation::Replace { key, value, .. } => {
-            Some(Entry { key, value: Some(value) })
-        }
-        Operation::Remove { key, .. } => Some(Entry { key, value: None }),
-        _ => None,
-    }
-}
-
-fn key(memory: &Memory, write: u128) -> &[u8] {
-    entry(memory, write).map_or(&[], |entry| entry.key)
+    sorted: Vec<Write>,
 }
 
 impl Run {
     /// Sorts by key and keeps the last write of each; without tombstones if nothing is below.
-    ///
-    /// What is sorted are numbers: eight bytes from where the keys begin to differ, and the order of
-    /// the log. That is several times faster than comparing slices, and decides nearly always.
     pub(super) fn sorted(memory: Arc<Memory>, writes: Writes, from_nothing: bool) -> Run {
-        let Writes { all: mut writes, first_key, common, shortest, longest } = writes;
-        let skip = common >= COMMON_WORTH_SKIPPING && longest > 8;
-        if skip {
-            for one in &mut writes {
-                *one = write(prefix(key(&memory, *one), common), position(*one));
-            }
-        }
-        writes.sort_unstable();
-        let seen = if skip { common + 8 } else { 8 };
-        // Keys of one length, of which every byte was compared.
-        let whole = shortest == longest && longest <= seen;
-        keep_last(&memory, &mut writes, whole);
+        let Sorted { skipped, mut writes } = writes.sort(&memory);
         if from_nothing {
-            writes.retain(|one| entry(&memory, *one).is_some_and(|entry| entry.value.is_some()));
+            let is_there = |entry: Entry<'_>| entry.value.is_some();
+            writes.retain(|write| memory.entry(position(*write)).is_some_and(is_there));
         }
-        let mut skipped = first_key;
-        skipped.truncate(if skip { common } else { 0 });
         Run { memory, skipped, sorted: writes }
     }
 
@@ -124,7 +35,8 @@ impl Run {
         for run in runs.iter().rev() {
             for write in &run.sorted {
                 let encoded = run.memory.encoded(position(*write)).unwrap_or_default();
-                writes.push(key(&run.memory, *write), memory.hold(encoded, None).position(0));
+                writes
+                    .push(run.memory.key(position(*write)), memory.hold(encoded, None).position(0));
             }
         }
         Run::sorted(Arc::new(memory), writes, false)
@@ -141,7 +53,7 @@ impl Run {
     /// The bytes of what it keeps in memory for itself.
     fn bytes(&self) -> usize {
         let encoded =
-            |write: &u128| self.memory.encoded(position(*write)).unwrap_or_default().len();
+            |write: &Write| self.memory.encoded(position(*write)).unwrap_or_default().len();
         self.sorted.iter().map(encoded).sum()
     }
 
@@ -154,7 +66,7 @@ impl Run {
     }
 
     pub(crate) fn get(&self, at: usize) -> Option<Entry<'_>> {
-        self.sorted.get(at).and_then(|write| entry(&self.memory, *write))
+        self.sorted.get(at).and_then(|write| self.memory.entry(position(*write)))
     }
 
     /// Has the processor fetch the entry at a place, for somebody who reads all in order: the next one lies
@@ -173,47 +85,10 @@ impl Run {
         // Looking at a key costs a cache miss, and its beginning decides nearly always.
         let first = prefix(lower, self.skipped.len());
         self.sorted.partition_point(|write| match begins(*write).cmp(&first) {
-            Ordering::Equal => key(&self.memory, *write) < lower,
+            Ordering::Equal => self.memory.key(position(*write)) < lower,
             order => order == Ordering::Less,
         })
     }
-}
-
-/// Keeps the last write of each key; they are sorted by prefix and order in the log.
-/// With `whole`, equal prefixes are equal keys.
-fn keep_last(memory: &Memory, writes: &mut Vec<u128>, whole: bool) {
-    let (mut from, mut kept) = (0, 0);
-    let mut group = Vec::new();
-    while let Some(first) = writes.get(from).copied() {
-        let rest = writes.get(from..).unwrap_or_default();
-        let alike = rest.iter().take_while(|write| **write >> 64 == first >> 64).count();
-        group.clear();
-        from += alike;
-        if alike == 1 || whole || one_key(memory, rest.get(..alike).unwrap_or_default()) {
-            group.extend(rest.get(alike - 1));
-        } else {
-            group.extend_from_slice(rest.get(..alike).unwrap_or_default());
-            // It is stable: the last write of a key stays behind those before it.
-            group.sort_by(|a, b| key(memory, *a).cmp(key(memory, *b)));
-            group.reverse();
-            group.dedup_by(|a, b| key(memory, *a) == key(memory, *b));
-            group.reverse();
-        }
-        for last in &group {
-            if let Some(to) = writes.get_mut(kept) {
-                *to = *last;
-            }
-            kept += 1;
-        }
-    }
-    writes.truncate(kept);
-}
-
-fn one_key(memory: &Memory, writes: &[u128]) -> bool {
-    writes.windows(2).all(|pair| match pair {
-        [a, b] => key(memory, *a) == key(memory, *b),
-        _ => true,
-    })
 }
 
 #[cfg(test)]
@@ -222,14 +97,14 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::held::Memory;
     use super::*;
     use crate::format::RegionNo;
+    use crate::format::operation::Operation;
 
     /// Removes a key, or gives it a value.
-    type Write = (Vec<u8>, Option<Vec<u8>>);
+    type Change = (Vec<u8>, Option<Vec<u8>>);
 
-    fn run_of(all: &[Write], from_nothing: bool) -> Run {
+    fn run_of(all: &[Change], from_nothing: bool) -> Run {
         let region = RegionNo(1);
         let (mut memory, mut writes) = (Memory::default(), Writes::default());
         for (key, value) in all {
@@ -248,23 +123,41 @@ mod tests {
         (0..run.len()).filter_map(|at| run.get(at)).collect()
     }
 
+    /// Keys that are often alike for long, or end where others go on.
+    fn any_key() -> impl Strategy<Value = Vec<u8>> {
+        let parts = vec![
+            &b"a part of a key: 1"[..],
+            b"a part of a key: 2",
+            b"\0\0\0\0\0\0\0\0",
+            b"\0",
+            b"\x01",
+        ];
+        let parts = prop::collection::vec(prop::sample::select(parts), 0..5);
+        let end = || prop::collection::vec(0u8..3, 0..12);
+        prop_oneof![
+            end(),
+            (parts, end()).prop_map(|(parts, end)| [parts.concat(), end].concat()),
+            // Each look tells few from the others.
+            (0..15usize, end()).prop_map(|(times, end)| [b"12345678".repeat(times), end].concat()),
+        ]
+    }
+
     proptest! {
         #[test]
         fn a_run_is_the_last_write_of_each_key(
             common in prop::sample::select(vec!["", "abc", "abcd", "a common beginning"]),
-            keys in prop::collection::vec(
-                (prop::collection::vec(0u8..3, 0..12), any::<bool>()), 1..200),
-            same_length in prop::option::of(0usize..12),
+            keys in prop::collection::vec((any_key(), any::<bool>()), 1..200),
+            same_length in prop::option::weighted(0.3, 0usize..24),
             from_nothing in any::<bool>(),
             sought in prop::collection::vec(prop::collection::vec(0u8..3, 0..12), 20),
             part in 1..50usize,
         ) {
-            let write = |(at, (mut key, remove)): (usize, (Vec<u8>, bool))| -> Write {
+            let write = |(at, (mut key, remove)): (usize, (Vec<u8>, bool))| -> Change {
                 key.resize(same_length.unwrap_or(key.len()), 1);
                 key.splice(..0, common.bytes());
                 (key, (!remove).then(|| at.to_le_bytes().to_vec()))
             };
-            let writes: Vec<Write> = keys.into_iter().enumerate().map(write).collect();
+            let writes: Vec<Change> = keys.into_iter().enumerate().map(write).collect();
             let mut model: BTreeMap<Vec<u8>, Option<Vec<u8>>> = writes.iter().cloned().collect();
             let parts: Vec<Arc<Run>> =
                 writes.chunks(part).rev().map(|part| Arc::new(run_of(part, false))).collect();
@@ -289,7 +182,7 @@ mod tests {
     #[test]
     fn a_run_that_is_alone_keeps_nothing_else_in_memory() {
         let write = |key: u32| (key.to_be_bytes().to_vec(), Some(vec![1; 100]));
-        let all: Vec<Write> = (0..1_000).map(write).collect();
+        let all: Vec<Change> = (0..1_000).map(write).collect();
         let whole = Arc::new(run_of(&all, false));
         assert!(Arc::ptr_eq(&whole, &whole.alone()));
         let (memory, sorted) = (Arc::clone(&whole.memory), whole.sorted[..5].to_vec());

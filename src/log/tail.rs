@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::held::{Held, Memory, Position, Window};
-use super::run::{Run, Writes};
+use super::run::Run;
+use super::sort::Writes;
 use crate::format::bytes::Reader;
 use crate::format::operation::{Operation, Record};
 use crate::format::{Malformed, RegionNo};
