@@ -6,15 +6,19 @@
 #![allow(missing_docs, reason = "criterion's macros make functions")]
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
+};
 use rocstate::{
     AsKey, Compression, Durability, DurableMap, Key, KeyReader, KeyWriter, Store, Warming, parts,
 };
 use rocstate_bench::data::{Dice, Order};
 
 const ENTRIES: u64 = 100_000;
+const CHANGES: u64 = 1_000_000;
 
 fn keys(c: &mut Criterion) {
     let key = ("customer 000000012345".to_owned(), 77u64, true);
@@ -186,7 +190,52 @@ fn boot(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    group.throughput(Throughput::Elements(CHANGES));
+    behind_a_log(&mut group, "numbers", |n| n);
+    behind_a_log(&mut group, "strings", |n| format!("customer {n:012}"));
+    behind_a_log(&mut group, "one of ten tenants and a number", |n| {
+        (format!("the tenant {}", n % 10), n)
+    });
     group.finish();
+}
+
+/// From opening to the first read, where all there is are changes in the log, which have to be sorted.
+fn behind_a_log<K: Key>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    keys: &str,
+    key: impl Fn(u64) -> K,
+) {
+    let dir = tempfile::tempdir().expect("there is room for a directory");
+    let options = Store::options()
+        .durability(Durability::Process)
+        .warming(Warming::OnDemand)
+        .boot_budget(Duration::from_secs(1_000));
+    let open = || -> rocstate::Result<(Store, DurableMap<K, u64>)> {
+        let store = options.open(dir.path())?;
+        let map = store.durable_map("changed")?;
+        Ok((store, map))
+    };
+    let fill = || -> rocstate::Result<()> {
+        let ((store, map), mut dice) = (open()?, Dice::new(3));
+        for _ in 0..CHANGES / 100 {
+            store.transact(|tx| {
+                (0..100).try_for_each(|n| map.put(tx, key(dice.below(CHANGES)), n).map(drop))
+            })?;
+        }
+        Ok(())
+    };
+    fill().expect("there is room on the disk");
+    group.bench_function(format!("behind a million changes, keys are {keys}"), |b| {
+        b.iter_batched(
+            || (),
+            |()| {
+                let (store, map) = open().expect("the store is not open elsewhere");
+                let first = map.first(&store.view()).map(|first| first.is_some());
+                (first.expect("the log is whole"), store)
+            },
+            BatchSize::PerIteration,
+        );
+    });
 }
 
 criterion_group!(all, keys, values, frames, blocks, tree, commits, boot);

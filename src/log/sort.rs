@@ -3,7 +3,7 @@
 //! What is sorted are numbers: eight bytes of a key, from where all of them begin to differ, and its place in the log.
 //! That is several times faster than comparing the keys, which lie wherever they were read. Where these bytes are alike
 //! it is done again with the eight from where those keys begin to differ: so what many begin with, such as the name of
-//! a tenant, costs a look at each key and not at two for each comparison (the caching of Ng and Kakimoto's CRadix sort,
+//! a tenant, costs a look at each key and not at two for each comparison (the caching of Ng and Kakimoto's `CRadix` sort,
 //! 2008).
 
 use super::held::{Memory, Position};
@@ -65,8 +65,13 @@ impl Writes {
             number(memory, &mut writes, |key| prefix(key, alike.common));
         }
         let look = Look { seen: skipped.len() + 8, number: 1 };
-        settle(memory, &mut writes, look, alike, None);
-        writes.retain(|write| *write != REPLACED);
+        writes.sort_unstable();
+        if alike.end_by(look.seen) {
+            keep_last_of_each(&mut writes);
+        } else {
+            settle(memory, &mut writes, look, false, None);
+            writes.retain(|write| *write != REPLACED);
+        }
         Sorted { skipped, writes }
     }
 }
@@ -96,6 +101,11 @@ impl Alike {
         self.longest = self.longest.max(key.len());
     }
 
+    /// Whether all of them have as many bytes, and no more than that.
+    fn end_by(self, bytes: usize) -> bool {
+        self.shortest == self.longest && self.longest <= bytes
+    }
+
     fn all(memory: &Memory, writes: &[Write], known: usize) -> Alike {
         let first = key_at(memory, writes, 0);
         let mut alike = Alike::one(first);
@@ -114,16 +124,15 @@ struct Look {
     number: usize,
 }
 
-/// Sorts writes by their numbers. They are to begin as they do now, or with what is said, once they are settled.
+/// Settles writes that are sorted by their numbers; if these are `whole`, equal ones are equal keys. They are to begin
+/// as they do now, or with what is said, once they are settled.
 fn settle(
     memory: &Memory,
     writes: &mut [Write],
     look: Look,
-    alike: Alike,
+    whole: bool,
     once_settled: Option<u64>,
 ) {
-    writes.sort_unstable();
-    let whole = alike.shortest == alike.longest && alike.longest <= look.seen;
     for tied in writes.chunk_by_mut(|a, b| begins(*a) == begins(*b)) {
         let now = tied.first().copied().map(begins);
         let begins = once_settled.or(now).unwrap_or_default();
@@ -150,7 +159,8 @@ fn untie(memory: &Memory, writes: &mut [Write], look: Look, begins: u64) {
     } else {
         number(memory, writes, |key| prefix(key, alike.common));
         let look = Look { seen: alike.common + 8, number: look.number + 1 };
-        settle(memory, writes, look, alike, Some(begins));
+        writes.sort_unstable();
+        settle(memory, writes, look, alike.end_by(look.seen), Some(begins));
     }
 }
 
@@ -160,6 +170,19 @@ fn keep_last(writes: &mut [Write], begins: u64) {
         before.fill(REPLACED);
         *last = write(begins, position(*last));
     }
+}
+
+/// The same where equal numbers are equal keys; without a branch, since none could be foretold.
+fn keep_last_of_each(writes: &mut Vec<Write>) {
+    let mut kept = 0;
+    for at in 0..writes.len() {
+        let (write, next) = (writes.get(at).copied(), writes.get(at + 1).copied());
+        if let (Some(write), Some(to)) = (write, writes.get_mut(kept)) {
+            *to = write;
+            kept += usize::from(next.is_none_or(|next| begins(next) != begins(write)));
+        }
+    }
+    writes.truncate(kept);
 }
 
 fn number(memory: &Memory, writes: &mut [Write], of: impl Fn(&[u8]) -> u64) {
