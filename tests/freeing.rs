@@ -112,6 +112,33 @@ fn a_store_that_is_dropped_puts_little_off() {
 }
 
 #[test]
+fn what_a_boot_has_loaded_puts_little_off_when_it_is_replaced() {
+    let _alone = ALONE.lock();
+    let dir = tempfile::tempdir().unwrap();
+    let (store, map) = open(dir.path());
+    put_all(&store, &map);
+    store.checkpoint().unwrap();
+    drop((map, store));
+
+    let (store, map) = open(dir.path());
+    // By a thread of the store, and not by this one.
+    let begin = Instant::now();
+    while store.regions().iter().any(|region| region.cold > 0) {
+        assert!(begin.elapsed() < LIMIT, "it is not warmed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let before = put_off();
+    let mut most = before;
+    for key in 0..ENTRIES {
+        store.transact(|tx| map.put(tx, key, order(key))).unwrap();
+        if key % 1_000 == 0 {
+            most = most.max(put_off());
+        }
+    }
+    assert!(most < before + PUT_OFF_MAX, "{before} bytes before, {most} put off");
+}
+
+#[test]
 fn what_a_view_alone_saw_puts_little_off() {
     let _alone = ALONE.lock();
     let dir = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
 
+use super::arenas;
 use super::line::Stamped;
 use super::node::{NodePtr, Stamp};
 use super::slot::{Spare, ValuePtr};
@@ -27,6 +28,9 @@ const BLOCK: usize = if cfg!(test) { 4 } else { 1 << 9 };
 /// slows them down.
 pub(super) const BLOCKS_AT_ONCE: usize = if cfg!(test) { 2 } else { 32 };
 pub(super) const BLOCKS_PER_STEP: usize = 1;
+
+/// What owned memory that a thread which has ended left is merged after so many.
+const MERGED_AT_ONCE: usize = 128;
 
 /// While something is freed, the processor fetches what comes so many later: nobody has looked at it for long.
 const FETCHED_AHEAD: usize = 8;
@@ -65,6 +69,8 @@ pub(super) struct Limbo<K, V> {
     /// Empty, but for their room, unless somebody sweeps.
     pub(super) new: HandedOver<K, V>,
     held: Vec<Stamp>,
+    /// So many were freed since what they owned was merged.
+    freed: usize,
     pub(super) spare: Spare<K, V>,
 }
 
@@ -111,6 +117,7 @@ impl<K, V> Default for Limbo<K, V> {
             unseen_blocks: Vec::new(),
             new: HandedOver::default(),
             held: Vec::new(),
+            freed: 0,
             spare: Spare::default(),
         }
     }
@@ -267,6 +274,11 @@ impl<K, V> Limbo<K, V> {
             }
             // SAFETY: nobody can see it, and this is the only way to it.
             unsafe { what.free(&mut self.spare) };
+            self.freed += 1;
+            if self.freed >= MERGED_AT_ONCE {
+                self.freed = 0;
+                arenas::merge_abandoned();
+            }
         }
         drop(dead);
         self.unseen = unseen;

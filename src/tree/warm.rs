@@ -4,6 +4,7 @@
 //! work once, together. And where keys ascend with time, the newest ones are warm first.
 
 use super::Tree;
+use super::arenas;
 use super::node::{Carry, Hot, Inner, NodePtr};
 use crate::contain::contain;
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +58,8 @@ impl<K: Clone, V> Claim<K, V> {
         self.ranges
             .iter()
             .all(|range| load_all(&self.tree, *range, &mut carry, &mut go_on) && go_on(Ok(())));
+        // What others free of it this thread may never use again.
+        arenas::abandon();
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rocstate::{DurableMap, Store, View, VolatileMap};
+use rocstate::{Durability, DurableMap, Store, View, VolatileMap};
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
@@ -46,6 +47,11 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let question = Question::of_costs("longest Process commit after a large view", "ms")
         .ask("an older one held", || longest(Some(store.view())))
         .ask("none held", || longest(None));
+    report.ask(question, plan.rounds)?;
+    store.checkpoint()?;
+    drop((store, orders));
+    let question = Question::of_costs("longest Process commit after a boot", "ms")
+        .ask("rocstate", || longest_commit_after_a_boot(dir.path(), plan));
     report.ask(question, plan.rounds)
 }
 
@@ -127,15 +133,37 @@ fn longest_commit_without_a_view(
     let view = store.view();
     put_all(store, orders, plan.entries, 1_000)?;
     drop(view);
-    let (mut dice, mut longest) = (Dice::new(11), Duration::ZERO);
-    let until = Instant::now() + Duration::from_millis(500);
-    while Instant::now() < until {
-        let began = Instant::now();
-        change(dice.below(plan.entries))?;
-        longest = longest.max(began.elapsed());
-    }
+    let longest = longest_in(Duration::from_millis(500), plan.entries, change)?;
     drop(held);
     let_background_end();
+    Ok(longest)
+}
+
+/// In milliseconds, within two seconds after all was loaded, in which that is replaced and checkpoints are taken.
+fn longest_commit_after_a_boot(dir: &Path, plan: &Plan) -> Result<f64, Failure> {
+    let store = Store::options().durability(Durability::Process).open(dir)?;
+    let orders: DurableMap<u64, Order> = store.durable_map("orders")?;
+    while store.regions().iter().any(|region| region.cold > 0) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    longest_in(Duration::from_secs(2), plan.entries, |key| {
+        store.transact(|tx| orders.put(tx, key, Order::new(key, 3)))
+    })
+}
+
+/// The longest of some changes, in milliseconds.
+fn longest_in(
+    time: Duration,
+    entries: u64,
+    change: impl Fn(u64) -> rocstate::Result<bool>,
+) -> Result<f64, Failure> {
+    let (mut dice, mut longest) = (Dice::new(11), Duration::ZERO);
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        let began = Instant::now();
+        change(dice.below(entries))?;
+        longest = longest.max(began.elapsed());
+    }
     Ok(longest.as_secs_f64() * 1e3)
 }
 
