@@ -109,7 +109,8 @@ fn who_awaits_makes_small_writes_and_a_thread_of_the_store_all_that_may_wait() {
             assert_eq!(commit(Durability::Process, 1), !waits);
         }
         assert!(!commit(Durability::Process, 4096));
-        assert_eq!(commit(Durability::Process, 1), !waits);
+        // The thread that made it may still lead for a moment.
+        eventually("small ones are as before", || commit(Durability::Process, 1) != waits);
         assert!(!commit(Durability::Machine, 1));
     }
 }
