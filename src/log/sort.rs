@@ -235,6 +235,7 @@ mod tests {
     use crate::format::operation::Operation;
 
     #[test]
+    #[cfg_attr(miri, ignore = "ten thousand keys take minutes")]
     fn beginnings_that_many_keys_share_cost_a_few_looks_at_each() {
         const KEYS: u32 = 10_000;
         let (mut memory, mut writes) = (Memory::default(), Writes::default());
