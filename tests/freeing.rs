@@ -96,13 +96,19 @@ fn put_all(store: &Store, map: &DurableMap<u64, Order>) {
     }
 }
 
+/// With all of it in a checkpoint.
+fn filled(path: &Path) -> (Store, DurableMap<u64, Order>) {
+    let (store, map) = open(path);
+    put_all(&store, &map);
+    store.checkpoint().unwrap();
+    (store, map)
+}
+
 #[test]
 fn a_store_that_is_dropped_puts_little_off() {
     let _alone = ALONE.lock();
     let dir = tempfile::tempdir().unwrap();
-    let (store, map) = open(dir.path());
-    put_all(&store, &map);
-    store.checkpoint().unwrap();
+    let (store, map) = filled(dir.path());
     look_while_it_is_freed(1, move || drop((map, store)));
 
     // What the threads of the store have read.
@@ -115,11 +121,7 @@ fn a_store_that_is_dropped_puts_little_off() {
 fn what_a_boot_has_loaded_puts_little_off_when_it_is_replaced() {
     let _alone = ALONE.lock();
     let dir = tempfile::tempdir().unwrap();
-    let (store, map) = open(dir.path());
-    put_all(&store, &map);
-    store.checkpoint().unwrap();
-    drop((map, store));
-
+    drop(filled(dir.path()));
     let (store, map) = open(dir.path());
     // By a thread of the store, and not by this one.
     let begin = Instant::now();

@@ -6,6 +6,7 @@
 //!   next older one, or they are freed.
 
 use std::collections::BTreeMap;
+use std::mem::needs_drop;
 use std::sync::atomic::{Ordering, fence};
 
 use super::arenas;
@@ -29,7 +30,7 @@ const BLOCK: usize = if cfg!(test) { 4 } else { 1 << 9 };
 pub(super) const BLOCKS_AT_ONCE: usize = if cfg!(test) { 2 } else { 32 };
 pub(super) const BLOCKS_PER_STEP: usize = 1;
 
-/// What owned memory that a thread which has ended left is merged after so many.
+/// After so many were freed what they owned of abandoned arenas is merged.
 const MERGED_AT_ONCE: usize = 128;
 
 /// While something is freed, the processor fetches what comes so many later: nobody has looked at it for long.
@@ -69,7 +70,7 @@ pub(super) struct Limbo<K, V> {
     /// Empty, but for their room, unless somebody sweeps.
     pub(super) new: HandedOver<K, V>,
     held: Vec<Stamp>,
-    /// So many were freed since what they owned was merged.
+    /// So many that may have owned something were freed since that was merged.
     freed: usize,
     pub(super) spare: Spare<K, V>,
 }
@@ -274,7 +275,7 @@ impl<K, V> Limbo<K, V> {
             }
             // SAFETY: nobody can see it, and this is the only way to it.
             unsafe { what.free(&mut self.spare) };
-            self.freed += 1;
+            self.freed += usize::from(const { needs_drop::<K>() || needs_drop::<V>() });
             if self.freed >= MERGED_AT_ONCE {
                 self.freed = 0;
                 arenas::merge_abandoned();
