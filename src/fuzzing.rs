@@ -171,6 +171,7 @@ pub fn key(bytes: &[u8]) {
     keys_of::<String>(one, other);
     keys_of::<Vec<u8>>(one, other);
     keys_of::<[u8; 3]>(one, other);
+    keys_of::<[u8; 11]>(one, other);
     keys_of::<Option<String>>(one, other);
     keys_of::<Reverse<Vec<u8>>>(one, other);
     keys_of::<(String, Reverse<(u8, Option<Vec<u8>>)>, i32)>(one, other);

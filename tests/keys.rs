@@ -110,6 +110,10 @@ orders! {
     string_keys: text();
     byte_keys: tricky();
     array_keys: any::<[u8; 5]>();
+    long_array_keys: (0..3u8, any::<[u8; 11]>(), 0..=11usize).prop_map(|(byte, mut key, alike)| {
+        key[..alike].fill(byte);
+        key
+    });
     option_keys: prop::option::of(tricky());
     reverse_keys: tricky().prop_map(Reverse);
     tuple_keys: (tricky(), any::<i8>(), text());

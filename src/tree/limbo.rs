@@ -150,7 +150,7 @@ impl<K, V> Thing<K, V> {
     /// It lives.
     unsafe fn prefetch(&self) {
         match self {
-            Thing::Node(node) => node.prefetch(),
+            Thing::Node(node) => node.prefetch_beginning(),
             // SAFETY: the caller's promise.
             Thing::Value(value) => unsafe { value.prefetch_whole() },
             // SAFETY: the caller's promise.

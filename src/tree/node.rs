@@ -32,6 +32,8 @@ pub(super) use load::{Carry, build};
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
 /// node of small keys takes less than a kilobyte.
 pub(super) const FAN_OUT: usize = 58;
+/// So much of a node the processor is asked for before it is searched: all of it, with keys of 32 bytes.
+const SEARCHED_BYTES_MAX: usize = 40 * 64;
 /// A node with fewer is merged with a neighbour that is in memory.
 pub(super) const FAN_IN: usize = FAN_OUT / 4;
 
@@ -258,6 +260,12 @@ impl<K, V> NodePtr<K, V> {
     /// Has the processor fetch it, for somebody who is about to search it.
     #[inline]
     pub(super) fn prefetch(self) {
+        prefetch(self.0.as_ptr().cast(), size_of::<Leaf<K, V>>().min(SEARCHED_BYTES_MAX));
+    }
+
+    /// Has the processor fetch its beginning, for somebody who goes on from there by and by.
+    #[inline]
+    pub(super) fn prefetch_beginning(self) {
         prefetch(self.0.as_ptr().cast(), size_of::<Leaf<K, V>>().min(PREFETCHED_BYTES_MAX));
     }
 

@@ -50,14 +50,16 @@ fn nodes_of<K, V>(tree: &Tree<K, V>) -> Vec<Hot<'_, K, V>> {
 }
 
 #[test]
-fn keys_that_own_memory_are_found_where_others_are() {
+fn keys_are_found_however_they_are_searched_for() {
     for len in 0..=node::FAN_OUT {
         let plain: Vec<_> = (0..len).map(|key| 2 * key + 1).collect();
+        let long: Vec<_> = plain.iter().map(|key| (7u8, *key)).collect();
         let owning: Vec<_> = plain.iter().map(|key| format!("{key:03}")).collect();
         for bound in 0..=2 * len + 1 {
             let text = format!("{bound:03}");
             let expected = bound / 2;
             assert_eq!(node::partition(&plain, |key| *key < bound), expected);
+            assert_eq!(node::partition(&long, |key| *key < (7, bound)), expected);
             assert_eq!(node::partition(&owning, |key| *key < text), expected);
         }
     }

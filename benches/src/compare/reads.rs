@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use rocstate::{DurableMap, Store};
+use rocstate::{DurableMap, Key, Store};
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
@@ -58,7 +58,7 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         .ask("rocstate", || scan_store(store, map));
     report.ask(question, plan.rounds)?;
     short_walks(plan, report, store, map, btree)?;
-    strings(plan, report)?;
+    kinds_of_keys(plan, report)?;
     scans_after_boot(plan, report)?;
     peers(plan, report)
 }
@@ -110,31 +110,54 @@ fn short_walks(
     Ok(())
 }
 
-/// What keys own lies elsewhere.
-fn strings(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+/// Keys of several lengths, and what some own lies elsewhere.
+fn kinds_of_keys(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    keys(plan, report, "a number", |key| key)?;
+    keys(plan, report, "one of a thousand tenants and a number", |key| (key % 1000, key))?;
+    keys(plan, report, "a hash of 32 bytes", hash)?;
+    keys(plan, report, "a string", name)
+}
+
+/// Bytes that are as good as a hash of a number.
+fn hash(key: u64) -> [u8; 32] {
+    let mut dice = Dice::new(2 * key);
+    let mut bytes = [0; 32];
+    for part in bytes.as_chunks_mut::<8>().0.iter_mut().rev() {
+        *part = dice.below(u64::MAX).to_le_bytes();
+    }
+    bytes
+}
+
+/// Reads of numbers by keys that are made of numbers.
+fn keys<K: Key>(
+    plan: &Plan,
+    report: &mut Report,
+    what: &str,
+    made: fn(u64) -> K,
+) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let store = open(dir.path())?.0;
-    let map: DurableMap<String, u64> = store.durable_map("names")?;
+    let map: DurableMap<K, u64> = store.durable_map("numbers")?;
     let mut btree = BTreeMap::new();
     for keys in shuffled(plan.entries).chunks(10_000) {
         store.transact(|tx| {
-            keys.iter().try_for_each(|key| map.put(tx, name(*key), *key).map(drop))
+            keys.iter().try_for_each(|key| map.put(tx, made(*key), *key).map(drop))
         })?;
-        btree.extend(keys.iter().map(|key| (name(*key), *key)));
+        btree.extend(keys.iter().map(|key| (made(*key), *key)));
     }
     let btree = RwLock::new(btree);
-    let read_each = |dice: &mut Dice, read: &dyn Fn(&str) -> Option<u64>| {
+    let read_each = |dice: &mut Dice, read: &dyn Fn(&K) -> Option<u64>| {
         let count = plan.operations;
-        let names: Vec<_> = (0..count).map(|_| name(dice.below(plan.entries))).collect();
+        let keys: Vec<_> = (0..count).map(|_| made(dice.below(plan.entries))).collect();
         let began = Instant::now();
-        black_box(names.iter().filter_map(|name| read(name)).sum::<u64>());
+        black_box(keys.iter().filter_map(read).sum::<u64>());
         Ok(began.elapsed().as_secs_f64() * 1e9 / count as f64)
     };
     let (mut ours, mut theirs) = (Dice::new(5), Dice::new(5));
-    let question = Question::of_costs("point read of a string, a view each time", "ns")
-        .ask("RwLock<BTreeMap>", || read_each(&mut theirs, &|name| btree.read().get(name).copied()))
+    let question = Question::of_costs(format!("point read of a number by {what}"), "ns")
+        .ask("RwLock<BTreeMap>", || read_each(&mut theirs, &|key| btree.read().get(key).copied()))
         .ask("rocstate", || {
-            read_each(&mut ours, &|name| map.get(&store.view(), name).ok().flatten().copied())
+            read_each(&mut ours, &|key| map.get(&store.view(), key).ok().flatten().copied())
         });
     report.ask(question, plan.rounds)
 }

@@ -161,7 +161,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         let next = self.behind(1, forward).and_then(|node| unsafe { node.in_memory() });
         self.next = if let Some(Hot::Leaf(leaf)) = next { Some(leaf) } else { None };
         if let Some(node) = self.behind(2, forward) {
-            node.prefetch();
+            node.prefetch_beginning();
         }
     }
 
@@ -225,7 +225,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                 if beyond == 0
                     && let Some(node) = self.behind(1, forward)
                 {
-                    node.prefetch();
+                    node.prefetch_beginning();
                 }
                 None
             }

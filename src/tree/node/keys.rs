@@ -18,17 +18,28 @@ use arrayvec::ArrayVec;
 use super::{FAN_OUT, NodePtr, Stamp};
 use crate::tree::frozen::Frozen;
 
-/// Keys that own memory are searched for in steps of so many, then one by one.
+/// The steps in which keys are searched for, before one by one, where a binary search would take longer.
 const STRIDE: usize = 8;
+
+/// Of keys that are no longer the steps of a binary search are so short that fewer of them win.
+const SHORT: usize = 8;
 
 /// How many of a node's keys `before` holds for, which it does for a prefix of them.
 #[inline]
 pub(in crate::tree) fn partition<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
-    if !needs_drop::<K>() {
-        return keys.partition_point(before);
+    if needs_drop::<K>() {
+        stride(keys, before)
+    } else if size_of::<K>() <= SHORT {
+        keys.partition_point(before)
+    } else {
+        count(keys, before)
     }
-    // What a key owns lies elsewhere, mostly not in the cache. Of a binary search each step waits for the one
-    // before; where the next steps can be guessed, the processor fetches for several of them at a time.
+}
+
+/// What a key owns lies elsewhere, mostly not in the cache. Of a binary search each step waits for the one before;
+/// where the next steps can be guessed, the processor fetches for several of them at a time.
+#[inline]
+fn stride<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
     let mut at = 0;
     while keys.get(at + STRIDE - 1).is_some_and(&before) {
         at += STRIDE;
@@ -37,6 +48,19 @@ pub(in crate::tree) fn partition<K>(keys: &[K], before: impl Fn(&K) -> bool) -> 
         at += 1;
     }
     at
+}
+
+/// To compare long keys takes so many steps that the processor is better given many of them at a time: the last of each
+/// stride, and then all of one.
+#[inline]
+fn count<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
+    let count = |some: &[K]| some.iter().map(|key| usize::from(before(key))).sum::<usize>();
+    let Some(last) = keys.len().checked_sub(STRIDE) else { return count(keys) };
+    // As often in every node, so that no branch has to be guessed.
+    let ends = (STRIDE - 1..FAN_OUT).step_by(STRIDE);
+    let strides: usize = ends.map(|end| usize::from(before(&keys[end.min(keys.len() - 1)]))).sum();
+    let begin = last.min(STRIDE * strides);
+    begin + keys.get(begin..).and_then(<[K]>::first_chunk::<STRIDE>).map_or(0, |some| count(some))
 }
 
 /// How copies of a node get their keys.
