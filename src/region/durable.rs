@@ -400,7 +400,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         let region = self.core.number();
         tx.room_for(bytes.len())?;
         let old = self.change(tx, |tree, operations| {
-            let old = tree.insert(key, Stored::Value(value))?.map(told);
+            let old = tree.insert_by(key, Stored::Value(value), K::compare)?.map(told);
             let (key, value) = (bytes.key(), bytes.value());
             operations.stage(&match old {
                 None => Operation::Insert { region, key, value },

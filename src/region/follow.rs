@@ -18,7 +18,7 @@ pub(super) fn follow<K: Key, V: Value>(
     for Entry { key, value } in (0..run.len()).filter_map(|at| run.get(at)) {
         let key: K = decode_whole(key)?;
         match value {
-            Some(value) => drop(draft.insert(key, Stored::decode(value))?),
+            Some(value) => drop(draft.insert_by(key, Stored::decode(value), K::compare)?),
             None => drop(draft.remove(|other| key.compare(other))?),
         }
     }

@@ -286,8 +286,18 @@ impl<K: Clone, V> Draft<K, V> {
     where
         K: Ord,
     {
+        self.insert_by(key, value, Ord::cmp)
+    }
+
+    /// The same with keys in the order that `compare` tells.
+    pub(crate) fn insert_by(
+        &mut self,
+        key: K,
+        value: V,
+        compare: impl Fn(&K, &K) -> Ordering,
+    ) -> Result<Option<Old<'_, V>>> {
         let (mut edit, content) = self.edit();
-        let replaced = edit.insert_at_root(&mut content.root, key, value)?;
+        let replaced = edit.insert_at_root(&mut content.root, key, value, &compare)?;
         content.len += usize::from(replaced.is_none());
         content.changed = true;
         Ok(replaced.map(|replaced| replaced.into_old(edit.spare)))

@@ -225,13 +225,11 @@ impl<K: Clone, V> Edit<'_, K, V> {
         root: &mut NodePtr<K, V>,
         key: K,
         value: V,
-    ) -> Result<Option<Replaced<V>>>
-    where
-        K: Ord,
-    {
+        compare: &impl Fn(&K, &K) -> Ordering,
+    ) -> Result<Option<Replaced<V>>> {
         // It lies where it will stay before the way down, which would move it with each step.
         let value = ValuePtr::new(self.stamp, value, &mut self.spare.values);
-        let Inserted { node, old, split } = match self.insert(*root, key, value) {
+        let Inserted { node, old, split } = match self.insert(*root, key, value, compare) {
             Ok(inserted) => inserted,
             Err(error) => {
                 // SAFETY: a range that could not be loaded was above its place: it has none.
@@ -253,12 +251,15 @@ impl<K: Clone, V> Edit<'_, K, V> {
         Ok(old)
     }
 
-    fn insert(&mut self, node: NodePtr<K, V>, key: K, value: ValuePtr<V>) -> Result<Inserted<K, V>>
-    where
-        K: Ord,
-    {
+    fn insert(
+        &mut self,
+        node: NodePtr<K, V>,
+        key: K,
+        value: ValuePtr<V>,
+        compare: &impl Fn(&K, &K) -> Ordering,
+    ) -> Result<Inserted<K, V>> {
         match Self::hot(node)? {
-            Hot::Leaf(leaf) => match leaf.find(|other| key.cmp(other)) {
+            Hot::Leaf(leaf) => match leaf.find(|other| compare(&key, other)) {
                 Ok(at) => {
                     let old = leaf.values.get(at).map(Place::now);
                     let (node, is_new) = self.set(node, at, value);
@@ -275,9 +276,9 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 }
             },
             Hot::Inner(inner) => {
-                let at = inner.child_for(|bound| key.cmp(bound));
+                let at = inner.child_for(|bound| compare(&key, bound));
                 let child = Self::child(inner, at).expect("a key has a child");
-                let below = self.insert(child, key, value)?;
+                let below = self.insert(child, key, value, compare)?;
                 let Some((bound, right)) = below.split else {
                     let changed = below.node != child;
                     let node = if changed { self.set(node, at, below.node).0 } else { node };
