@@ -1,6 +1,7 @@
 //! Values between memory and bytes.
 
 use std::any::Any;
+use std::mem::needs_drop;
 use std::sync::Arc;
 
 use super::Value;
@@ -13,14 +14,17 @@ use crate::tree::Old;
 /// neighbours, and its bytes are kept where they are.
 pub(crate) enum Stored<V> {
     Value(V),
-    Undecodable(Box<str>),
+    Undecodable(postcard::Error),
 }
+
+// Beside small values little is to lie, and nothing that would have to be let go of.
+const _: () = assert!(size_of::<Stored<u32>>() == 8 && !needs_drop::<Stored<u32>>());
 
 impl<V: Value> Stored<V> {
     pub(super) fn decode(bytes: &[u8]) -> Stored<V> {
         match all_bytes(bytes).unwrap_or_else(|| postcard::from_bytes(bytes)) {
             Ok(value) => Stored::Value(value),
-            Err(why) => Stored::Undecodable(why.to_string().into()),
+            Err(why) => Stored::Undecodable(why),
         }
     }
 }
@@ -53,7 +57,7 @@ impl<V: Clone> Stored<V> {
     }
 }
 
-fn undecodable(why: &str, region: &str) -> Error {
+fn undecodable(why: &postcard::Error, region: &str) -> Error {
     let what = format!("a value cannot be read by its type ({why}); its bytes are kept");
     Error::new(ErrorKind::Damaged, what).in_region(region)
 }
