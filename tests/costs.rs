@@ -436,9 +436,9 @@ const COUNTED: u64 = 20_000;
 /// Which of these is counted, and the most instructions that a test's build may need for each; the tolerance is for
 /// other compilers.
 const COUNTED_WORK: &str = "COUNTED_WORK";
-const READS: (&str, u64) = ("reads", 1100);
-const WALKS: (&str, u64) = ("walks of one entry", 1650);
-const STAGED: (&str, u64) = ("staged operations", 2650);
+const READS: (&str, u64) = ("reads", 900);
+const WALKS: (&str, u64) = ("walks of one entry", 1400);
+const STAGED: (&str, u64) = ("staged operations", 2750);
 
 /// What callgrind counts in [`instructions_are_counted`].
 #[inline(never)]

@@ -17,6 +17,7 @@ macro_rules! unsigned {
                 to.put_fixed(&self.to_be_bytes());
             }
 
+            #[inline]
             fn compare(&self, key: &$int) -> Ordering {
                 self.cmp(key)
             }
@@ -45,6 +46,7 @@ macro_rules! signed {
                 to.put_fixed(&(self.cast_unsigned() ^ (1 << (<$int>::BITS - 1))).to_be_bytes());
             }
 
+            #[inline]
             fn compare(&self, key: &$int) -> Ordering {
                 self.cmp(key)
             }
@@ -76,6 +78,7 @@ impl AsKey<usize> for usize {
         to.put_fixed(&(*self as u64).to_be_bytes());
     }
 
+    #[inline]
     fn compare(&self, key: &usize) -> Ordering {
         self.cmp(key)
     }
@@ -101,6 +104,7 @@ impl AsKey<isize> for isize {
         AsKey::<i64>::encode(&(*self as i64), to);
     }
 
+    #[inline]
     fn compare(&self, key: &isize) -> Ordering {
         self.cmp(key)
     }
@@ -125,6 +129,7 @@ impl AsKey<bool> for bool {
         to.put_fixed(&[u8::from(*self)]);
     }
 
+    #[inline]
     fn compare(&self, key: &bool) -> Ordering {
         self.cmp(key)
     }
@@ -153,6 +158,7 @@ impl AsKey<char> for char {
         to.put_fixed(&u32::from(*self).to_be_bytes());
     }
 
+    #[inline]
     fn compare(&self, key: &char) -> Ordering {
         self.cmp(key)
     }
@@ -199,6 +205,7 @@ impl AsKey<String> for str {
         to.put_escaped(self.as_bytes());
     }
 
+    #[inline]
     fn compare(&self, key: &String) -> Ordering {
         self.cmp(key.as_str())
     }
@@ -209,6 +216,7 @@ impl AsKey<String> for String {
         self.as_str().encode(to);
     }
 
+    #[inline]
     fn compare(&self, key: &String) -> Ordering {
         self.cmp(key)
     }
@@ -233,6 +241,7 @@ impl AsKey<Vec<u8>> for [u8] {
         to.put_escaped(self);
     }
 
+    #[inline]
     fn compare(&self, key: &Vec<u8>) -> Ordering {
         self.cmp(key.as_slice())
     }
@@ -243,6 +252,7 @@ impl AsKey<Vec<u8>> for Vec<u8> {
         to.put_escaped(self);
     }
 
+    #[inline]
     fn compare(&self, key: &Vec<u8>) -> Ordering {
         self.cmp(key)
     }
@@ -254,6 +264,7 @@ impl<const N: usize> AsKey<Vec<u8>> for [u8; N] {
         to.put_escaped(self);
     }
 
+    #[inline]
     fn compare(&self, key: &Vec<u8>) -> Ordering {
         self.as_slice().cmp(key.as_slice())
     }
@@ -279,6 +290,7 @@ impl<const N: usize> AsKey<[u8; N]> for [u8; N] {
     }
 
     /// Mostly the first bytes tell, which takes less than the call of a function for all of them.
+    #[inline]
     fn compare(&self, key: &[u8; N]) -> Ordering {
         if let (Some(a), Some(b)) = (self.first_chunk(), key.first_chunk())
             && a != b
