@@ -438,7 +438,7 @@ const COUNTED: u64 = 20_000;
 const COUNTED_WORK: &str = "COUNTED_WORK";
 const READS: (&str, u64) = ("reads", 900);
 const WALKS: (&str, u64) = ("walks of one entry", 1400);
-const STAGED: (&str, u64) = ("staged operations", 2750);
+const STAGED: (&str, u64) = ("staged operations", 2650);
 
 /// What callgrind counts in [`instructions_are_counted`].
 #[inline(never)]

@@ -294,10 +294,10 @@ impl<K: Clone, V> Draft<K, V> {
         &mut self,
         key: K,
         value: V,
-        compare: impl Fn(&K, &K) -> Ordering,
+        compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Option<Old<'_, V>>> {
         let (mut edit, content) = self.edit();
-        let replaced = edit.insert_at_root(&mut content.root, key, value, &compare)?;
+        let replaced = edit.insert_at_root(&mut content.root, key, value, compare)?;
         content.len += usize::from(replaced.is_none());
         content.changed = true;
         Ok(replaced.map(|replaced| replaced.into_old(edit.spare)))

@@ -220,12 +220,13 @@ impl<K: Clone, V> Edit<'_, K, V> {
         None
     }
 
+    #[inline]
     pub(super) fn insert_at_root(
         &mut self,
         root: &mut NodePtr<K, V>,
         key: K,
         value: V,
-        compare: &impl Fn(&K, &K) -> Ordering,
+        compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Option<Replaced<V>>> {
         // It lies where it will stay before the way down, which would move it with each step.
         let value = ValuePtr::new(self.stamp, value, &mut self.spare.values);
@@ -256,7 +257,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         node: NodePtr<K, V>,
         key: K,
         value: ValuePtr<V>,
-        compare: &impl Fn(&K, &K) -> Ordering,
+        compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Inserted<K, V>> {
         match Self::hot(node)? {
             Hot::Leaf(leaf) => match leaf.find(|other| compare(&key, other)) {
