@@ -50,15 +50,16 @@ fn stride<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
     at
 }
 
-/// To compare long keys takes so many steps that the processor is better given many of them at a time: the last of each
-/// stride, and then all of one.
+/// Two long keys are compared in many steps, and halves wait for each other. So the last key of each stride is compared
+/// with, all at a time, and then all of one stride.
 #[inline]
 fn count<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
     let count = |some: &[K]| some.iter().map(|key| usize::from(before(key))).sum::<usize>();
     let Some(last) = keys.len().checked_sub(STRIDE) else { return count(keys) };
     // As often in every node, so that no branch has to be guessed.
     let ends = (STRIDE - 1..FAN_OUT).step_by(STRIDE);
-    let strides: usize = ends.map(|end| usize::from(before(&keys[end.min(keys.len() - 1)]))).sum();
+    let ends = ends.map(|end| keys.get(end).or(keys.last()));
+    let strides: usize = ends.map(|key| usize::from(key.is_some_and(&before))).sum();
     let begin = last.min(STRIDE * strides);
     begin + keys.get(begin..).and_then(<[K]>::first_chunk::<STRIDE>).map_or(0, |some| count(some))
 }
