@@ -12,7 +12,7 @@ use std::sync::atomic::fence;
 
 use super::edit::Edit;
 use super::graveyard::Remains;
-use super::line::{Line, Pen, Stamped, Version, WORTH_BURYING};
+use super::line::{Line, Pen, Returned, Stamped, Version, WORTH_BURYING};
 use super::node::{NodePtr, Stamp};
 use super::undo::Mark;
 use super::{Between, Compare, Graveyard, Iter, Tree, everything, find, outermost};
@@ -128,7 +128,7 @@ impl<K, V> Draft<K, V> {
     /// If another draft has the pen, or has made newer versions.
     fn take_pen(&mut self) {
         let base = &self.base;
-        let mut pen = self.line.take_pen();
+        let mut pen = self.line.take_pen(base);
         self.alone_since = pen.alone_since();
         self.stamp = pen.clock + 1;
         (self.began, self.floor, self.newest) = (self.stamp, self.stamp, base.stamp);
@@ -210,8 +210,8 @@ impl<K, V> Draft<K, V> {
         (!self.content.changed).then(|| last.version.upgrade().map(Tree)).flatten()
     }
 
-    /// Makes what was frozen the newest version of the line, and lets go of what died for it, if that is
-    /// enough or `now` is said; whether to sweep then, when nothing else is left to be done.
+    /// Makes what was frozen the newest version of the line, and lets go of what died for it, if `now` is said; whether
+    /// to sweep then, when nothing else is left to be done.
     #[must_use]
     fn keep(&mut self, now: bool) -> bool {
         let Some(pen) = &mut self.pen else { return false };
@@ -352,24 +352,8 @@ impl<K, V> Drop for Draft<K, V> {
         // Whoever held one of them has read from it for the last time before this.
         fence(Acquire);
         pen.clock = self.stamp;
-        let mut pen = Returned { pen: Some(pen), line: &self.line };
-        if let Some(pen) = &mut pen.pen {
-            pen.undo(self.content.root, Mark { since: self.began, dead: 0, changes: 0 });
-        }
-    }
-}
-
-/// A pen that goes back to its line, also if a destructor panics before.
-struct Returned<'a, K, V> {
-    pen: Option<Box<Pen<K, V>>>,
-    line: &'a Arc<Line<K, V>>,
-}
-
-impl<K, V> Drop for Returned<'_, K, V> {
-    fn drop(&mut self) {
-        if let Some(pen) = self.pen.take() {
-            self.line.return_pen(pen);
-        }
+        let undone = Mark { since: self.began, dead: 0, changes: 0 };
+        Returned::to(&self.line, pen).get().undo(self.content.root, undone);
     }
 }
 

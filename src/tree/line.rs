@@ -8,8 +8,8 @@
 //! - One draft at a time makes the next version: it holds the [`Pen`].
 //! - A version that is held is registered before anything is handed over that it can see, in the order of
 //!   stamps. One that is held by nobody can never be held again.
-//! - What dies is left with the pen, once no newer version sees it, and handed over by a draft when it is
-//!   enough, or taken from a pen that nobody has.
+//! - What dies is left with the pen, once no newer version sees it, and handed over when it is enough and the next
+//!   draft begins, or taken from a pen that nobody has.
 //! - Every version holds its line; when the line goes there is no version, and all the rest is freed.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -135,12 +135,11 @@ impl<K, V> Pen<K, V> {
         self.older.last().map_or(0, |last| last.stamp + 1)
     }
 
-    /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be: if it is
-    /// enough, or anything and `now` is said.
+    /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be at once: if
+    /// anything was left and `now` is said, or that version sees some of it after all.
     pub(super) fn leave(&mut self, now: bool) -> bool {
         self.left.append(&mut self.dead);
-        let Some(last) = self.left.last() else { return false };
-        now || self.left.len() >= self.enough_left || last.died > self.newest_stamp
+        self.left.last().is_some_and(|last| now || last.died > self.newest_stamp)
     }
 
     /// Puts what was left where it is looked at, after registering who may see it: `newest` as well, if that
@@ -204,12 +203,18 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
 }
 
 impl<K, V> Line<K, V> {
-    /// Takes the pen.
+    /// Takes the pen, to change the newest version. What died before that is freed now, if it is enough: whoever
+    /// changes something next needs the room, and most of it nobody sees any more since that version was published.
     ///
     /// # Panics
     /// If another draft has it.
-    pub(super) fn take_pen(&self) -> Box<Pen<K, V>> {
+    pub(super) fn take_pen(self: &Arc<Self>, newest: &Stamped<K, V>) -> Box<Pen<K, V>> {
         let mut pen = self.pen.take().expect("one draft at a time changes a tree");
+        if pen.left.len() >= pen.enough_left && self.hand_over(&mut pen, newest) {
+            let returned = Returned::to(self, pen);
+            self.sweep();
+            pen = returned.take();
+        }
         if pen.spare.is_low()
             && self.has_spare.load(Ordering::Relaxed)
             && let Some(mut limbo) = self.limbo.try_lock()
@@ -315,6 +320,35 @@ impl<K, V> Drop for Line<K, V> {
             (self.bury)(estate, &self.graveyard);
         } else {
             estate.free(&mut || {});
+        }
+    }
+}
+
+/// A pen that goes back to its line, also if a destructor panics before.
+pub(super) struct Returned<'a, K, V> {
+    line: &'a Arc<Line<K, V>>,
+    /// Absent once it was taken.
+    pen: Option<Box<Pen<K, V>>>,
+}
+
+impl<'a, K, V> Returned<'a, K, V> {
+    pub(super) fn to(line: &'a Arc<Line<K, V>>, pen: Box<Pen<K, V>>) -> Self {
+        Returned { line, pen: Some(pen) }
+    }
+
+    pub(super) fn get(&mut self) -> &mut Pen<K, V> {
+        self.pen.as_mut().expect("it is taken by what ends this")
+    }
+
+    fn take(mut self) -> Box<Pen<K, V>> {
+        self.pen.take().expect("it is taken once")
+    }
+}
+
+impl<K, V> Drop for Returned<'_, K, V> {
+    fn drop(&mut self) {
+        if let Some(pen) = self.pen.take() {
+            self.line.return_pen(pen);
         }
     }
 }
