@@ -10,7 +10,8 @@
 //! - Of a node that somebody else can reach nothing is changed but what its places point to, after it
 //!   was noted what older versions see there (see `place`); for anything else it is copied. A node that
 //!   only a draft can reach is changed in place.
-//! - Values are never moved while anybody can see them: each sits behind one pointer, which is copied.
+//! - Values are never moved while anybody can see them: each sits behind one pointer, which is copied; or, if it is
+//!   small and plain, in its leaf, and is copied with that. None is cloned.
 //! - Keys ascend; the bound between two children is above every key of the left one and not above
 //!   any key of the right one.
 //! - A cold range is loaded once, whoever asks first; everybody else waits and shares the result.
@@ -44,6 +45,7 @@ mod node;
 mod place;
 mod room;
 mod slot;
+mod stored;
 mod undo;
 mod warm;
 
@@ -63,6 +65,7 @@ use node::{Carry, Copies, Hot, NodePtr, Stamp, build};
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;
+pub(crate) use stored::Stored;
 pub(crate) use warm::WarmPosition;
 
 use crate::error::Result;
@@ -177,7 +180,7 @@ impl<K: Clone, V> Tree<K, V> {
 ///
 /// # Safety
 /// The version is held for `'a` and sees the node; or it is `Stamp::MAX` and the caller has the pen.
-unsafe fn find<'a, K: Clone, V>(
+unsafe fn find<'a, K: Clone + 'a, V>(
     root: NodePtr<K, V>,
     version: Stamp,
     probe: impl Fn(&K) -> Ordering,
@@ -195,8 +198,7 @@ unsafe fn find<'a, K: Clone, V>(
                     None => return Ok(None),
                 },
                 Hot::Leaf(leaf) => {
-                    let found = leaf.find(&probe).ok().and_then(|at| leaf.value(at, version));
-                    return Ok(found.map(|value| value.get()));
+                    return Ok(leaf.find(&probe).ok().and_then(|at| leaf.value(at, version)));
                 }
             }
         }
@@ -208,7 +210,7 @@ unsafe fn find<'a, K: Clone, V>(
 ///
 /// # Safety
 /// As for [`find`].
-unsafe fn outermost<'a, K: Clone, V>(
+unsafe fn outermost<'a, K: Clone + 'a, V>(
     root: NodePtr<K, V>,
     version: Stamp,
     first: bool,
@@ -225,8 +227,9 @@ unsafe fn outermost<'a, K: Clone, V>(
                 },
                 Hot::Leaf(leaf) => {
                     let at = outer(leaf.len());
-                    if let (Some(key), Some(value)) = (leaf.keys.get(at), leaf.value(at, version)) {
-                        return Ok(Some((key, value.get())));
+                    if let (Some(key), Some(value)) = (leaf.keys().get(at), leaf.value(at, version))
+                    {
+                        return Ok(Some((key, value)));
                     }
                     // A range that holds nothing: whoever walks looks into the next one.
                     let mut entries = Iter::new(root, version, everything());

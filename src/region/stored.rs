@@ -1,7 +1,6 @@
 //! Values between memory and bytes.
 
 use std::any::Any;
-use std::mem::needs_drop;
 use std::sync::Arc;
 
 use super::Value;
@@ -9,16 +8,7 @@ use super::checked::Checked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::VALUE_BYTES_MAX;
 use crate::tree::Old;
-
-/// A value as the tree keeps it. One that does not decode fails for itself, not for its
-/// neighbours, and its bytes are kept where they are.
-pub(crate) enum Stored<V> {
-    Value(V),
-    Undecodable(postcard::Error),
-}
-
-// Beside small values little is to lie, and nothing that would have to be let go of.
-const _: () = assert!(size_of::<Stored<u32>>() == 8 && !needs_drop::<Stored<u32>>());
+pub(crate) use crate::tree::Stored;
 
 impl<V: Value> Stored<V> {
     pub(super) fn decode(bytes: &[u8]) -> Stored<V> {

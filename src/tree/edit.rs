@@ -1,13 +1,17 @@
 //! Changing a tree: a place that others see is changed under their eyes, as long as its node has room for
-//! notes of what was there; then the node is copied, and the place that leads to it is changed.
+//! notes of what was there, and a seat if it needs one; then the node is copied, and the place that leads to it is
+//! changed.
 
+mod put;
 mod remove;
 
 use std::cmp::Ordering;
 
 use super::draft::Old;
 use super::limbo::{Dead, Thing};
-use super::node::{Born, Carry, FAN_OUT, Hot, HotMut, Inner, InnerMut, LeafMut, NodePtr, Stamp};
+use super::node::{
+    Born, Carry, FAN_OUT, Hot, HotMut, Inner, InnerMut, LeafMut, NewValue, NodePtr, Small, Stamp,
+};
 use super::place::{Place, Pointer};
 use super::slot::{Spare, ValuePtr};
 use super::undo::Change;
@@ -39,11 +43,11 @@ trait Target<K, V>: Pointer + Into<Thing<K, V>> {
 
 impl<K, V> Target<K, V> for ValuePtr<V> {
     fn places<'n>(node: &Hot<'n, K, V>) -> &'n [Place<Self>] {
-        if let Hot::Leaf(leaf) = node { &leaf.values } else { &[] }
+        if let Hot::Leaf(leaf) = node { leaf.places() } else { &[] }
     }
 
     fn places_mut(node: HotMut<'_, K, V>) -> &mut [Place<Self>] {
-        if let HotMut::Leaf(leaf) = node { leaf.values } else { &mut [] }
+        if let HotMut::Leaf(leaf) = node { leaf.into_places() } else { &mut [] }
     }
 }
 
@@ -63,6 +67,8 @@ pub(super) enum Replaced<V> {
     Owned(ValuePtr<V>),
     /// It is noted as dead.
     Seen(ValuePtr<V>),
+    /// It had a seat in a leaf; or it is a clone of one that others see.
+    Small(Small<V>),
 }
 
 impl<V> Replaced<V> {
@@ -74,6 +80,7 @@ impl<V> Replaced<V> {
             // SAFETY: what is noted as dead lives until the draft hands it over, for which it is
             // borrowed anew: the caller borrows it for as long as the reference is used.
             Replaced::Seen(value) => Old::Seen(unsafe { value.get() }),
+            Replaced::Small(value) => Old::Owned(value.into_inner()),
         }
     }
 }
@@ -101,7 +108,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
 
     /// Where the way down goes on, while the processor fetches it.
     fn child(inner: &Inner<K, V>, at: usize) -> Option<NodePtr<K, V>> {
-        inner.children.get(at).map(Place::now).inspect(|child| child.prefetch())
+        inner.children.get(at).map(Place::now).inspect(|child| child.prefetch_whole())
     }
 
     /// This draft's own node: itself, or a copy where somebody else can reach it.
@@ -151,26 +158,42 @@ impl<K: Clone, V> Edit<'_, K, V> {
         is_new: bool,
     ) -> bool {
         // SAFETY: nodes of the tree live, and this is the holder of the pen. What is in the place lives,
-        // since it is in the tree, or noted as dead. Notes are forgotten if the newest version alone sees
-        // the node and nothing in it is newer than that version; no version is as new as the stamp.
+        // since it is in the tree, or noted as dead.
         unsafe {
             if is_new {
                 // It came there since the newest version was made, which was noted then.
                 place.change_again(to);
                 return true;
             }
-            let past = node.past();
-            if node.born() >= self.alone_since && !past.is_newer_than(self.newest) {
-                past.forget(self.spare);
-            }
-            if !past.has_room() {
+            if !self.has_room_for_a_note(node) {
                 return false;
             }
-            let before = place.now().into();
-            past.change(place, at, to, self.stamp, self.spare);
-            self.changes.push(Change { node, at, before });
+            self.note(node, place, at, to);
             true
         }
+    }
+
+    /// Whether a change can be noted with a node that others see, after notes that nobody needs were forgotten.
+    fn has_room_for_a_note(&mut self, node: NodePtr<K, V>) -> bool {
+        // SAFETY: nodes of the tree live, and this is the holder of the pen. Notes are forgotten if the newest version
+        // alone sees the node and nothing in it is newer than that version.
+        unsafe {
+            if node.born() >= self.alone_since && !node.past().is_newer_than(self.newest) {
+                node.forget_past(self.spare);
+            }
+            node.past().has_room()
+        }
+    }
+
+    /// Changes a place under the eyes of others.
+    ///
+    /// # Safety
+    /// It is one of the node, with which there is room for a note.
+    unsafe fn note<P: Pointer>(&mut self, node: NodePtr<K, V>, place: &Place<P>, at: usize, to: P) {
+        let before = place.now().erase();
+        // SAFETY: nodes of the tree live, and this is the holder of the pen; no version is as new as the stamp.
+        unsafe { node.past().change(place, at, to, self.stamp, self.spare) };
+        self.changes.push(Change { node, at, before });
     }
 
     /// Whether what is in a place of a node was born since the floor, so that nobody else has seen it. Into a
@@ -229,12 +252,13 @@ impl<K: Clone, V> Edit<'_, K, V> {
         compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Option<Replaced<V>>> {
         // It lies where it will stay before the way down, which would move it with each step.
-        let value = ValuePtr::new(self.stamp, value, &mut self.spare.values);
+        let value = NewValue::new(self.stamp, value, &mut self.spare.values);
+        let placed = value.placed();
         let Inserted { node, old, split } = match self.insert(*root, key, value, compare) {
             Ok(inserted) => inserted,
             Err(error) => {
                 // SAFETY: a range that could not be loaded was above its place: it has none.
-                drop(unsafe { value.take(&mut self.spare.values) });
+                drop(placed.map(|value| unsafe { value.take(&mut self.spare.values) }));
                 return Err(error);
             }
         };
@@ -256,15 +280,13 @@ impl<K: Clone, V> Edit<'_, K, V> {
         &mut self,
         node: NodePtr<K, V>,
         key: K,
-        value: ValuePtr<V>,
+        value: NewValue<V>,
         compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Inserted<K, V>> {
         match Self::hot(node)? {
             Hot::Leaf(leaf) => match leaf.find(|other| compare(&key, other)) {
                 Ok(at) => {
-                    let old = leaf.values.get(at).map(Place::now);
-                    let (node, is_new) = self.set(node, at, value);
-                    let old = old.map(|old| self.end_value(old, is_new));
+                    let (node, old) = self.put(node, at, value);
                     Ok(Inserted { node, old, split: None })
                 }
                 Err(at) => {
@@ -302,25 +324,22 @@ impl<K: Clone, V> Edit<'_, K, V> {
         mut leaf: LeafMut<'_, K, V>,
         at: usize,
         key: K,
-        value: ValuePtr<V>,
+        value: NewValue<V>,
     ) -> Split<K, V> {
-        let (key, value) = (Born { key, born: self.stamp }, Place::new(value));
-        if leaf.keys.len() < FAN_OUT {
-            leaf.keys.insert(at, key);
-            leaf.values.insert(at, value);
+        let key = Born { key, born: self.stamp };
+        if leaf.keys().len() < FAN_OUT {
+            leaf.insert(at, key, value);
             return None;
         }
         // Keys that only ever ascend would leave every leaf half empty.
         let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
-        let new = NodePtr::leaf(self.stamp, leaf.keys.copies(), self.spare);
+        let new = NodePtr::leaf(self.stamp, leaf.keys().copies(), self.spare);
         // SAFETY: it was just made.
         let mut right = unsafe { new.leaf_mut() };
-        leaf.keys.split_off(middle, &mut right.keys);
-        right.values.extend(leaf.values.drain(middle..));
+        leaf.split_off(middle, &mut right);
         let (half, at) = if at < middle { (&mut leaf, at) } else { (&mut right, at - middle) };
-        half.keys.insert(at, key);
-        half.values.insert(at, value);
-        right.keys.first().map(|bound| (Born { key: bound.clone(), born: self.stamp }, new))
+        half.insert(at, key, value);
+        right.keys().first().map(|bound| (Born { key: bound.clone(), born: self.stamp }, new))
     }
 
     /// Puts a child behind the one at `at`.
@@ -353,91 +372,4 @@ impl<K: Clone, V> Edit<'_, K, V> {
         half.children.insert(at + 1, child);
         Some((between, new))
     }
-
-    /// Puts what `new` makes of the value that `probe` finds into its place; `new` may refuse.
-    ///
-    /// Returns what takes the node's place, with the value before and the one that is there now.
-    fn put(
-        &mut self,
-        node: NodePtr<K, V>,
-        probe: &impl Fn(&K) -> Ordering,
-        new: &mut dyn FnMut(&mut Self, ValuePtr<V>) -> ValuePtr<V>,
-    ) -> Result<Option<Put<K, V>>> {
-        match Self::hot(node)? {
-            Hot::Leaf(leaf) => {
-                let found = leaf.find(probe).ok();
-                let Some((at, before)) =
-                    found.and_then(|at| leaf.values.get(at).map(|place| (at, place.now())))
-                else {
-                    return Ok(None);
-                };
-                let now = new(self, before);
-                let (node, is_new) =
-                    if now == before { (node, true) } else { self.set(node, at, now) };
-                Ok(Some(Put { node, before, is_new, now }))
-            }
-            Hot::Inner(inner) => {
-                let at = inner.child_for(probe);
-                let Some(child) = Self::child(inner, at) else { return Ok(None) };
-                let Some(put) = self.put(child, probe, new)? else { return Ok(None) };
-                let node = if put.node == child { node } else { self.set(node, at, put.node).0 };
-                Ok(Some(Put { node, ..put }))
-            }
-        }
-    }
-
-    pub(super) fn replace(
-        &mut self,
-        root: &mut NodePtr<K, V>,
-        probe: &impl Fn(&K) -> Ordering,
-        value: V,
-    ) -> Result<Option<Replaced<V>>> {
-        let mut value = Some(value);
-        let put = self.put(*root, probe, &mut |edit, before| match value.take() {
-            Some(value) => ValuePtr::new(edit.stamp, value, &mut edit.spare.values),
-            None => before,
-        })?;
-        Ok(put.map(|put| {
-            *root = put.node;
-            self.end_value(put.before, put.is_new)
-        }))
-    }
-
-    pub(super) fn get_mut<'n>(
-        &mut self,
-        root: &mut NodePtr<K, V>,
-        probe: &impl Fn(&K) -> Ordering,
-    ) -> Result<Option<&'n mut V>>
-    where
-        V: Clone,
-    {
-        let put = self.put(*root, probe, &mut |edit, before| {
-            // SAFETY: what is in the tree lives.
-            unsafe {
-                if before.born() >= edit.floor {
-                    return before;
-                }
-                ValuePtr::new(edit.stamp, before.get().clone(), &mut edit.spare.values)
-            }
-        })?;
-        Ok(put.map(|Put { node, before, is_new, now }| {
-            *root = node;
-            if now != before {
-                // Others see the one before.
-                self.end_value(before, is_new);
-            }
-            // SAFETY: it was born at or after the floor, so it is nobody else's.
-            unsafe { now.get_mut() }
-        }))
-    }
-}
-
-/// A value in the place of another.
-struct Put<K, V> {
-    /// What takes the place of the node that was looked into.
-    node: NodePtr<K, V>,
-    before: ValuePtr<V>,
-    /// Whether nobody else has seen that.
-    is_new: bool,
-    now: ValuePtr<V>,
 }

@@ -146,7 +146,7 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
     #[inline]
     fn together(&self) -> Option<(usize, usize)> {
         let (front, back) = (self.front.as_ref()?, self.back.as_ref()?);
-        std::ptr::eq(front.leaf, back.leaf).then_some((front.at, back.at))
+        (front.leaf == back.leaf).then_some((front.at, back.at))
     }
 
     /// Whether nothing is between the places. The back is before the front where keys contradict themselves.

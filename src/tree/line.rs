@@ -386,8 +386,8 @@ impl<K, V> Estate<K, V> {
                 match node.in_memory() {
                     Some(Hot::Inner(inner)) => open.extend(inner.children.iter().map(Place::now)),
                     Some(Hot::Leaf(leaf)) => {
-                        count += leaf.values.len();
-                        let values = leaf.values.iter().map(Place::now);
+                        count += leaf.places().len();
+                        let values = leaf.places().iter().map(Place::now);
                         values.for_each(|value| drop(value.take(&mut spare.values)));
                     }
                     None => {}

@@ -11,23 +11,31 @@
 //!   for exclusive access that nobody else can reach it.
 
 mod keys;
+mod leaf;
 mod load;
+mod notes;
+mod seats;
 
 use std::cmp::Ordering;
-use std::mem::{needs_drop, offset_of};
+use std::marker::PhantomData;
+use std::mem::needs_drop;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU8, Ordering as Atomic};
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering as Atomic};
 
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
 use super::place::{Past, Place, Pointer};
-use super::slot::{PREFETCHED_BYTES_MAX, Spare, ValuePtr};
+use super::slot::{PREFETCHED_BYTES_MAX, Spare};
 use crate::error::Result;
 use crate::prefetch::prefetch;
 pub(super) use keys::{Births, Born, Copies, KeysMut, partition};
+pub(super) use leaf::{
+    LeafMut, LeafRef, NewValue, Small, leaf_bytes, searched_bytes, seating_bytes,
+};
 pub(crate) use load::{BULK_FILL, Loaded, Ranges, Source, Standing};
 pub(super) use load::{Carry, build};
+pub(super) use seats::are_seated;
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
 /// node of small keys takes less than a kilobyte.
@@ -63,13 +71,6 @@ impl Head {
 }
 
 #[repr(C)]
-pub(super) struct Leaf<K, V> {
-    head: Head,
-    pub(super) keys: ArrayVec<K, FAN_OUT>,
-    pub(super) values: ArrayVec<Place<ValuePtr<V>>, FAN_OUT>,
-}
-
-#[repr(C)]
 pub(super) struct Inner<K, V> {
     head: Head,
     /// One fewer than children.
@@ -86,12 +87,12 @@ struct Cold<K, V> {
     divides: bool,
 }
 
-/// Points to a node.
-pub(super) struct NodePtr<K, V>(NonNull<Leaf<K, V>>);
+/// Points to a node of either kind.
+pub(super) struct NodePtr<K, V>(NonNull<Inner<K, V>>, PhantomData<V>);
 
 /// A node in memory, to be read.
 pub(super) enum Hot<'a, K, V> {
-    Leaf(&'a Leaf<K, V>),
+    Leaf(LeafRef<'a, K, V>),
     Inner(&'a Inner<K, V>),
 }
 
@@ -99,11 +100,6 @@ pub(super) enum Hot<'a, K, V> {
 pub(super) enum HotMut<'a, K, V> {
     Leaf(LeafMut<'a, K, V>),
     Inner(InnerMut<'a, K, V>),
-}
-
-pub(super) struct LeafMut<'a, K, V> {
-    pub(super) keys: KeysMut<'a, K>,
-    pub(super) values: &'a mut ArrayVec<Place<ValuePtr<V>>, FAN_OUT>,
 }
 
 pub(super) struct InnerMut<'a, K, V> {
@@ -126,12 +122,14 @@ impl<K, V> PartialEq for NodePtr<K, V> {
 }
 
 impl<K, V> Pointer for NodePtr<K, V> {
+    type Kept = AtomicPtr<()>;
+
     fn erase(self) -> NonNull<()> {
         self.0.cast()
     }
 
     unsafe fn restore(erased: NonNull<()>) -> Self {
-        NodePtr(erased.cast())
+        NodePtr::to(erased.cast())
     }
 }
 
@@ -141,67 +139,7 @@ unsafe impl<K: Send + Sync, V: Send + Sync> Send for NodePtr<K, V> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync, V: Send + Sync> Sync for NodePtr<K, V> {}
 
-// One kind of room serves both.
-const _: () = assert!(size_of::<Leaf<u64, u8>>() == size_of::<Inner<u64, u8>>());
-const _: () = assert!(size_of::<Leaf<String, u8>>() == size_of::<Inner<String, u8>>());
-// So does one way to their keys.
-const _: () = assert!(offset_of!(Leaf<u64, u8>, keys) == offset_of!(Inner<u64, u8>, bounds));
-const _: () = assert!(offset_of!(Leaf<String, u8>, keys) == offset_of!(Inner<String, u8>, bounds));
-
-impl<K, V> Leaf<K, V> {
-    /// An empty one.
-    fn place(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> NonNull<Self> {
-        let leaf = spare.node();
-        let at = leaf.as_ptr();
-        // SAFETY: the room is nobody else's. Every field is written, in the place that it has: on the
-        // stack it would be copied once more.
-        unsafe {
-            ptr::addr_of_mut!((*at).head).write(Head::new(born, LEAF, copies));
-            ptr::addr_of_mut!((*at).keys).write(ArrayVec::new_const());
-            ptr::addr_of_mut!((*at).values).write(ArrayVec::new_const());
-        }
-        leaf
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    /// The value that a version has in a place.
-    ///
-    /// # Safety
-    /// The version is held and sees the leaf, or it is `Stamp::MAX` and the caller has the pen.
-    #[inline]
-    pub(super) unsafe fn value(&self, at: usize, version: Stamp) -> Option<ValuePtr<V>> {
-        // SAFETY: the caller's promise.
-        unsafe { self.head.past.see(&self.values, at, version) }
-    }
-
-    /// Where a key is, or where it belongs.
-    pub(super) fn find(&self, probe: impl Fn(&K) -> Ordering) -> Result<usize, usize> {
-        let at = partition(&self.keys, |key| probe(key) == Ordering::Greater);
-        match self.keys.get(at) {
-            Some(key) if probe(key) == Ordering::Equal => Ok(at),
-            _ => Err(at),
-        }
-    }
-}
-
 impl<K, V> Inner<K, V> {
-    /// An empty one.
-    fn place(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> NonNull<Self> {
-        let inner = spare.node().cast::<Self>();
-        let at = inner.as_ptr();
-        // SAFETY: the room is that of a leaf, which has the same layout: both are a head, as many keys,
-        // and as many pointers. Every field is written, in the place that it has.
-        unsafe {
-            ptr::addr_of_mut!((*at).head).write(Head::new(born, INNER, copies));
-            ptr::addr_of_mut!((*at).bounds).write(ArrayVec::new_const());
-            ptr::addr_of_mut!((*at).children).write(ArrayVec::new_const());
-        }
-        inner
-    }
-
     /// The child that a version has in a place.
     ///
     /// # Safety
@@ -234,12 +172,21 @@ pub(super) unsafe fn append<P: Pointer>(to: &mut ArrayVec<Place<P>, FAN_OUT>, pl
 }
 
 impl<K, V> NodePtr<K, V> {
-    pub(super) fn leaf(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> Self {
-        NodePtr(Leaf::place(born, copies, spare))
+    fn to(node: NonNull<Inner<K, V>>) -> Self {
+        NodePtr(node, PhantomData)
     }
 
+    /// An inner node that has no children yet.
     pub(super) fn inner(born: Stamp, copies: Copies, spare: &mut Spare<K, V>) -> Self {
-        NodePtr(Inner::place(born, copies, spare).cast())
+        let node = spare.inner();
+        let at = node.as_ptr();
+        // SAFETY: the room is nobody else's. Every field is written, in the place that it has.
+        unsafe {
+            ptr::addr_of_mut!((*at).head).write(Head::new(born, INNER, copies));
+            ptr::addr_of_mut!((*at).bounds).write(ArrayVec::new_const());
+            ptr::addr_of_mut!((*at).children).write(ArrayVec::new_const());
+        }
+        NodePtr::to(node)
     }
 
     pub(super) fn cold(born: Stamp, copies: Copies, source: Box<dyn Source<K, V>>) -> Self {
@@ -250,7 +197,7 @@ impl<K, V> NodePtr<K, V> {
         };
         let divides = source.divides();
         let cold = Cold { inner, source: Mutex::new(Some(source)), divides };
-        NodePtr(NonNull::from(Box::leak(Box::new(cold))).cast())
+        NodePtr::to(NonNull::from(Box::leak(Box::new(cold))).cast())
     }
 
     fn head(self) -> *mut Head {
@@ -260,13 +207,19 @@ impl<K, V> NodePtr<K, V> {
     /// Has the processor fetch it, for somebody who is about to search it.
     #[inline]
     pub(super) fn prefetch(self) {
-        prefetch(self.0.as_ptr().cast(), size_of::<Leaf<K, V>>().min(SEARCHED_BYTES_MAX));
+        prefetch(self.0.as_ptr().cast(), searched_bytes::<K, V>().min(SEARCHED_BYTES_MAX));
+    }
+
+    /// The same for somebody who may change it, which may be in a copy.
+    #[inline]
+    pub(super) fn prefetch_whole(self) {
+        prefetch(self.0.as_ptr().cast(), leaf_bytes::<K, V>().min(SEARCHED_BYTES_MAX));
     }
 
     /// Has the processor fetch its beginning, for somebody who goes on from there by and by.
     #[inline]
     pub(super) fn prefetch_beginning(self) {
-        prefetch(self.0.as_ptr().cast(), size_of::<Leaf<K, V>>().min(PREFETCHED_BYTES_MAX));
+        prefetch(self.0.as_ptr().cast(), leaf_bytes::<K, V>().min(PREFETCHED_BYTES_MAX));
     }
 
     /// # Safety
@@ -323,8 +276,8 @@ impl<K, V> NodePtr<K, V> {
         // before its kind was stored as inner.
         unsafe {
             match self.kind() {
-                LEAF => Some(Hot::Leaf(self.0.as_ref())),
-                INNER => Some(Hot::Inner(self.0.cast().as_ref())),
+                LEAF => Some(Hot::Leaf(LeafRef::of(self))),
+                INNER => Some(Hot::Inner(self.0.as_ref())),
                 _ => None,
             }
         }
@@ -357,11 +310,9 @@ impl<K, V> NodePtr<K, V> {
         // SAFETY: the caller's promise, and the kind says what it is. Keys and places are borrowed apart.
         unsafe {
             if self.kind() == LEAF {
-                let values = &mut *ptr::addr_of_mut!((*self.0.as_ptr()).values);
-                HotMut::Leaf(LeafMut { keys: self.keys_mut(), values })
+                HotMut::Leaf(LeafMut::of(self))
             } else {
-                let inner = self.0.cast::<Inner<K, V>>().as_ptr();
-                let children = &mut *ptr::addr_of_mut!((*inner).children);
+                let children = &mut *ptr::addr_of_mut!((*self.0.as_ptr()).children);
                 HotMut::Inner(InnerMut { bounds: self.keys_mut(), children })
             }
         }
@@ -401,21 +352,21 @@ impl<K, V> NodePtr<K, V> {
     {
         // SAFETY: the caller's promise; a copy is nobody else's.
         unsafe {
-            let copy = match self.in_memory() {
+            match self.in_memory() {
                 Some(Hot::Leaf(leaf)) => {
-                    let mut copy = Leaf::place(born, self.copies(), spare);
-                    append(&mut copy.as_mut().values, &leaf.values);
-                    NodePtr(copy)
+                    let copy = NodePtr::leaf(born, self.copies(), spare);
+                    copy.leaf_mut().append(leaf);
+                    copy
                 }
                 Some(Hot::Inner(inner)) => {
-                    let mut copy = Inner::place(born, self.copies(), spare);
-                    append(&mut copy.as_mut().children, &inner.children);
-                    NodePtr(copy.cast())
+                    let copy = NodePtr::inner(born, self.copies(), spare);
+                    let InnerMut { mut bounds, children } = copy.inner_mut();
+                    bounds.append(&self.keys());
+                    append(children, &inner.children);
+                    copy
                 }
                 None => unreachable!("a cold range is loaded before it is changed"),
-            };
-            copy.keys_mut().append(&self.keys());
-            copy
+            }
         }
     }
 
@@ -475,20 +426,20 @@ impl<K, V> NodePtr<K, V> {
     /// # Safety
     /// The node lives, and nobody can reach it from now on.
     pub(super) unsafe fn free(self, spare: &mut Spare<K, V>) {
-        // SAFETY: it was made as what its head says, and this is its end, the caller promises. Pointers
-        // have no destructor; the layout of both kinds is that of a leaf.
+        // SAFETY: it was made as what its head says, and this is its end, the caller promises. Neither pointers
+        // nor values that have seats have a destructor; keys are in the same place in either kind.
         unsafe {
             self.past().forget(spare);
             self.forget_shared();
             if self.was_cold() {
                 return drop(Box::from_raw(self.as_cold()));
             }
+            ptr::drop_in_place(ptr::addr_of_mut!((*self.0.as_ptr()).bounds));
             if self.kind() == LEAF {
-                ptr::drop_in_place(self.0.as_ptr());
+                spare.give_leaf(self.0);
             } else {
-                ptr::drop_in_place(self.0.as_ptr().cast::<Inner<K, V>>());
+                spare.give_inner(self.0);
             }
-            spare.give_node(self.0);
         }
     }
 }

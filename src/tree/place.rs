@@ -16,7 +16,7 @@
 
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use super::node::Stamp;
 use super::slot::Spare;
@@ -25,8 +25,11 @@ use super::slot::Spare;
 /// searched one after the other.
 const FORMERS_MAX: usize = 8;
 
-/// What a place holds: a pointer to a value or to a node.
+/// What a place holds: a pointer to a value or to a node, or where in its leaf a value is.
 pub(super) trait Pointer: Copy {
+    /// How a place keeps it.
+    type Kept: Kept;
+
     fn erase(self) -> NonNull<()>;
 
     /// # Safety
@@ -34,12 +37,54 @@ pub(super) trait Pointer: Copy {
     unsafe fn restore(erased: NonNull<()>) -> Self;
 }
 
+/// How a place keeps what it holds.
+pub(super) trait Kept {
+    fn new(what: NonNull<()>) -> Self;
+    fn load(&self, order: Ordering) -> *mut ();
+    fn store(&self, what: NonNull<()>, order: Ordering);
+}
+
+impl Kept for AtomicPtr<()> {
+    #[inline]
+    fn new(what: NonNull<()>) -> Self {
+        AtomicPtr::new(what.as_ptr())
+    }
+
+    #[inline]
+    fn load(&self, order: Ordering) -> *mut () {
+        AtomicPtr::load(self, order)
+    }
+
+    #[inline]
+    fn store(&self, what: NonNull<()>, order: Ordering) {
+        AtomicPtr::store(self, what.as_ptr(), order);
+    }
+}
+
+/// Of what is no address, but as small as a byte.
+impl Kept for AtomicU8 {
+    #[inline]
+    fn new(what: NonNull<()>) -> Self {
+        AtomicU8::new(what.addr().get().to_le_bytes()[0])
+    }
+
+    #[inline]
+    fn load(&self, order: Ordering) -> *mut () {
+        ptr::without_provenance_mut(AtomicU8::load(self, order).into())
+    }
+
+    #[inline]
+    fn store(&self, what: NonNull<()>, order: Ordering) {
+        AtomicU8::store(self, what.addr().get().to_le_bytes()[0], order);
+    }
+}
+
 /// A place in a node.
-pub(super) struct Place<P>(AtomicPtr<()>, PhantomData<P>);
+pub(super) struct Place<P: Pointer>(P::Kept, PhantomData<P>);
 
 impl<P: Pointer> Place<P> {
     pub(super) fn new(pointer: P) -> Self {
-        Place(AtomicPtr::new(pointer.erase().as_ptr()), PhantomData)
+        Place(P::Kept::new(pointer.erase()), PhantomData)
     }
 
     /// What the newest tree has here.
@@ -57,7 +102,7 @@ impl<P: Pointer> Place<P> {
     /// # Safety
     /// The caller has the pen; no version sees what the place points to, or it sees the same then.
     pub(super) unsafe fn change_again(&self, to: P) {
-        self.0.store(to.erase().as_ptr(), Ordering::Release);
+        self.0.store(to.erase(), Ordering::Release);
     }
 
     fn load(&self, order: Ordering) -> P {
@@ -199,7 +244,7 @@ impl Past {
             self.last.store(spare.note(former), Ordering::Release);
         }
         self.changed.store(stamp, Ordering::Release);
-        place.0.store(to.erase().as_ptr(), Ordering::Release);
+        place.0.store(to.erase(), Ordering::Release);
     }
 
     /// Lets go of all notes.

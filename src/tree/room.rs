@@ -99,11 +99,7 @@ static STAMPED: Classes =
     [const { Mutex::new(Class { first: ptr::null_mut() }) }; SIZE_MAX / SIZE_STEP + 1];
 
 impl Room {
-    pub(super) const fn of<T>() -> Room {
-        Room::with(Layout::new::<T>(), false)
-    }
-
-    /// Room for things that so many bytes of stamps follow.
+    /// Room for things that so many bytes follow.
     pub(super) const fn followed_by<T>(bytes: usize) -> Room {
         let alone = Layout::new::<T>();
         let size = alone.size().next_multiple_of(STAMP_BYTES);
@@ -347,7 +343,7 @@ mod tests {
     type Case = (Room, usize, usize, Option<fn(Room, NonNull<u8>) -> NonNull<Stamp>>);
 
     fn plain<T>() -> Case {
-        (Room::of::<T>(), size_of::<T>(), align_of::<T>(), None)
+        (Room::followed_by::<T>(0), size_of::<T>(), align_of::<T>(), None)
     }
 
     fn stamped<T>() -> Case {

@@ -7,9 +7,10 @@
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, needs_drop};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicPtr;
 
 use super::arenas;
-use super::node::{Births, Leaf, Stamp};
+use super::node::{Births, Inner, Stamp, are_seated, seating_bytes};
 use super::place::{Former, Pointer};
 use super::room::Room;
 use crate::prefetch::prefetch;
@@ -33,6 +34,8 @@ impl<V> PartialEq for ValuePtr<V> {
 }
 
 impl<V> Pointer for ValuePtr<V> {
+    type Kept = AtomicPtr<()>;
+
     fn erase(self) -> NonNull<()> {
         self.0.cast()
     }
@@ -48,6 +51,11 @@ unsafe impl<V: Send + Sync> Send for ValuePtr<V> {}
 unsafe impl<V: Send + Sync> Sync for ValuePtr<V> {}
 
 impl<V> ValuePtr<V> {
+    /// To one that lies in a leaf, to be read.
+    pub(super) fn seated(value: NonNull<V>) -> Self {
+        ValuePtr(value)
+    }
+
     pub(super) fn new(born: Stamp, value: V, spare: &mut Values<V>) -> Self {
         let value = ManuallyDrop::new(value);
         // SAFETY: nobody else uses it from now on.
@@ -133,7 +141,10 @@ impl<V> ValuePtr<V> {
 /// Room at hand for new nodes and values: what was freed just now is in the processor's cache, and what
 /// is taken at once lies side by side.
 pub(super) struct Spare<K, V> {
-    nodes: Rooms<Leaf<K, V>>,
+    /// For leaves of values that have seats.
+    seating: Rooms<SeatingRoom<K, V>>,
+    /// For all other nodes.
+    nodes: Rooms<Inner<K, V>>,
     pub(super) values: Values<V>,
     /// For keys that died and may be seen.
     pub(super) keys: Values<K>,
@@ -160,15 +171,25 @@ pub(super) trait Lodger {
     const ROOM: Room;
 }
 
-/// Both kinds of nodes, with the stamps of what their keys own behind them.
-impl<K, V> Lodger for Leaf<K, V> {
-    const ROOM: Room = if needs_drop::<K>() {
+/// How many bytes of stamps lie behind a node, for what its keys own.
+const fn births_bytes<K>() -> usize {
+    if needs_drop::<K>() { size_of::<Births>() } else { 0 }
+}
+
+impl<K, V> Lodger for Inner<K, V> {
+    const ROOM: Room = {
         // They follow at once.
         assert!(size_of::<Self>().is_multiple_of(size_of::<Stamp>()));
-        Room::followed_by::<Self>(size_of::<Births>())
-    } else {
-        Room::of::<Self>()
+        Room::followed_by::<Self>(births_bytes::<K>())
     };
+}
+
+/// A leaf of values that have seats in it; it is aligned like any node.
+pub(super) struct SeatingRoom<K, V>(PhantomData<(K, V)>);
+
+impl<K, V> Lodger for SeatingRoom<K, V> {
+    const ROOM: Room =
+        Room::followed_by::<[Inner<K, V>; 0]>(seating_bytes::<K, V>() + births_bytes::<K>());
 }
 
 /// A value that has a stamp of the room's.
@@ -258,24 +279,37 @@ impl<T: Lodger> Drop for Rooms<T> {
 
 impl<K, V> Default for Spare<K, V> {
     fn default() -> Self {
-        let (nodes, values, keys) = (Rooms::default(), Rooms::default(), Rooms::default());
-        Spare { nodes, values, keys, notes: Vec::new() }
+        Spare {
+            seating: Rooms::default(),
+            nodes: Rooms::default(),
+            values: Rooms::default(),
+            keys: Rooms::default(),
+            notes: Vec::new(),
+        }
     }
 }
 
 impl<K, V> Spare<K, V> {
-    /// Takes at once what so many nodes and values need, for somebody who begins with nothing.
-    pub(super) fn expect(&mut self, nodes: usize, values: usize) {
-        self.nodes.expect(nodes);
-        self.values.expect(values);
+    /// Takes at once what so many leaves and values need, for somebody who begins with nothing.
+    pub(super) fn expect(&mut self, leaves: usize, values: usize) {
+        if are_seated::<V>() {
+            self.seating.expect(leaves);
+        } else {
+            self.nodes.expect(leaves);
+            self.values.expect(values);
+        }
     }
 
     /// Whether there is little room for the next change.
     pub(super) fn is_low(&self) -> bool {
+        if are_seated::<V>() {
+            return self.seating.free.len() < SPARE_LOW;
+        }
         self.nodes.free.len() < SPARE_LOW || self.values.free.len() < SPARE_LOW
     }
 
     pub(super) fn take_from(&mut self, other: &mut Spare<K, V>) {
+        self.seating.free.append(&mut other.seating.free);
         self.nodes.free.append(&mut other.nodes.free);
         self.values.free.append(&mut other.values.free);
         self.keys.free.append(&mut other.keys.free);
@@ -284,6 +318,7 @@ impl<K, V> Spare<K, V> {
 
     /// Gives back what nobody needs soon.
     pub(super) fn trim(&mut self) {
+        self.seating.trim();
         self.nodes.trim();
         self.values.trim();
         self.keys.trim();
@@ -291,14 +326,32 @@ impl<K, V> Spare<K, V> {
         self.notes.shrink_to(SPARE_LOW);
     }
 
-    /// Room for a node.
-    pub(super) fn node(&mut self) -> NonNull<Leaf<K, V>> {
+    /// Room for a leaf.
+    pub(super) fn leaf(&mut self) -> NonNull<Inner<K, V>> {
+        if are_seated::<V>() { self.seating.take().cast() } else { self.nodes.take() }
+    }
+
+    /// # Safety
+    /// It is [room for a leaf](Self::leaf) that was taken, and nobody uses it from now on.
+    pub(super) unsafe fn give_leaf(&mut self, room: NonNull<Inner<K, V>>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if are_seated::<V>() {
+                self.seating.give(room.cast());
+            } else {
+                self.nodes.give(room);
+            }
+        }
+    }
+
+    /// Room for an inner node.
+    pub(super) fn inner(&mut self) -> NonNull<Inner<K, V>> {
         self.nodes.take()
     }
 
     /// # Safety
-    /// It is [room for a node](Self::node) that was taken, and nobody uses it from now on.
-    pub(super) unsafe fn give_node(&mut self, room: NonNull<Leaf<K, V>>) {
+    /// It is [room for an inner node](Self::inner) that was taken, and nobody uses it from now on.
+    pub(super) unsafe fn give_inner(&mut self, room: NonNull<Inner<K, V>>) {
         // SAFETY: the caller's promise.
         unsafe { self.nodes.give(room) };
     }

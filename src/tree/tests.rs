@@ -1,6 +1,7 @@
 mod cold;
 mod keys;
 mod live;
+mod notes;
 mod parked;
 mod removal;
 mod walks;
@@ -66,7 +67,11 @@ fn keys_are_found_however_they_are_searched_for() {
 }
 
 /// Makes one change in a version of its own.
-fn insert(tree: &mut Tree<u16, u32>, key: u16, value: u32) -> Result<Option<u32>> {
+fn insert<V: Clone + Send + Sync + 'static>(
+    tree: &mut Tree<u16, V>,
+    key: u16,
+    value: V,
+) -> Result<Option<V>> {
     let mut draft = tree.draft();
     let old = draft.insert(key, value)?.map(Old::into_value);
     *tree = draft.freeze();
@@ -74,7 +79,7 @@ fn insert(tree: &mut Tree<u16, u32>, key: u16, value: u32) -> Result<Option<u32>
     Ok(old)
 }
 
-fn remove(tree: &mut Tree<u16, u32>, key: u16) -> Option<u32> {
+fn remove<V: Clone + Send + Sync + 'static>(tree: &mut Tree<u16, V>, key: u16) -> Option<V> {
     let mut draft = tree.draft();
     let old = draft.remove(|k| key.cmp(k)).unwrap().map(Old::into_value);
     *tree = draft.freeze();
@@ -166,34 +171,81 @@ impl Numbered for u16 {
     }
 }
 
-fn shows<K: Numbered>(tree: &Tree<K, Counted>, model: &BTreeMap<u16, u32>) {
-    let shown = tree.iter().map(|entry| entry.map(|(k, v)| (k.number(), v.0)).unwrap());
+/// A value of a test, by its number.
+trait Valued: Clone + Send + Sync + 'static {
+    fn new(number: u32, alive: &Arc<AtomicUsize>) -> Self;
+    fn number(&self) -> u32;
+    fn set(&mut self, number: u32);
+    /// How many there are to be, if that is counted.
+    fn alive(of: usize) -> usize;
+}
+
+impl Valued for Counted {
+    fn new(number: u32, alive: &Arc<AtomicUsize>) -> Counted {
+        Counted::new(number, alive)
+    }
+
+    fn number(&self) -> u32 {
+        self.0
+    }
+
+    fn set(&mut self, number: u32) {
+        self.0 = number;
+    }
+
+    fn alive(of: usize) -> usize {
+        of
+    }
+}
+
+/// It has a seat in its leaf.
+impl Valued for u32 {
+    fn new(number: u32, _alive: &Arc<AtomicUsize>) -> u32 {
+        number
+    }
+
+    fn number(&self) -> u32 {
+        *self
+    }
+
+    fn set(&mut self, number: u32) {
+        *self = number;
+    }
+
+    fn alive(_of: usize) -> usize {
+        0
+    }
+}
+
+fn shows<K: Numbered, V: Valued>(tree: &Tree<K, V>, model: &BTreeMap<u16, u32>) {
+    let shown = tree.iter().map(|entry| entry.map(|(k, v)| (k.number(), v.number())).unwrap());
     assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
 }
 
 /// Changes of a draft, each a kind with a key and a value, and how it ends.
 type Changes = (Vec<(u8, u16, u32)>, u8);
 
-fn drafts() -> impl Strategy<Value = Vec<Changes>> {
-    let changes = prop::collection::vec((0u8..10, 0u16..300, any::<u32>()), 0..up_to(60));
+/// Of some of so many keys.
+fn drafts(keys: u16) -> impl Strategy<Value = Vec<Changes>> {
+    let changes = prop::collection::vec((0u8..10, 0..keys, any::<u32>()), 0..up_to(60));
     prop::collection::vec((changes, 0u8..6), 0..up_to(60))
 }
 
 /// Drafts with savepoints, undone, dropped and settled, while some versions are held and the graveyard is looked after
 /// at times: what each shows never changes, and what nobody can see is freed, each value once. At the end `look` sees
 /// the newest version.
-fn live_as_long_as_seen<K: Numbered>(
+fn live_as_long_as_seen<K: Numbered, V: Valued>(
     frozen: Option<Frozen<K>>,
     key: impl Fn(u16) -> K,
     drafts: Vec<Changes>,
-    look: impl FnOnce(&Tree<K, Counted>),
+    look: impl FnOnce(&Tree<K, V>),
 ) {
     let alive = Arc::new(AtomicUsize::new(0));
     let (graveyard, buried) = Graveyard::new();
     let bury_all = || buried.decay_what_is_there(&mut || {});
-    let mut tree: Tree<K, Counted> = Tree::new(frozen, graveyard);
+    let mut tree: Tree<K, V> = Tree::new(frozen, graveyard);
     let mut model: BTreeMap<u16, u32> = BTreeMap::new();
-    let mut held: Vec<(Tree<K, Counted>, BTreeMap<u16, u32>)> = Vec::new();
+    let mut held: Vec<(Tree<K, V>, BTreeMap<u16, u32>)> = Vec::new();
     for (changes, end) in drafts {
         let mut draft = tree.draft();
         let mut after = model.clone();
@@ -201,19 +253,19 @@ fn live_as_long_as_seen<K: Numbered>(
         for (what, number, value) in changes {
             match what {
                 0..=4 => {
-                    let new = Counted::new(value, &alive);
+                    let new = V::new(value, &alive);
                     let old = draft.insert(key(number), new).unwrap().map(Old::into_value);
-                    assert_eq!(after.insert(number, value), old.map(|old| old.0));
+                    assert_eq!(after.insert(number, value), old.map(|old| old.number()));
                 }
                 5 | 6 => {
-                    for number in number..number + 20 {
+                    for number in number..number + 1 + u16::from(what == 6) * 19 {
                         let gone = draft.remove(|k| number.cmp(&k.number())).unwrap().is_some();
                         assert_eq!(gone, after.remove(&number).is_some());
                     }
                 }
                 7 => {
                     if let Some(place) = draft.get_mut(|k| number.cmp(&k.number())).unwrap() {
-                        place.0 = value;
+                        place.set(value);
                         after.insert(number, value);
                     }
                 }
@@ -253,7 +305,7 @@ fn live_as_long_as_seen<K: Numbered>(
     drop(held);
     tree.sweep();
     bury_all();
-    assert_eq!(alive.load(Atomic::SeqCst), model.len());
+    assert_eq!(alive.load(Atomic::SeqCst), V::alive(model.len()));
     look(&tree);
     drop(tree);
     bury_all();
@@ -262,8 +314,20 @@ fn live_as_long_as_seen<K: Numbered>(
 
 proptest! {
     #[test]
-    fn what_is_held_lives_and_nothing_else(drafts in drafts()) {
-        live_as_long_as_seen(None, |number| number, drafts, |_| {});
+    fn what_is_held_lives_and_nothing_else(drafts in drafts(300)) {
+        live_as_long_as_seen::<_, Counted>(None, |number| number, drafts, |_| {});
+    }
+
+    #[test]
+    fn what_has_a_seat_is_what_each_version_sees(drafts in drafts(300)) {
+        live_as_long_as_seen::<_, u32>(None, |number| number, drafts, |_| {});
+    }
+
+    /// Each again and again, so that there are notes of several changes of one place.
+    #[test]
+    fn few_entries_are_what_each_version_sees(drafts in drafts(5)) {
+        live_as_long_as_seen::<_, Counted>(None, |number| number, drafts.clone(), |_| {});
+        live_as_long_as_seen::<_, u32>(None, |number| number, drafts, |_| {});
     }
 }
 
@@ -294,84 +358,6 @@ fn a_version_that_is_read_lives_also_if_its_draft_goes_on_and_is_dropped() {
     tree.sweep();
     assert_eq!(read.get(|key| 7.cmp(key)).unwrap().map(|value| value.0), Some(1));
     assert_eq!(alive.load(Atomic::SeqCst), 2);
-}
-
-/// The leaf of a key in a version.
-fn leaf_of(tree: &Tree<u16, u32>, key: u16) -> NodePtr<u16, u32> {
-    let mut node = tree.0.root;
-    loop {
-        // SAFETY: nodes of a version live.
-        match unsafe { node.in_memory() } {
-            Some(Hot::Inner(inner)) => {
-                let at = inner.child_for(|bound| key.cmp(bound));
-                // SAFETY: as above.
-                node = unsafe { inner.child(at, tree.0.stamp) }.unwrap();
-            }
-            _ => return node,
-        }
-    }
-}
-
-#[test]
-fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
-    let entries = (0..10_000).map(|key| (key, 0)).collect();
-    let mut tree = Tree::from_sorted(None, entries, Graveyard::none());
-    let (root, leaf) = (tree.0.root, leaf_of(&tree, 77));
-    for round in 1..100 {
-        insert(&mut tree, 77, round).unwrap();
-        assert!(leaf_of(&tree, 77) == leaf, "nobody needs the notes of the rounds before");
-    }
-    let view = tree.clone();
-    for round in 100..108 {
-        insert(&mut tree, 77, round).unwrap();
-        assert!(leaf_of(&tree, 77) == leaf);
-        assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&99));
-    }
-    insert(&mut tree, 77, 108).unwrap();
-    assert!(leaf_of(&tree, 77) != leaf, "there was no room for a ninth");
-    assert!(leaf_of(&view, 77) == leaf && tree.0.root == root);
-    assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&99));
-    assert_eq!(tree.get(|k| 77.cmp(k)).unwrap(), Some(&108));
-}
-
-#[test]
-fn what_a_draft_itself_made_is_handed_back_by_it() {
-    let tree = Tree::from_sorted(None, (0..1000).map(|key| (key, 0)).collect(), Graveyard::none());
-    let mut draft = tree.draft();
-    let replaced = |draft: &mut Draft<i32, i32>, value| match draft.insert(77, value).unwrap() {
-        Some(Old::Owned(value)) => (value, "owned"),
-        Some(Old::Seen(value)) => (*value, "seen"),
-        None => unreachable!("the key was there"),
-    };
-    // In a node that others see as well.
-    assert_eq!(replaced(&mut draft, 1), (0, "seen"));
-    assert_eq!(replaced(&mut draft, 2), (1, "owned"));
-    let version = draft.freeze();
-    assert_eq!(replaced(&mut draft, 3), (2, "seen"), "by those who have the version");
-    assert_eq!(replaced(&mut draft, 4), (3, "owned"));
-    // In one that is its own.
-    draft.insert(1000, 0).unwrap();
-    draft.remove(|key| 78.cmp(key)).unwrap();
-    assert_eq!(replaced(&mut draft, 5), (4, "owned"));
-    let removed = draft.remove(|key| 77.cmp(key)).unwrap().unwrap();
-    assert!(matches!(removed, Old::Owned(5)));
-    let removed = draft.remove(|key| 79.cmp(key)).unwrap().unwrap();
-    assert!(matches!(removed, Old::Seen(0)));
-    assert_eq!(version.get(|key| 77.cmp(key)).unwrap(), Some(&2));
-}
-
-#[test]
-fn notes_stay_for_each_version_of_one_draft_that_is_held() {
-    let before: Tree<u16, u32> = Tree::new(None, Graveyard::none());
-    let mut draft = before.draft();
-    draft.insert(7, 1).unwrap();
-    let first = draft.freeze();
-    draft.insert(7, 2).unwrap();
-    let mut tree = draft.freeze();
-    draft.settle();
-    insert(&mut tree, 7, 3).unwrap();
-    let shown = [&before, &first, &tree].map(|tree| tree.get(|k| 7.cmp(k)).unwrap().copied());
-    assert_eq!(shown, [None, Some(1), Some(3)]);
 }
 
 /// What Miri looks at for races: the writer frees what died while readers take versions, read and let go

@@ -1,5 +1,7 @@
 //! Going back: a tree is again what it was when a draft, or its savepoint, began.
 
+use std::ptr::NonNull;
+
 use super::limbo::{Dead, Thing};
 use super::line::Pen;
 use super::node::{Hot, NodePtr, Stamp};
@@ -10,9 +12,15 @@ use super::slot::Spare;
 pub(super) struct Change<K, V> {
     pub(super) node: NodePtr<K, V>,
     pub(super) at: usize,
-    /// What it pointed to.
-    pub(super) before: Thing<K, V>,
+    /// What it told.
+    pub(super) before: NonNull<()>,
 }
+
+// SAFETY: what the place told is followed by those alone who have the node, which says between which threads that
+// may be.
+unsafe impl<K, V> Send for Change<K, V> where NodePtr<K, V>: Send {}
+// SAFETY: as above.
+unsafe impl<K, V> Sync for Change<K, V> where NodePtr<K, V>: Sync {}
 
 /// A moment in what a draft did.
 #[derive(Clone, Copy)]
@@ -76,29 +84,16 @@ impl<K, V> Change<K, V> {
     fn now(&self) -> Option<Thing<K, V>> {
         // SAFETY: the node lives; what was changed is in memory.
         match unsafe { self.node.in_memory() }? {
-            Hot::Leaf(leaf) => leaf.values.get(self.at).map(|place| Thing::Value(place.now())),
+            Hot::Leaf(leaf) => leaf.places().get(self.at).map(|place| Thing::Value(place.now())),
             Hot::Inner(inner) => inner.children.get(self.at).map(|place| Thing::Node(place.now())),
         }
     }
 
     /// The note that was made stays: it says the same as the place then does.
     fn restore(self) {
-        // SAFETY: as above; whoever undoes has the pen, and what the place points to now no version sees.
-        unsafe {
-            match (self.node.in_memory(), self.before) {
-                (Some(Hot::Leaf(leaf)), Thing::Value(value)) => {
-                    if let Some(place) = leaf.values.get(self.at) {
-                        place.change_again(value);
-                    }
-                }
-                (Some(Hot::Inner(inner)), Thing::Node(node)) => {
-                    if let Some(place) = inner.children.get(self.at) {
-                        place.change_again(node);
-                    }
-                }
-                _ => {}
-            }
-        }
+        // SAFETY: as above; whoever undoes has the pen, and what the place tells of now no version sees. It told
+        // something of this kind before.
+        unsafe { self.node.restore(self.at, self.before) }
     }
 }
 
@@ -117,7 +112,7 @@ fn free_since<K, V>(mut open: Vec<Thing<K, V>>, since: Stamp, spare: &mut Spare<
                     open.extend(inner.children.iter().map(|place| Thing::Node(place.now())));
                 }
                 Some(Hot::Leaf(leaf)) => {
-                    open.extend(leaf.values.iter().map(|place| Thing::Value(place.now())));
+                    open.extend(leaf.places().iter().map(|place| Thing::Value(place.now())));
                 }
                 None => {}
             }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::{Edit, InnerMut, Replaced};
 use crate::error::Result;
-use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, NodePtr, append};
+use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, NewValue, NodePtr, append};
 use crate::tree::place::Place;
 
 /// What removing from a node came to.
@@ -61,14 +61,17 @@ impl<K: Clone, V> Edit<'_, K, V> {
             Hot::Leaf(leaf) => {
                 let Ok(at) = leaf.find(probe) else { return Ok(None) };
                 let (was_first, was_last) = (at == 0, at + 1 == leaf.len());
-                let value = leaf.values.get(at).map(Place::now);
+                let value = leaf.places().get(at).map(Place::now);
                 let is_new = value.is_some_and(|value| self.is_new(node, &value.into()));
                 let node = self.own(node);
                 // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces, and
                 // is not used any more.
-                let mut leaf = unsafe { node.leaf_mut() };
-                let (key, value) = (leaf.keys.remove(at), leaf.values.remove(at));
-                let entry = (self.end_key(key), self.end_value(value.now(), is_new));
+                let (key, value) = unsafe { node.leaf_mut() }.remove(at);
+                let value = match value {
+                    NewValue::Placed(value) => self.end_value(value, is_new),
+                    NewValue::Small(value) => Replaced::Small(value),
+                };
+                let entry = (self.end_key(key), value);
                 Ok(Some(Removed { node, entry, was_first, was_last }))
             }
             Hot::Inner(inner) => {
@@ -145,31 +148,29 @@ impl<K: Clone, V> Edit<'_, K, V> {
         let InnerMut { mut bounds, children } = inner;
         let [a, b] = [left, left + 1].map(|at| children.get(at).map(Place::now));
         let (Some(a), Some(b)) = (a, b) else { return };
-        children.remove(left + 1);
-        let bound = bounds.remove(left);
         let a = self.own(a);
         if let Some(place) = children.get_mut(left) {
             place.set(a);
         }
         // SAFETY: nodes of the tree live, and nobody changes them while they are looked at; the right one is not
-        // the left one, which is nobody else's.
+        // the left one, which is nobody else's. What may panic, a clone, comes before the right one loses its place.
         let between = unsafe {
-            let keys = b.keys();
             match (a.hot_mut(), b.in_memory()) {
                 (HotMut::Leaf(mut a), Some(Hot::Leaf(b))) => {
-                    a.keys.append(&keys);
-                    append(a.values, &b.values);
-                    Some(bound)
+                    a.append(b);
+                    Some(bounds.remove(left))
                 }
-                (HotMut::Inner(mut a), Some(Hot::Inner(b))) => {
-                    a.bounds.push(bound);
-                    a.bounds.append(&keys);
-                    append(a.children, &b.children);
+                (HotMut::Inner(mut a), Some(Hot::Inner(inner))) => {
+                    let between = a.bounds.len();
+                    a.bounds.append(&b.keys());
+                    append(a.children, &inner.children);
+                    a.bounds.insert(between, bounds.remove(left));
                     None
                 }
-                _ => Some(bound),
+                _ => return,
             }
         };
+        children.remove(left + 1);
         self.end_node(b);
         drop(between.and_then(|bound| self.end_key(bound)));
     }

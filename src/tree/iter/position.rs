@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::error::Result;
 use crate::tree::between::{Compare, Edge};
-use crate::tree::node::{Carry, Hot, Inner, Leaf, NodePtr, Stamp};
+use crate::tree::node::{Carry, Hot, Inner, LeafRef, NodePtr, Stamp};
 use crate::tree::place::Place;
 use crate::tree::slot::ValuePtr;
 
@@ -20,10 +20,10 @@ const PATH_LEN: usize = 6;
 /// A place between two entries: the way down to a leaf, and how many of its entries are before.
 pub(super) struct Position<'a, K, V> {
     path: Path<'a, K, V>,
-    pub(super) leaf: &'a Leaf<K, V>,
+    pub(super) leaf: LeafRef<'a, K, V>,
     pub(super) at: usize,
     /// The leaf that comes next on the way, if that is known and in memory.
-    next: Option<&'a Leaf<K, V>>,
+    next: Option<LeafRef<'a, K, V>>,
     fetched: Fetched,
     /// As of which everything is seen.
     version: Stamp,
@@ -90,7 +90,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                     node = child;
                 }
                 Hot::Leaf(leaf) => {
-                    let at = edge.partition(&leaf.keys);
+                    let at = edge.partition(leaf.keys());
                     let fetched = Fetched::LITTLE;
                     *to = Some(Position { path, leaf, at, next: None, fetched, version });
                     return Ok(());
@@ -102,7 +102,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     /// The place where an edge is, if it is in this leaf, which most ranges end in that begin there; or this place, where
     /// an inverted range ends, which is empty.
     pub(super) fn back_within(&self, edge: Edge<impl Compare<K>>) -> Option<Self> {
-        let at = self.at + edge.partition(self.leaf.keys.get(self.at..)?);
+        let at = self.at + edge.partition(self.leaf.keys().get(self.at..)?);
         let (next, fetched) = (None, Fetched::LITTLE);
         let is_within = at < self.leaf.len();
         is_within.then(|| Position { path: self.path.clone(), at, next, fetched, ..*self })
@@ -141,10 +141,10 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
                     node = child;
                 }
                 Hot::Leaf(leaf) => {
-                    debug_assert!(self.next.is_none_or(|next| std::ptr::eq(next, leaf)));
+                    debug_assert!(self.next.is_none_or(|next| next == leaf));
                     let is_known = self.next.is_some();
                     self.leaf = leaf;
-                    self.at = if forward { 0 } else { leaf.keys.len() };
+                    self.at = if forward { 0 } else { leaf.len() };
                     self.look_ahead(forward);
                     if !is_known {
                         self.fetch_first(Fetched::MUCH, forward, leaf.len());
@@ -197,10 +197,10 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     }
 
     /// Has the processor fetch the values that are reached after so many steps; going forward those before the end,
-    /// which may be that of the leaf.
+    /// which may be that of the leaf. Of those that have seats in their leaves, the next leaf.
     #[inline(never)]
     fn fetch(&self, steps: Range<usize>, forward: bool, end: usize) {
-        let (values, at) = (&self.leaf.values, self.at);
+        let (values, at) = (self.leaf.places(), self.at);
         let left = if forward { end.saturating_sub(at) } else { at };
         let (from, to) = (steps.start.min(left), steps.end.min(left));
         let within = if forward { at + from..at + to } else { at - to..at - from };
@@ -208,7 +208,7 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
         for place in within {
             place.now().prefetch();
         }
-        if steps.end > left && (!forward || end == values.len()) {
+        if steps.end > left && (!forward || end == self.leaf.len()) {
             let beyond = steps.start.max(left) - left..steps.end - left;
             let beyond = beyond.filter_map(|beyond| self.place_beyond(beyond, forward));
             beyond.for_each(|place| place.now().prefetch());
@@ -219,8 +219,8 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     /// instead.
     fn place_beyond(&self, beyond: usize, forward: bool) -> Option<&'a Place<ValuePtr<V>>> {
         match self.next {
-            Some(next) if forward => next.values.get(beyond),
-            Some(next) => next.values.get(next.len().checked_sub(beyond + 1)?),
+            Some(next) if forward => next.places().get(beyond),
+            Some(next) => next.places().get(next.len().checked_sub(beyond + 1)?),
             None => {
                 if beyond == 0
                     && let Some(node) = self.behind(1, forward)
@@ -239,9 +239,9 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
 
     #[inline]
     fn entry(&self, at: usize) -> Option<(&'a K, &'a V)> {
-        let key = self.leaf.keys.get(at)?;
+        let key = self.leaf.keys().get(at)?;
         // SAFETY: as above.
-        unsafe { Some((key, self.leaf.value(at, self.version)?.get())) }
+        unsafe { Some((key, self.leaf.value(at, self.version)?)) }
     }
 
     /// Goes past so many entries, which are in this leaf; of what comes then nothing was asked for.

@@ -15,7 +15,7 @@ use std::ptr;
 
 use arrayvec::ArrayVec;
 
-use super::{FAN_OUT, NodePtr, Stamp};
+use super::{FAN_OUT, Inner, LEAF, NodePtr, Stamp, leaf_bytes};
 use crate::tree::frozen::Frozen;
 
 /// The steps in which keys are searched for, before one by one, where a binary search would take longer.
@@ -230,7 +230,7 @@ impl<K, V> NodePtr<K, V> {
     pub(in crate::tree) unsafe fn keys<'a>(self) -> KeysRef<'a, K> {
         // SAFETY: the caller's promise. Both kinds of nodes have their keys in the same place.
         unsafe {
-            let keys = &(*self.0.as_ptr()).keys;
+            let keys = &(*self.0.as_ptr()).bounds;
             KeysRef { keys, born: self.births() }
         }
     }
@@ -252,8 +252,14 @@ impl<K, V> NodePtr<K, V> {
     }
 
     /// Behind the node.
-    fn births_room(self) -> *mut Births {
-        self.0.as_ptr().wrapping_add(1).cast()
+    ///
+    /// # Safety
+    /// The node lives.
+    unsafe fn births_room(self) -> *mut Births {
+        // SAFETY: the caller's promise.
+        let is_leaf = unsafe { self.kind() } == LEAF;
+        let bytes = if is_leaf { leaf_bytes::<K, V>() } else { size_of::<Inner<K, V>>() };
+        self.0.as_ptr().wrapping_byte_add(bytes).cast()
     }
 
     /// Its keys, or the bounds of its children, to be changed.
@@ -263,7 +269,7 @@ impl<K, V> NodePtr<K, V> {
     pub(in crate::tree) unsafe fn keys_mut<'a>(self) -> KeysMut<'a, K> {
         // SAFETY: as for `births`; the places are no part of what is borrowed.
         unsafe {
-            let keys = &mut *ptr::addr_of_mut!((*self.0.as_ptr()).keys);
+            let keys = &mut *ptr::addr_of_mut!((*self.0.as_ptr()).bounds);
             let births = (self.copies() == Copies::Bits).then(|| &mut *self.births_room());
             KeysMut { keys, births }
         }
@@ -281,7 +287,7 @@ impl<K, V> NodePtr<K, V> {
                 return;
             }
             let born = self.births();
-            let keys: *mut ArrayVec<K, FAN_OUT> = ptr::addr_of_mut!((*self.0.as_ptr()).keys);
+            let keys: *mut ArrayVec<K, FAN_OUT> = ptr::addr_of_mut!((*self.0.as_ptr()).bounds);
             let len = (*keys).len();
             (*keys).set_len(0);
             let first = (*keys).as_mut_ptr();
@@ -299,7 +305,7 @@ impl<K, V> NodePtr<K, V> {
         // SAFETY: the caller's promise; it is a node of either kind, whose keys are in the same place.
         unsafe {
             if self.copies() == Copies::Bits {
-                (*ptr::addr_of_mut!((*self.0.as_ptr()).keys)).set_len(0);
+                (*ptr::addr_of_mut!((*self.0.as_ptr()).bounds)).set_len(0);
             }
         }
     }

@@ -9,10 +9,10 @@ use std::sync::atomic::Ordering as Atomic;
 
 use arrayvec::ArrayVec;
 
-use super::{Born, Copies, FAN_OUT, INNER, Inner, NodePtr, Stamp};
+use super::{Born, Copies, FAN_OUT, INNER, Inner, NewValue, NodePtr, Stamp};
 use crate::error::Result;
 use crate::tree::place::Place;
-use crate::tree::slot::{Spare, ValuePtr};
+use crate::tree::slot::Spare;
 
 /// How full bulk loading makes a node, so that it takes some inserts before it splits.
 pub(crate) const BULK_FILL: usize = FAN_OUT - 4;
@@ -45,9 +45,9 @@ pub(crate) type Ranges<K, V> = Vec<(Option<K>, Box<dyn Source<K, V>>)>;
 pub(crate) type Standing = Option<Box<dyn Any + Send + Sync>>;
 
 /// What is kept from one load for the load of the range that follows it.
-pub(crate) struct Carry<K, V>(Option<Box<Kept<K, V>>>);
+pub(crate) struct Carry<K, V>(Option<Box<Carried<K, V>>>);
 
-struct Kept<K, V> {
+struct Carried<K, V> {
     place: Standing,
     /// Room for the entries of a range; empty between two loads.
     entries: Vec<(K, V)>,
@@ -61,12 +61,12 @@ impl<K, V> Default for Carry<K, V> {
 
 impl<K, V> Carry<K, V> {
     /// What was kept, and no entries.
-    fn kept(&mut self) -> &mut Kept<K, V> {
-        let nothing = || Box::new(Kept { place: None, entries: Vec::new() });
-        let kept = self.0.get_or_insert_with(nothing);
+    fn carried(&mut self) -> &mut Carried<K, V> {
+        let nothing = || Box::new(Carried { place: None, entries: Vec::new() });
+        let carried = self.0.get_or_insert_with(nothing);
         // A load that failed may have left some.
-        kept.entries.clear();
-        kept
+        carried.entries.clear();
+        carried
     }
 }
 
@@ -85,7 +85,7 @@ impl<K, V> NodePtr<K, V> {
         let lock = unsafe { &(*cold).source };
         let mut source = lock.lock();
         let Some(from) = source.as_ref() else { return Ok(()) };
-        let Kept { place, entries } = carry.kept();
+        let Carried { place, entries } = carry.carried();
         // SAFETY: it is a `Cold`, and this never changes.
         if unsafe { (*cold).divides } && place.is_some() {
             // Who comes from the range before goes through all of this one, mostly.
@@ -122,8 +122,8 @@ impl<K, V> NodePtr<K, V> {
         // SAFETY: the caller's promise; an inner node that was just built never was cold.
         unsafe {
             if self.kind() == INNER {
-                let Inner { bounds, children, .. } = self.0.cast::<Inner<K, V>>().read();
-                spare.give_node(self.0);
+                let Inner { bounds, children, .. } = self.0.read();
+                spare.give_inner(self.0);
                 return (bounds, children);
             }
         }
@@ -160,13 +160,12 @@ pub(in crate::tree) fn build<K: Clone, V>(
             // SAFETY: so many there were, and each is moved once.
             let (key, value) = unsafe {
                 let entry = entries.as_ptr().add(nth);
-                let value = ValuePtr::moved(born, &raw const (*entry).1, &mut spare.values);
+                let value = NewValue::moved(born, &raw const (*entry).1, &mut spare.values);
                 ((&raw const (*entry).0).read(), value)
             };
-            leaf.keys.push(Born { key, born });
-            leaf.values.push(Place::new(value));
+            leaf.push(Born { key, born }, value);
         }
-        (leaf.keys.first().cloned(), node)
+        (leaf.keys().first().cloned(), node)
     });
     let leaves: Vec<_> = leaves.collect();
     match leaves.as_slice() {

@@ -89,16 +89,16 @@ proptest! {
     /// Of those that are shared the newest version has each once, and when nobody sees another one there are no
     /// others.
     #[test]
-    fn a_key_that_is_shared_lives_as_long_as_it_is_seen(drafts in drafts()) {
-        live_as_long_as_seen(Some(Owning::frozen()), Owning::new, drafts, |tree| {
+    fn a_key_that_is_shared_lives_as_long_as_it_is_seen(drafts in drafts(300)) {
+        live_as_long_as_seen::<_, Counted>(Some(Owning::frozen()), Owning::new, drafts, |tree| {
             assert_eq!(alive(), keys_of(tree));
         });
         prop_assert_eq!(alive(), 0);
     }
 
     #[test]
-    fn clones_of_a_key_go_with_their_nodes(drafts in drafts()) {
-        live_as_long_as_seen(None, Owning::new, drafts, |tree| {
+    fn clones_of_a_key_go_with_their_nodes(drafts in drafts(300)) {
+        live_as_long_as_seen::<_, Counted>(None, Owning::new, drafts, |tree| {
             assert_eq!(alive(), keys_of(tree));
         });
         prop_assert_eq!(alive(), 0);

@@ -27,38 +27,38 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A view, and what it shows.
-type Held<K> = (Tree<K, Counted>, BTreeMap<u16, u32>);
+type Held<K, V> = (Tree<K, V>, BTreeMap<u16, u32>);
 
 /// What each view shows never changes, and what nobody can see is freed, each value once. At the end `look` sees the
 /// newest version.
-fn lives_as_long_as_seen<K: Numbered>(
+fn lives_as_long_as_seen<K: Numbered, V: Valued>(
     frozen: Option<Frozen<K>>,
     key: impl Fn(u16) -> K,
     steps: Vec<Step>,
-    look: impl FnOnce(&Tree<K, Counted>),
+    look: impl FnOnce(&Tree<K, V>),
 ) {
     let alive = Arc::new(AtomicUsize::new(0));
     let mut live = Live::new(&Tree::new(frozen, Graveyard::none()));
     let mut model: BTreeMap<u16, u32> = BTreeMap::new();
-    let mut held: Vec<Held<K>> = Vec::new();
-    let same = |views: &[Held<K>]| views.iter().for_each(|(tree, model)| shows(tree, model));
+    let mut held: Vec<Held<K, V>> = Vec::new();
+    let same = |views: &[Held<K, V>]| views.iter().for_each(|(tree, model)| shows(tree, model));
     for step in steps {
         let ((), unswept) = match step {
             Step::Insert(number, value) => live.change(|draft| {
-                let new = Counted::new(value, &alive);
+                let new = V::new(value, &alive);
                 let old = draft.insert(key(number), new).unwrap().map(Old::into_value);
-                assert_eq!(old.map(|old| old.0), model.insert(number, value));
+                assert_eq!(old.map(|old| old.number()), model.insert(number, value));
             }),
             Step::Remove(from) => live.change(|draft| {
                 for number in from..from + 20 {
                     let gone = draft.remove(|key| number.cmp(&key.number())).unwrap();
-                    assert_eq!(gone.map(|old| old.into_value().0), model.remove(&number));
+                    assert_eq!(gone.map(|old| old.into_value().number()), model.remove(&number));
                 }
             }),
             Step::Update(number, value) => live.change(|draft| {
                 let place = draft.get_mut(|key| number.cmp(&key.number())).unwrap();
                 if let Some(place) = place {
-                    place.0 = value;
+                    place.set(value);
                     model.insert(number, value);
                 }
             }),
@@ -89,7 +89,7 @@ fn lives_as_long_as_seen<K: Numbered>(
     let (tree, unswept) = live.version();
     unswept.sweep();
     tree.sweep();
-    assert_eq!(alive.load(Atomic::SeqCst), model.len());
+    assert_eq!(alive.load(Atomic::SeqCst), V::alive(model.len()));
     same(&[(tree.clone(), model)]);
     look(&tree);
     drop((tree, live));
@@ -99,12 +99,17 @@ fn lives_as_long_as_seen<K: Numbered>(
 proptest! {
     #[test]
     fn what_is_seen_of_a_live_tree_lives_and_nothing_else(steps in steps()) {
-        lives_as_long_as_seen(None, |number| number, steps, |_| {});
+        lives_as_long_as_seen::<_, Counted>(None, |number| number, steps, |_| {});
+    }
+
+    #[test]
+    fn what_has_a_seat_in_a_live_tree_is_what_each_version_sees(steps in steps()) {
+        lives_as_long_as_seen::<_, u32>(None, |number| number, steps, |_| {});
     }
 
     #[test]
     fn the_keys_of_a_live_tree_live_as_long_as_they_are_seen(steps in steps()) {
-        lives_as_long_as_seen(Some(Owning::frozen()), Owning::new, steps, |tree| {
+        lives_as_long_as_seen::<_, Counted>(Some(Owning::frozen()), Owning::new, steps, |tree| {
             assert_eq!(alive(), keys_of(tree));
         });
         prop_assert_eq!(alive(), 0);
@@ -114,8 +119,8 @@ proptest! {
 /// Where the nodes of a tree are.
 fn places<V>(tree: &Tree<u16, V>) -> Vec<*const ()> {
     let place = |node: Hot<'_, u16, V>| match node {
-        Hot::Leaf(leaf) => std::ptr::from_ref(leaf).cast(),
-        Hot::Inner(inner) => std::ptr::from_ref(inner).cast(),
+        Hot::Leaf(leaf) => leaf.keys().as_ptr().cast(),
+        Hot::Inner(inner) => inner.bounds.as_ptr().cast(),
     };
     nodes_of(tree).into_iter().map(place).collect()
 }
