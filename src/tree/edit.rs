@@ -67,7 +67,7 @@ pub(super) enum Replaced<V> {
     Owned(ValuePtr<V>),
     /// It is noted as dead.
     Seen(ValuePtr<V>),
-    /// It had a seat in a leaf; or it is a clone of one that others see.
+    /// It had a seat in a leaf; or it is a copy of one that others see.
     Small(Small<V>),
 }
 

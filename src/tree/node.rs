@@ -38,7 +38,7 @@ pub(super) use load::{Carry, build};
 pub(super) use seats::are_seated;
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
-/// node of small keys takes less than a kilobyte.
+/// node of small keys takes about a kilobyte.
 pub(super) const FAN_OUT: usize = 58;
 /// So much of a node the processor is asked for before it is searched: all of it, with keys of 32 bytes.
 const SEARCHED_BYTES_MAX: usize = 40 * 64;
