@@ -65,7 +65,7 @@ impl<K, V> Target<K, V> for NodePtr<K, V> {
 pub(super) enum Replaced<V> {
     /// Nobody else can reach it, and nothing else will free it.
     Owned(ValuePtr<V>),
-    /// It is noted as dead.
+    /// It is noted as dead, or as what older versions see in its seat.
     Seen(ValuePtr<V>),
     /// It had a seat in a leaf; or it is a copy of one that others see.
     Small(Small<V>),

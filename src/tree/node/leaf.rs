@@ -167,7 +167,7 @@ impl<'n, K, V> LeafRef<'n, K, V> {
             return &[];
         }
         // SAFETY: the promise of whoever made this; it is a leaf of places.
-        unsafe { &(*(self.0.0.as_ptr() as *const Pointing<K, V>)).values }
+        unsafe { &(*self.leaf::<ArrayVec<_, FAN_OUT>>()).values }
     }
 
     /// Its values, if they have seats.

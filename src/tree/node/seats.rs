@@ -184,6 +184,7 @@ impl<V> Seats<V> {
                 // All of them keep their seats.
                 ptr::copy_nonoverlapping(&raw const from.values, &raw mut self.values, 1);
                 *self.taken.get_mut() = from.seated();
+                *self.noted.get_mut() = 0;
                 append(&mut self.places, &from.places);
             } else {
                 from.places.iter().for_each(|place| self.push(from.at(place.now()).read()));
@@ -196,5 +197,37 @@ impl<V> Seats<V> {
         for place in self.places.drain(len.min(self.places.len())..) {
             *self.taken.get_mut() &= !place.now().bit();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> Box<Seats<u32>> {
+        let mut room = Box::new_uninit();
+        // SAFETY: the room is nobody else's, and what is not written needs nothing.
+        unsafe {
+            Seats::begin(room.as_mut_ptr());
+            room.assume_init()
+        }
+    }
+
+    /// As in a leaf that others saw once and that was emptied since.
+    #[test]
+    fn a_seat_of_a_note_that_nobody_needs_is_taken_with_what_is_appended() {
+        let (mut to, mut from) = (empty(), empty());
+        to.insert(0, 1);
+        to.note(to.places()[0].now());
+        let seat = to.seat(2).unwrap_or_else(|_| unreachable!("most are free"));
+        *to.places.last_mut().unwrap() = Place::new(seat);
+        to.remove(0);
+        (0..3).for_each(|at| from.insert(at, 10 + u32::try_from(at).unwrap()));
+        // SAFETY: nobody else has them.
+        unsafe { to.append(&from) };
+        to.forget_notes();
+        to.insert(3, 13);
+        let values: Vec<u32> = (0..4).map(|at| *to.get_mut(at).unwrap()).collect();
+        assert_eq!(values, [10, 11, 12, 13]);
     }
 }
