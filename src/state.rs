@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::checkpoint::cold::{ColdRegion, Warmth};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lsn, RegionNo};
-use crate::region::handle::{ColdRange, RegionTree, WorkingTree};
+use crate::region::handle::{ColdRange, WorkingTree};
 use crate::region::{Key, Value};
 use crate::tree::{Draft, Graveyard, Tree};
 pub(crate) use roots::Roots;
@@ -44,7 +44,7 @@ pub(crate) struct RegionRoot<T: ?Sized = dyn Any + Send + Sync> {
     pub(crate) len: usize,
     /// What boot found of it, unless it was cleared since.
     found: Option<Arc<Found>>,
-    /// A [`RegionTree`] of the types that the region is declared with, or [`Untyped`].
+    /// A [`Tree`] of the types that the region is declared with, or [`Untyped`].
     tree: T,
 }
 
@@ -92,7 +92,7 @@ impl RegionRoot {
     pub(crate) fn new<K: Key, V: Value>(
         meta: Arc<RegionMeta>,
         found: Option<Arc<Found>>,
-        tree: RegionTree<K, V>,
+        tree: Tree<K, V>,
     ) -> Arc<RegionRoot> {
         Arc::new(RegionRoot { meta, len: tree.len(), found, tree })
     }
@@ -133,8 +133,8 @@ impl RegionRoot {
     }
 
     /// The tree, which the first caller gives its types; no entry is read before one is asked for.
-    pub(crate) fn tree<K: Key, V: Value>(&self) -> Result<&RegionTree<K, V>> {
-        let known = self.tree.downcast_ref::<RegionTree<K, V>>();
+    pub(crate) fn tree<K: Key, V: Value>(&self) -> Result<&Tree<K, V>> {
+        let known = self.tree.downcast_ref::<Tree<K, V>>();
         known.or_else(|| self.untyped::<K, V>()?.downcast_ref()).ok_or_else(|| {
             Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
                 .in_region(&self.meta.name)
@@ -146,7 +146,7 @@ impl RegionRoot {
         let Untyped { tree, graveyard } = self.tree.downcast_ref()?;
         Some(&**tree.get_or_init(|| {
             let untouched = self.found.as_ref().and_then(|found| found.untouched.lock().take());
-            let tree: RegionTree<K, V> = match untouched {
+            let tree: Tree<K, V> = match untouched {
                 Some(cold) => {
                     let source = Box::new(ColdRange::region(cold));
                     Tree::cold(K::frozen(), source, self.len, graveyard.clone())

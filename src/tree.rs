@@ -43,6 +43,7 @@ mod limbo;
 mod line;
 mod node;
 mod place;
+mod plain;
 mod room;
 mod slot;
 mod stored;
@@ -55,17 +56,17 @@ use std::sync::Arc;
 
 use between::everything;
 pub(crate) use between::{Between, Compare, Edge};
-pub(crate) use draft::{Draft, Live, Old, TreeSavepoint};
+pub(crate) use draft::{Draft, Live, TreeSavepoint};
 pub use frozen::Frozen;
 pub(crate) use graveyard::{Graveyard, Remains};
 pub(crate) use iter::Iter;
 use line::{Line, Version};
-pub(crate) use node::{BULK_FILL, Loaded, Ranges, Source, Standing};
-use node::{Carry, Copies, Hot, NodePtr, Stamp, build};
+pub(crate) use node::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
+use node::{Carry, Copies, Hot, LeafRef, NodePtr, Stamp, build};
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;
-pub(crate) use stored::Stored;
+pub(crate) use stored::{Old, Stored};
 pub(crate) use warm::WarmPosition;
 
 use crate::error::Result;
@@ -119,9 +120,11 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     /// A tree of entries that come in ascending order.
     pub(crate) fn from_sorted(
         keys: Option<Frozen<K>>,
-        mut entries: Vec<(K, V)>,
+        entries: Vec<(K, V)>,
         graveyard: Graveyard,
     ) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| (key, Stored::Value(value)));
+        let mut entries: Vec<_> = entries.collect();
         let (len, mut spare) = (entries.len(), Spare::default());
         let root = build(FIRST, Copies::of(keys), &mut entries, &mut spare);
         Tree(Line::begin(root, len, false, spare, graveyard))
@@ -153,7 +156,13 @@ impl<K: Clone, V> Tree<K, V> {
     /// with a key of the tree.
     pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&V>> {
         // SAFETY: what a version sees lives as long as it is held, and it is borrowed.
-        unsafe { find(self.0.root, self.0.stamp, probe) }
+        unsafe { get(self.0.root, self.0.stamp, probe) }
+    }
+
+    /// Whether there is an entry, be it one whose value does not decode.
+    pub(crate) fn contains(&self, probe: impl Fn(&K) -> Ordering) -> Result<bool> {
+        // SAFETY: as in `get`.
+        Ok(unsafe { find(self.0.root, self.0.stamp, probe) }?.is_some())
     }
 
     /// The entries between two places, from both ends.
@@ -180,11 +189,26 @@ impl<K: Clone, V> Tree<K, V> {
 ///
 /// # Safety
 /// The version is held for `'a` and sees the node; or it is `Stamp::MAX` and the caller has the pen.
-unsafe fn find<'a, K: Clone + 'a, V>(
+unsafe fn get<'a, K: Clone + 'a, V>(
     root: NodePtr<K, V>,
     version: Stamp,
     probe: impl Fn(&K) -> Ordering,
 ) -> Result<Option<&'a V>> {
+    // SAFETY: the caller's promise.
+    let value =
+        unsafe { find(root, version, probe)?.and_then(|(leaf, at)| leaf.value(at, version)) };
+    Ok(value.transpose()?)
+}
+
+/// The leaf in which `probe` finds a key, and where it is there.
+///
+/// # Safety
+/// As for [`get`].
+unsafe fn find<'a, K: Clone + 'a, V>(
+    root: NodePtr<K, V>,
+    version: Stamp,
+    probe: impl Fn(&K) -> Ordering,
+) -> Result<Option<(LeafRef<'a, K, V>, usize)>> {
     let mut node = root;
     loop {
         // SAFETY: the caller's promise; what a version sees lives as long as it is held.
@@ -198,7 +222,7 @@ unsafe fn find<'a, K: Clone + 'a, V>(
                     None => return Ok(None),
                 },
                 Hot::Leaf(leaf) => {
-                    return Ok(leaf.find(&probe).ok().and_then(|at| leaf.value(at, version)));
+                    return Ok(leaf.find(&probe).ok().map(|at| (leaf, at)));
                 }
             }
         }
@@ -209,7 +233,7 @@ unsafe fn find<'a, K: Clone + 'a, V>(
 /// range than that.
 ///
 /// # Safety
-/// As for [`find`].
+/// As for [`get`].
 unsafe fn outermost<'a, K: Clone + 'a, V>(
     root: NodePtr<K, V>,
     version: Stamp,
@@ -229,7 +253,7 @@ unsafe fn outermost<'a, K: Clone + 'a, V>(
                     let at = outer(leaf.len());
                     if let (Some(key), Some(value)) = (leaf.keys().get(at), leaf.value(at, version))
                     {
-                        return Ok(Some((key, value)));
+                        return Ok(Some((key, value?)));
                     }
                     // A range that holds nothing: whoever walks looks into the next one.
                     let mut entries = Iter::new(root, version, everything());

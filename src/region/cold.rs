@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::Value;
 use super::key::{Key, decode_whole};
-use super::stored::Stored;
+use super::stored;
 use crate::checkpoint::cold::ColdRegion;
 use crate::checkpoint::layers::{LayerWalk, Layers};
 use crate::checkpoint::parts::{KeyRange, Parts};
 use crate::error::Result;
-use crate::tree::{BULK_FILL, Loaded, Ranges, Source, Standing};
+use crate::tree::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
 
 /// A range of a region, as wide as what it is found by.
 pub(crate) struct ColdRange {
@@ -74,7 +74,7 @@ impl ColdRange {
         layers: &Layers,
         width: Width,
         parts: Parts,
-    ) -> Result<Ranges<K, Stored<V>>> {
+    ) -> Result<Ranges<K, V>> {
         let parts = Arc::new(parts);
         let ranges = (0..parts.len()).map(|at| {
             let part = parts.get(at);
@@ -91,7 +91,7 @@ impl ColdRange {
         &self,
         layers: &Arc<Layers>,
         place: &mut Standing,
-        to: &mut Vec<(K, Stored<V>)>,
+        to: &mut Entries<K, V>,
     ) -> Result<()> {
         let KeyRange { lower, upper } = self.range();
         let walk = place.take().and_then(|walk| walk.downcast::<LayerWalk>().ok());
@@ -104,7 +104,7 @@ impl ColdRange {
         to.reserve(ENTRIES_MIN);
         walk.walk_to(upper, |key, value| {
             let key = decode_whole(key)?;
-            to.push((key, Stored::decode(value)));
+            to.push((key, stored::decode(value)));
             Ok(())
         })?;
         *place = Some(walk);
@@ -112,12 +112,8 @@ impl ColdRange {
     }
 }
 
-impl<K: Key, V: Value> Source<K, Stored<V>> for ColdRange {
-    fn load(
-        &self,
-        place: &mut Standing,
-        to: &mut Vec<(K, Stored<V>)>,
-    ) -> Result<Loaded<K, Stored<V>>> {
+impl<K: Key, V: Value> Source<K, V> for ColdRange {
+    fn load(&self, place: &mut Standing, to: &mut Entries<K, V>) -> Result<Loaded<K, V>> {
         self.cold.read(self.range(), |layers| {
             if self.width != Width::Block {
                 let (width, parts) = self.width.divide(self.range(), layers)?;

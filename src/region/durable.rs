@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use super::entries::Iter;
 use super::generation::Generation;
-use super::handle::{ReadTree, RegionCore, RegionDraft, RegionTree, WorkingTree};
+use super::handle::{ReadTree, RegionCore, WorkingTree};
 use super::key::{AsKey, Key, KeyWriter};
 use super::range::{KeyPrefix, KeyRange, beginning, between};
-use super::stored::{self, Stored};
+use super::stored;
 use super::{Region, Value, sealed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::KEY_BYTES_MAX;
 use crate::format::operation::Operation;
 use crate::state::State;
 use crate::transaction::{Operations, Transaction};
-use crate::tree::{Graveyard, Old, Tree};
+use crate::tree::{Draft, Graveyard, Old, Tree};
 use crate::view::Readable;
 
 /// An ordered map whose entries survive every death of the process.
@@ -121,8 +121,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         key: &Q,
     ) -> Result<Option<&'a V>> {
         let Some(tree) = self.tree(at)? else { return Ok(None) };
-        let found = tree.get(|other| key.compare(other))?;
-        found.map(|stored| stored.get(&self.core.name)).transpose()
+        tree.get(|other| key.compare(other))
     }
 
     /// Whether a key is present.
@@ -135,7 +134,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         key: &Q,
     ) -> Result<bool> {
         let Some(tree) = self.tree(at)? else { return Ok(false) };
-        Ok(tree.get(|other| key.compare(other))?.is_some())
+        tree.contains(|other| key.compare(other))
     }
 
     /// How many entries there are, in constant time; 0 for a stale handle.
@@ -214,8 +213,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// more than 256 MiB. `Unsupported`: the value could not be read back. Else as
     /// [`get`](Self::get). The transaction is then as it was.
     pub fn insert(&self, tx: &mut Transaction, key: K, value: V) -> Result<Option<V>> {
-        let old =
-            self.put_and_tell(tx, key, value, |old| Stored::take(old, &self.core.name).ok())?;
+        let old = self.put_and_tell(tx, key, value, |old| old.into_value().ok())?;
         Ok(old.flatten())
     }
 
@@ -242,7 +240,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// # Errors
     /// As [`get`](Self::get), and `TooLarge` for the transaction.
     pub fn remove<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Option<V>> {
-        let removed = self.take(tx, key, |old| Stored::take(old, &self.core.name).ok())?;
+        let removed = self.take(tx, key, |old| old.into_value().ok())?;
         Ok(removed.flatten())
     }
 
@@ -262,7 +260,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         let region = self.core.number();
         tx.room_for(bytes.len())?;
         self.change(tx, |tree, operations| {
-            tree.replace(|other| key.compare(other), Stored::Value(value))?;
+            tree.replace(|other| key.compare(other), value)?;
             operations.stage(&Operation::Replace {
                 region,
                 key: bytes.key(),
@@ -346,7 +344,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         }
         tx.room_for(0)?;
         let graveyard = self.change(tx, |tree, _| Ok(tree.graveyard().clone()))?;
-        let empty: RegionTree<K, V> = Tree::new(K::frozen(), graveyard);
+        let empty: Tree<K, V> = Tree::new(K::frozen(), graveyard);
         tx.clear(self.core.number(), Box::new(empty.draft()));
         tx.stage(&Operation::Clear { region: self.core.number() });
         Ok(())
@@ -358,8 +356,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         first: bool,
     ) -> Result<Option<(&'a K, &'a V)>> {
         let Some(tree) = self.tree(at)? else { return Ok(None) };
-        let found = tree.outermost(first)?;
-        found.map(|(key, stored)| Ok((key, stored.get(&self.core.name)?))).transpose()
+        tree.outermost(first)
     }
 
     fn tree<'a, R: Readable + ?Sized>(&self, at: &'a R) -> Result<Option<ReadTree<'a, K, V>>> {
@@ -370,10 +367,10 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     fn change<T>(
         &self,
         tx: &mut Transaction,
-        f: impl FnOnce(&mut RegionDraft<K, V>, &mut Operations) -> Result<T>,
+        f: impl FnOnce(&mut Draft<K, V>, &mut Operations) -> Result<T>,
     ) -> Result<T> {
         let begin = |state: &State, graveyard: &Graveyard| {
-            let draft: RegionDraft<K, V> = match self.core.root(state)? {
+            let draft: Draft<K, V> = match self.core.root(state)? {
                 Some(root) => root.tree()?.draft(),
                 None => Tree::new(K::frozen(), graveyard.clone()).draft(),
             };
@@ -394,13 +391,13 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         tx: &mut Transaction,
         key: K,
         value: V,
-        told: impl FnOnce(Old<'_, Stored<V>>) -> T,
+        told: impl FnOnce(Old<'_, V>) -> T,
     ) -> Result<Option<T>> {
         let bytes = self.encode(tx, &key, &value)?;
         let region = self.core.number();
         tx.room_for(bytes.len())?;
         let old = self.change(tx, |tree, operations| {
-            let old = tree.insert_by(key, Stored::Value(value), K::compare)?.map(told);
+            let old = tree.insert_by(key, value, K::compare)?.map(told);
             let (key, value) = (bytes.key(), bytes.value());
             operations.stage(&match old {
                 None => Operation::Insert { region, key, value },
@@ -417,7 +414,7 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         &self,
         tx: &mut Transaction,
         key: &Q,
-        told: impl FnOnce(Old<'_, Stored<V>>) -> T,
+        told: impl FnOnce(Old<'_, V>) -> T,
     ) -> Result<Option<T>> {
         if !self.contains_key(&*tx, key)? {
             return Ok(None);
@@ -436,7 +433,9 @@ impl<K: Key, V: Value> DurableMap<K, V> {
 
     fn pop(&self, tx: &mut Transaction, key: Option<K>) -> Result<Option<(K, V)>> {
         let Some(key) = key else { return Ok(None) };
-        let value = self.take(tx, &key, |old| Stored::take(old, &self.core.name))?.transpose()?;
+        let told =
+            |old: Old<'_, V>| old.into_value().map_err(|error| error.in_region(&self.core.name));
+        let value = self.take(tx, &key, told)?.transpose()?;
         Ok(value.map(|value| (key, value)))
     }
 

@@ -5,8 +5,7 @@ use std::fmt;
 use super::Value;
 use super::handle::ReadTree;
 use super::key::Key;
-use super::stored::Stored;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tree;
 
 /// The entries of a durable map in key order, from both ends. After an error it ends.
@@ -25,7 +24,7 @@ use crate::tree;
 /// # Ok::<(), rocstate::Error>(())
 /// ```
 pub struct Iter<'a, K, V> {
-    entries: Result<Option<tree::Iter<'a, K, Stored<V>>>>,
+    entries: Result<Option<tree::Iter<'a, K, V>>>,
     /// Unknown where there are no entries.
     region: &'a str,
 }
@@ -35,7 +34,7 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
     #[inline]
     pub(super) fn new(
         tree: Result<Option<ReadTree<'a, K, V>>>,
-        walk: impl FnOnce(&ReadTree<'a, K, V>) -> tree::Iter<'a, K, Stored<V>>,
+        walk: impl FnOnce(&ReadTree<'a, K, V>) -> tree::Iter<'a, K, V>,
     ) -> Self {
         match tree {
             Ok(Some(tree)) => Iter { entries: Ok(Some(walk(&tree))), region: tree.region() },
@@ -47,12 +46,12 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
     #[inline]
     fn step(
         &mut self,
-        next: impl FnOnce(&mut tree::Iter<'a, K, Stored<V>>) -> Option<Result<(&'a K, &'a Stored<V>)>>,
+        next: impl FnOnce(&mut tree::Iter<'a, K, V>) -> Option<Result<(&'a K, &'a V)>>,
     ) -> Option<Result<(&'a K, &'a V)>> {
         let Ok(Some(entries)) = &mut self.entries else { return self.begin_failed() };
         match next(entries)? {
-            Ok((key, Stored::Value(value))) => Some(Ok((key, value))),
-            other => Some(self.fail(other)),
+            Ok(entry) => Some(Ok(entry)),
+            Err(error) => Some(Err(self.fail(error))),
         }
     }
 
@@ -64,9 +63,9 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
 
     /// Ends with an entry that cannot be read.
     #[cold]
-    fn fail(&mut self, entry: Result<(&'a K, &'a Stored<V>)>) -> Result<(&'a K, &'a V)> {
+    fn fail(&mut self, error: Error) -> Error {
         self.entries = Ok(None);
-        entry.and_then(|(key, stored)| Ok((key, stored.get(self.region)?)))
+        error.in_region(self.region)
     }
 }
 

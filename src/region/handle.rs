@@ -18,40 +18,42 @@ use crate::view::sealed::{Readable, Snapshot};
 
 pub(crate) use super::cold::ColdRange;
 pub(crate) use super::schema::{Declared as DeclaredSchema, check as check_schema};
-pub(crate) use super::stored::Stored;
 pub(crate) use super::warm::{AsState, Warmer};
-
-/// A region's tree as its types see it.
-pub(crate) type RegionTree<K, V> = Tree<K, Stored<V>>;
-
-/// The same while a transaction changes it.
-pub(crate) type RegionDraft<K, V> = Draft<K, Stored<V>>;
 
 /// A region's tree, as it was committed or as a transaction changes it.
 pub(crate) enum ReadTree<'a, K, V> {
-    Committed(&'a RegionTree<K, V>, &'a RegionRoot),
-    Changing(&'a RegionDraft<K, V>, &'a RegionCore),
+    Committed(&'a Tree<K, V>, &'a RegionRoot),
+    Changing(&'a Draft<K, V>, &'a RegionCore),
 }
 
 impl<'a, K: Key, V: Value> ReadTree<'a, K, V> {
-    pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&'a Stored<V>>> {
-        match self {
+    pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&'a V>> {
+        let found = match self {
             ReadTree::Committed(tree, _) => tree.get(probe),
             ReadTree::Changing(draft, _) => draft.get(probe),
+        };
+        found.map_err(|error| error.in_region(self.region()))
+    }
+
+    pub(crate) fn contains(&self, probe: impl Fn(&K) -> Ordering) -> Result<bool> {
+        match self {
+            ReadTree::Committed(tree, _) => tree.contains(probe),
+            ReadTree::Changing(draft, _) => draft.contains(probe),
         }
     }
 
-    pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&'a K, &'a Stored<V>)>> {
-        match self {
+    pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&'a K, &'a V)>> {
+        let found = match self {
             ReadTree::Committed(tree, _) => tree.outermost(first),
             ReadTree::Changing(draft, _) => draft.outermost(first),
-        }
+        };
+        found.map_err(|error| error.in_region(self.region()))
     }
 
     pub(crate) fn range(
         &self,
         between: Between<impl Compare<K>, impl Compare<K>>,
-    ) -> tree::Iter<'a, K, Stored<V>> {
+    ) -> tree::Iter<'a, K, V> {
         match self {
             ReadTree::Committed(tree, _) => tree.range(between),
             ReadTree::Changing(draft, _) => draft.range(between),
@@ -233,7 +235,7 @@ pub(crate) trait WorkingTree: Send + Sync {
     fn was_cold(&self) -> bool;
 }
 
-impl<K: Key, V: Value> WorkingTree for RegionDraft<K, V> {
+impl<K: Key, V: Value> WorkingTree for Draft<K, V> {
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -247,7 +249,7 @@ impl<K: Key, V: Value> WorkingTree for RegionDraft<K, V> {
     }
 
     fn undo(&mut self, savepoint: &(dyn Any + Send + Sync)) {
-        let savepoint = savepoint.downcast_ref::<TreeSavepoint<K, Stored<V>>>();
+        let savepoint = savepoint.downcast_ref::<TreeSavepoint<K, V>>();
         Draft::undo(self, savepoint.expect("a tree goes back to a savepoint of its own"));
     }
 

@@ -7,15 +7,13 @@ use super::Value;
 use super::checked::Checked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::VALUE_BYTES_MAX;
-use crate::tree::Old;
-pub(crate) use crate::tree::Stored;
+use crate::tree::Stored;
 
-impl<V: Value> Stored<V> {
-    pub(super) fn decode(bytes: &[u8]) -> Stored<V> {
-        match all_bytes(bytes).unwrap_or_else(|| postcard::from_bytes(bytes)) {
-            Ok(value) => Stored::Value(value),
-            Err(why) => Stored::Undecodable(why),
-        }
+/// What bytes say by the type; if they cannot be read by it, that.
+pub(super) fn decode<V: Value>(bytes: &[u8]) -> Stored<V> {
+    match all_bytes(bytes).unwrap_or_else(|| postcard::from_bytes(bytes)) {
+        Ok(value) => Stored::Value(value),
+        Err(why) => Stored::Undecodable(why.into()),
     }
 }
 
@@ -25,31 +23,6 @@ fn all_bytes<V: Value>(bytes: &[u8]) -> Option<postcard::Result<V>> {
     let copied = (&mut to as &mut dyn Any).downcast_mut::<Option<Vec<u8>>>()?;
     let read = postcard::from_bytes::<&[u8]>(bytes).map(|bytes| *copied = Some(bytes.to_vec()));
     read.map(|()| to).transpose()
-}
-
-impl<V> Stored<V> {
-    pub(super) fn get(&self, region: &str) -> Result<&V> {
-        match self {
-            Stored::Value(value) => Ok(value),
-            Stored::Undecodable(why) => Err(undecodable(why, region)),
-        }
-    }
-}
-
-impl<V: Clone> Stored<V> {
-    /// Takes the value out, or clones it where a view still reads it.
-    pub(super) fn take(old: Old<'_, Stored<V>>, region: &str) -> Result<V> {
-        match old {
-            Old::Owned(Stored::Value(value)) => Ok(value),
-            Old::Owned(Stored::Undecodable(why)) => Err(undecodable(&why, region)),
-            Old::Seen(stored) => stored.get(region).cloned(),
-        }
-    }
-}
-
-fn undecodable(why: &postcard::Error, region: &str) -> Error {
-    let what = format!("a value cannot be read by its type ({why}); its bytes are kept");
-    Error::new(ErrorKind::Damaged, what).in_region(region)
 }
 
 /// Appends the bytes of a value; after an error `to` is as it was.
@@ -133,7 +106,7 @@ mod tests {
 
     /// What a value's bytes are read as, and whether in one piece.
     fn read<V: Value>(bytes: &[u8]) -> (Option<V>, bool) {
-        let value = match Stored::decode(bytes) {
+        let value = match decode(bytes) {
             Stored::Value(value) => Some(value),
             Stored::Undecodable(_) => None,
         };

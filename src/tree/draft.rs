@@ -6,6 +6,7 @@
 //! - A draft that ends without being settled leaves its line as it was.
 
 use std::cmp::Ordering;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::fence;
@@ -13,9 +14,10 @@ use std::sync::atomic::fence;
 use super::edit::Edit;
 use super::graveyard::Remains;
 use super::line::{Line, Pen, Returned, Stamped, Version, WORTH_BURYING};
-use super::node::{NodePtr, Stamp};
+use super::node::{NewValue, NodePtr, Stamp};
+use super::stored::{Old, Stored};
 use super::undo::Mark;
-use super::{Between, Compare, Graveyard, Iter, Tree, everything, find, outermost};
+use super::{Between, Compare, Graveyard, Iter, Tree, everything, find, get, outermost};
 use crate::error::Result;
 
 /// A tree that is being changed. It reads like one.
@@ -58,34 +60,6 @@ impl<K, V> Clone for Content<K, V> {
 }
 
 impl<K, V> Copy for Content<K, V> {}
-
-/// A value that was replaced or removed.
-pub(crate) enum Old<'a, V> {
-    /// Nobody else sees it.
-    Owned(V),
-    /// Older versions do.
-    Seen(&'a V),
-}
-
-impl<V> Old<'_, V> {
-    /// The value itself, unless others still see it.
-    pub(crate) fn into_owned(self) -> Option<V> {
-        match self {
-            Old::Owned(value) => Some(value),
-            Old::Seen(_) => None,
-        }
-    }
-}
-
-impl<V: Clone> Old<'_, V> {
-    /// The value itself, or a clone of what others still see.
-    pub(crate) fn into_value(self) -> V {
-        match self {
-            Old::Owned(value) => value,
-            Old::Seen(value) => value.clone(),
-        }
-    }
-}
 
 /// Where [`Draft::undo`] goes back to.
 pub(crate) struct TreeSavepoint<K, V> {
@@ -246,7 +220,13 @@ impl<K, V> Draft<K, V> {
 impl<K: Clone, V> Draft<K, V> {
     pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&V>> {
         // SAFETY: the newest version of a line lives, and changing it takes the draft exclusively.
-        unsafe { find(self.content.root, Stamp::MAX, probe) }
+        unsafe { get(self.content.root, Stamp::MAX, probe) }
+    }
+
+    /// Whether there is an entry, be it one whose value does not decode.
+    pub(crate) fn contains(&self, probe: impl Fn(&K) -> Ordering) -> Result<bool> {
+        // SAFETY: as in `get`.
+        Ok(unsafe { find(self.content.root, Stamp::MAX, probe) }?.is_some())
     }
 
     pub(crate) fn range(
@@ -277,6 +257,7 @@ impl<K: Clone, V> Draft<K, V> {
             dead: &mut pen.dead,
             changes: &mut pen.changes,
             spare: &mut pen.spare,
+            old: None,
         };
         (edit, &mut self.content)
     }
@@ -290,10 +271,37 @@ impl<K: Clone, V> Draft<K, V> {
     }
 
     /// The same with keys in the order that `compare` tells.
+    #[inline]
     pub(crate) fn insert_by(
         &mut self,
         key: K,
         value: V,
+        compare: impl Fn(&K, &K) -> Ordering + Copy,
+    ) -> Result<Option<Old<'_, V>>> {
+        // It lies where it will stay before the way down, which would move it with each step.
+        let value = NewValue::new(self.stamp, value, &mut self.pen().spare.values);
+        self.insert_new(key, value, compare)
+    }
+
+    /// The same of what may not decode.
+    pub(crate) fn insert_stored_by(
+        &mut self,
+        key: K,
+        value: Stored<V>,
+        compare: impl Fn(&K, &K) -> Ordering + Copy,
+    ) -> Result<Option<Old<'_, V>>> {
+        let (stamp, value) = (self.stamp, ManuallyDrop::new(value));
+        // SAFETY: nobody else uses it from now on.
+        let value =
+            unsafe { NewValue::stored(stamp, &raw const *value, &mut self.pen().spare.values) };
+        self.insert_new(key, value, compare)
+    }
+
+    #[inline]
+    fn insert_new(
+        &mut self,
+        key: K,
+        value: NewValue<V>,
         compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Option<Old<'_, V>>> {
         let (mut edit, content) = self.edit();

@@ -7,13 +7,13 @@ mod remove;
 
 use std::cmp::Ordering;
 
-use super::draft::Old;
 use super::limbo::{Dead, Thing};
 use super::node::{
     Born, Carry, FAN_OUT, Hot, HotMut, Inner, InnerMut, LeafMut, NewValue, NodePtr, Small, Stamp,
 };
 use super::place::{Place, Pointer};
 use super::slot::{Spare, ValuePtr};
+use super::stored::Old;
 use super::undo::Change;
 use crate::error::Result;
 
@@ -33,6 +33,9 @@ pub(super) struct Edit<'a, K, V> {
     pub(super) dead: &'a mut Vec<Dead<K, V>>,
     pub(super) changes: &'a mut Vec<Change<K, V>>,
     pub(super) spare: &'a mut Spare<K, V>,
+    /// The value in whose place another was put. On the way up it stays here: to read in one piece what was just
+    /// written in several takes a processor long.
+    pub(super) old: Option<Replaced<V>>,
 }
 
 /// What the places of a node point to.
@@ -65,9 +68,9 @@ impl<K, V> Target<K, V> for NodePtr<K, V> {
 pub(super) enum Replaced<V> {
     /// Nobody else can reach it, and nothing else will free it.
     Owned(ValuePtr<V>),
-    /// It is noted as dead, or as what older versions see in its seat.
+    /// It is noted as dead.
     Seen(ValuePtr<V>),
-    /// It had a seat in a leaf; or it is a copy of one that others see.
+    /// A copy of what is, or was, in a seat of a leaf.
     Small(Small<V>),
 }
 
@@ -76,11 +79,13 @@ impl<V> Replaced<V> {
     pub(super) fn into_old<'a, K>(self, spare: &mut Spare<K, V>) -> Old<'a, V> {
         match self {
             // SAFETY: it has lost its place, and this is the only way to it.
-            Replaced::Owned(value) => Old::Owned(unsafe { value.take(&mut spare.values) }),
+            Replaced::Owned(value) => unsafe { value.take(&mut spare.values) },
             // SAFETY: what is noted as dead lives until the draft hands it over, for which it is
             // borrowed anew: the caller borrows it for as long as the reference is used.
-            Replaced::Seen(value) => Old::Seen(unsafe { value.get() }),
-            Replaced::Small(value) => Old::Owned(value.into_inner()),
+            Replaced::Seen(value) => {
+                unsafe { value.get() }.map_or_else(Old::Undecodable, Old::Seen)
+            }
+            Replaced::Small(value) => value.into_old(),
         }
     }
 }
@@ -92,8 +97,6 @@ type Split<K, V> = Option<(Born<K>, NodePtr<K, V>)>;
 struct Inserted<K, V> {
     /// What takes its place.
     node: NodePtr<K, V>,
-    /// The value that the key had.
-    old: Option<Replaced<V>>,
     split: Split<K, V>,
 }
 
@@ -248,13 +251,11 @@ impl<K: Clone, V> Edit<'_, K, V> {
         &mut self,
         root: &mut NodePtr<K, V>,
         key: K,
-        value: V,
+        value: NewValue<V>,
         compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Option<Replaced<V>>> {
-        // It lies where it will stay before the way down, which would move it with each step.
-        let value = NewValue::new(self.stamp, value, &mut self.spare.values);
         let placed = value.placed();
-        let Inserted { node, old, split } = match self.insert(*root, key, value, compare) {
+        let Inserted { node, split } = match self.insert(*root, key, value, compare) {
             Ok(inserted) => inserted,
             Err(error) => {
                 // SAFETY: a range that could not be loaded was above its place: it has none.
@@ -273,7 +274,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             inner.children.push(Place::new(right));
             *root = above;
         }
-        Ok(old)
+        Ok(self.old.take())
     }
 
     fn insert(
@@ -286,8 +287,8 @@ impl<K: Clone, V> Edit<'_, K, V> {
         match Self::hot(node)? {
             Hot::Leaf(leaf) => match leaf.find(|other| compare(&key, other)) {
                 Ok(at) => {
-                    let (node, old) = self.put(node, at, value);
-                    Ok(Inserted { node, old, split: None })
+                    let node = self.put(node, at, value);
+                    Ok(Inserted { node, split: None })
                 }
                 Err(at) => {
                     let node = self.own(node);
@@ -295,7 +296,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                     // and is not used any more.
                     let leaf = unsafe { node.leaf_mut() };
                     let split = self.insert_into_leaf(leaf, at, key, value);
-                    Ok(Inserted { node, old: None, split })
+                    Ok(Inserted { node, split })
                 }
             },
             Hot::Inner(inner) => {
@@ -305,7 +306,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 let Some((bound, right)) = below.split else {
                     let changed = below.node != child;
                     let node = if changed { self.set(node, at, below.node).0 } else { node };
-                    return Ok(Inserted { node, ..below });
+                    return Ok(Inserted { node, split: None });
                 };
                 let node = self.own(node);
                 // SAFETY: as above.
@@ -314,7 +315,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                     place.set(below.node);
                 }
                 let split = self.insert_child(inner, at, bound, right);
-                Ok(Inserted { node, old: below.old, split })
+                Ok(Inserted { node, split })
             }
         }
     }

@@ -93,14 +93,29 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         (self.front, self.back, self.state) = (None, None, state);
     }
 
-    /// Goes on to the front's next leaf that has entries, or to the back's.
+    /// Goes on to the front's next leaf that has entries, or to the back's, and takes a step there.
     #[cold]
     #[inline(never)]
-    fn turn(&mut self, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
+    fn turn_and_step(&mut self, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
+        if let Err(error) = self.turn(forward)? {
+            return Some(Err(error));
+        }
+        if forward { self.front.as_mut()?.step(self.before_back) } else { self.step_back() }
+    }
+
+    #[inline]
+    fn step_back(&mut self) -> Option<Result<(&'a K, &'a V)>> {
+        let entry = self.back.as_mut()?.step_back();
+        self.before_back = self.before_back();
+        entry
+    }
+
+    /// Goes on to the front's next leaf that has entries, or to the back's.
+    fn turn(&mut self, forward: bool) -> Option<Result<()>> {
         if let State::Between = self.state {
             match self.turn_to(forward) {
-                Ok(Some(entry)) => return Some(Ok(entry)),
-                Ok(None) => self.end(State::Ended),
+                Ok(true) => return Some(Ok(())),
+                Ok(false) => self.end(State::Ended),
                 Err(error) => self.end(State::Failed(error)),
             }
         }
@@ -108,7 +123,7 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
         if let State::Failed(error) = state { Some(Err(error)) } else { None }
     }
 
-    fn turn_to(&mut self, forward: bool) -> Result<Option<(&'a K, &'a V)>> {
+    fn turn_to(&mut self, forward: bool) -> Result<bool> {
         let from = if forward { &mut self.front } else { &mut self.back };
         if from.is_none() {
             let edge = outer(forward);
@@ -122,16 +137,15 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
             let end = self.before_back();
             let from = if forward { &mut self.front } else { &mut self.back };
             let Some(from) = from else { break };
-            let entry = if forward { from.step(end) } else { from.step_back() };
-            if entry.is_some() {
-                self.before_back = self.before_back();
-                return Ok(entry);
+            if if forward { from.at < end } else { from.at > 0 } {
+                self.before_back = end;
+                return Ok(true);
             }
             if !from.turn(forward, &mut self.carry)? {
                 break;
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     fn nth_from(&mut self, n: usize, forward: bool) -> Option<Result<(&'a K, &'a V)>> {
@@ -181,7 +195,7 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
                 return (passed, None);
             }
             match self.turn(forward) {
-                Some(Ok(_)) => passed += 1,
+                Some(Ok(())) => {}
                 Some(Err(error)) => return (passed, Some(error)),
                 None => return (passed, None),
             }
@@ -197,9 +211,9 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
         if let Some(front) = &mut self.front
             && front.at < self.before_back
         {
-            return front.step(self.before_back).map(Ok);
+            return front.step(self.before_back);
         }
-        self.turn(true)
+        self.turn_and_step(true)
     }
 
     fn nth(&mut self, n: usize) -> Option<Self::Item> {
@@ -219,15 +233,10 @@ impl<'a, K: Clone, V> Iterator for Iter<'a, K, V> {
 impl<K: Clone, V> DoubleEndedIterator for Iter<'_, K, V> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        if !self.is_met()
-            && let Some(back) = &mut self.back
-            && back.at > 0
-        {
-            let entry = back.step_back();
-            self.before_back = self.before_back();
-            return entry.map(Ok);
+        if !self.is_met() && self.back.as_ref().is_some_and(|back| back.at > 0) {
+            return self.step_back();
         }
-        self.turn(false)
+        self.turn_and_step(false)
     }
 
     fn nth_back(&mut self, n: usize) -> Option<Self::Item> {

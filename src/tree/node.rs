@@ -30,12 +30,10 @@ use super::slot::{PREFETCHED_BYTES_MAX, Spare};
 use crate::error::Result;
 use crate::prefetch::prefetch;
 pub(super) use keys::{Births, Born, Copies, KeysMut, partition};
-pub(super) use leaf::{
-    LeafMut, LeafRef, NewValue, Small, leaf_bytes, searched_bytes, seating_bytes,
-};
-pub(crate) use load::{BULK_FILL, Loaded, Ranges, Source, Standing};
+pub(super) use leaf::{LeafMut, LeafRef, NewValue, leaf_bytes, searched_bytes, seating_bytes};
+pub(crate) use load::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
 pub(super) use load::{Carry, build};
-pub(super) use seats::are_seated;
+pub(super) use seats::{Small, are_seated};
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a
 /// node of small keys takes about a kilobyte.

@@ -37,8 +37,11 @@ const SIZE_STEP: usize = 8;
 /// What is larger is left to the program's allocator.
 const SIZE_MAX: usize = 4096;
 
-/// Room before the first slot, which is aligned to it; a cache line.
-const CHUNK_HEAD_BYTES: usize = 64;
+/// A cache line.
+const LINE: usize = 64;
+
+/// Room before the first slot, which is aligned to it.
+const CHUNK_HEAD_BYTES: usize = LINE;
 
 const STAMP_BYTES: usize = size_of::<Stamp>();
 
@@ -114,6 +117,10 @@ impl Room {
     pub(super) const fn stamped<T>() -> Room {
         let alone = Layout::new::<T>();
         let size = alone.size().next_multiple_of(STAMP_BYTES);
+        // A little more, and each begins with a line of its own.
+        if (size + STAMP_BYTES + SIZE_STEP).is_multiple_of(LINE) {
+            return Room::followed_by::<T>(STAMP_BYTES + SIZE_STEP);
+        }
         let aside = Room::with(alone, true);
         // The program's allocator keeps no stamps.
         if matches!(aside, Room::Class(_)) && lines(size, size) < lines(size, size + STAMP_BYTES) {
@@ -203,7 +210,6 @@ impl Room {
 /// How many cache lines things of one size lie in that follow each other so many bytes apart, eight of them
 /// together. Both are multiples of the step.
 const fn lines(size: usize, apart: usize) -> usize {
-    const LINE: usize = 64;
     let (mut lines, mut nth) = (0, 0);
     while nth < LINE / SIZE_STEP {
         lines += (nth * apart % LINE + size).div_ceil(LINE);
@@ -396,6 +402,7 @@ mod tests {
             stamped::<[u64; 2]>(),
             stamped::<[u64; 3]>(),
             stamped::<[u64; 4]>(),
+            stamped::<[u64; 6]>(),
             stamped::<[u64; 7]>(),
             stamped::<[u64; 8]>(),
         ];

@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, needs_drop};
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicPtr;
 
@@ -13,11 +14,16 @@ use super::arenas;
 use super::node::{Births, Inner, Stamp, are_seated, seating_bytes};
 use super::place::{Former, Pointer};
 use super::room::Room;
+use super::stored::{Old, Why};
 use crate::prefetch::prefetch;
 
 /// Points to a value, which stays where it is for as long as anybody can see it, and has the stamp of its birth.
-/// A key that died before what it owns may go lies in the same way.
+/// Why one does not decode lies in the same way, marked by the lowest bit of the address; and so does a key that died
+/// before what it owns may go.
 pub(super) struct ValuePtr<V>(NonNull<V>);
+
+/// Of addresses, since all rooms are aligned to stamps.
+const NO_VALUE: usize = 1;
 
 impl<V> Clone for ValuePtr<V> {
     fn clone(&self) -> Self {
@@ -51,11 +57,6 @@ unsafe impl<V: Send + Sync> Send for ValuePtr<V> {}
 unsafe impl<V: Send + Sync> Sync for ValuePtr<V> {}
 
 impl<V> ValuePtr<V> {
-    /// To one that lies in a leaf, to be read.
-    pub(super) fn seated(value: NonNull<V>) -> Self {
-        ValuePtr(value)
-    }
-
     pub(super) fn new(born: Stamp, value: V, spare: &mut Values<V>) -> Self {
         let value = ManuallyDrop::new(value);
         // SAFETY: nobody else uses it from now on.
@@ -77,37 +78,63 @@ impl<V> ValuePtr<V> {
         ValuePtr(room)
     }
 
+    pub(super) fn undecodable(born: Stamp, why: Why, spare: &mut Values<V>) -> Self {
+        let room = spare.take().cast::<V>();
+        // SAFETY: as above.
+        unsafe {
+            why.put(room);
+            Stamped::<V>::ROOM.stamp(room).write(born);
+        }
+        ValuePtr(room.map_addr(|address| address | NO_VALUE))
+    }
+
+    /// Where it lies.
+    #[inline]
+    fn at(self) -> NonNull<V> {
+        // SAFETY: what is left of the address of a room is not null.
+        let unmarked = |address: NonZeroUsize| unsafe {
+            NonZeroUsize::new_unchecked(address.get() & !NO_VALUE)
+        };
+        self.0.map_addr(unmarked)
+    }
+
+    #[inline]
+    fn is_value(self) -> bool {
+        self.0.addr().get() & NO_VALUE == 0
+    }
+
     /// # Safety
     /// The value lives for `'a`, and nobody changes it meanwhile.
-    pub(super) unsafe fn get<'a>(self) -> &'a V {
+    #[inline]
+    pub(super) unsafe fn get<'a>(self) -> Result<&'a V, Why> {
         // SAFETY: the caller's promise.
-        unsafe { self.0.as_ref() }
+        unsafe { if self.is_value() { Ok(self.0.as_ref()) } else { Err(Why::at(self.at())) } }
     }
 
     /// # Safety
     /// The value lives.
     pub(super) unsafe fn born(self) -> Stamp {
         // SAFETY: the caller's promise; a stamp never changes.
-        unsafe { Stamped::<V>::ROOM.stamp(self.0).read() }
+        unsafe { Stamped::<V>::ROOM.stamp(self.at()).read() }
     }
 
     /// # Safety
     /// The value lives for `'a`, and nobody else can reach it.
-    pub(super) unsafe fn get_mut<'a>(mut self) -> &'a mut V {
+    pub(super) unsafe fn get_mut<'a>(mut self) -> Result<&'a mut V, Why> {
         // SAFETY: the caller's promise.
-        unsafe { self.0.as_mut() }
+        unsafe { if self.is_value() { Ok(self.0.as_mut()) } else { Err(Why::at(self.at())) } }
     }
 
     /// Takes the value out, and frees where it was.
     ///
     /// # Safety
     /// The value lives, and nobody can reach it from now on.
-    pub(super) unsafe fn take(self, spare: &mut Values<V>) -> V {
-        // SAFETY: it lies in room for a value since `new`, and this is its end, the caller promises.
+    pub(super) unsafe fn take<'a>(self, spare: &mut Values<V>) -> Old<'a, V> {
+        // SAFETY: it lies in room for a value since `new`, and this is its end, the caller promises. What is in room
+        // stays there until somebody takes that, and to move it last is to move it once.
         unsafe {
-            let value = self.0.read();
             self.forget(spare);
-            value
+            Old::read(self.at(), self.is_value())
         }
     }
 
@@ -117,7 +144,7 @@ impl<V> ValuePtr<V> {
     /// Nobody uses it from now on.
     pub(super) unsafe fn forget(self, spare: &mut Values<V>) {
         // SAFETY: it lies in room for a value since `new`; the caller's promise.
-        unsafe { spare.give(self.0.cast()) };
+        unsafe { spare.give(self.at().cast()) };
     }
 
     /// Has the processor fetch it, for somebody who is about to read it.
@@ -133,7 +160,7 @@ impl<V> ValuePtr<V> {
     pub(super) unsafe fn prefetch_whole(self) {
         self.prefetch();
         // SAFETY: the caller's promise.
-        let stamp = unsafe { Stamped::<V>::ROOM.stamp(self.0) };
+        let stamp = unsafe { Stamped::<V>::ROOM.stamp(self.at()) };
         prefetch(stamp.as_ptr().cast(), size_of::<Stamp>());
     }
 }

@@ -1,29 +1,97 @@
-//! What a tree knows of the values that are put into it.
+//! Values on their way into a tree and out of it, and what lies in the place of one that does not decode.
 
-use std::mem::needs_drop;
+use std::ptr::NonNull;
 
-/// A value as the trees of durable regions keep it. One that does not decode fails for itself, not for its
-/// neighbours, and its bytes are kept where they are.
+use crate::error::{Error, ErrorKind, Result};
+
+/// A value on its way into a tree. One that does not decode fails for itself, not for its neighbours, and its bytes are
+/// kept where they are.
 pub(crate) enum Stored<V> {
     Value(V),
-    Undecodable(postcard::Error),
+    Undecodable(Why),
 }
 
-// Beside small values little is to lie, and nothing that would have to be let go of.
-const _: () = assert!(size_of::<Stored<u32>>() == 8 && !needs_drop::<Stored<u32>>());
+/// Why a value does not decode: what postcard writes for its error.
+#[derive(Clone, Copy)]
+pub(crate) struct Why(u8);
 
-/// Whether a copy of a value's bits is as good as the value: it owns nothing, and nothing in it changes behind a shared
-/// reference.
-#[inline]
-pub(super) fn is_plain<V>() -> bool {
-    macro_rules! any {
-        ($($plain:ty)*) => {
-            $(
-                typeid::of::<V>() == typeid::of::<$plain>()
-                    || typeid::of::<V>() == typeid::of::<Stored<$plain>>()
-                    ||
-            )* false
-        };
+impl From<postcard::Error> for Why {
+    fn from(why: postcard::Error) -> Why {
+        let mut number = [u8::MAX];
+        // It is one of a few that hold nothing.
+        postcard::to_slice(&why, &mut number).ok();
+        let [number] = number;
+        Why(number)
     }
-    any!(() bool char u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64)
+}
+
+impl From<Why> for Error {
+    #[cold]
+    fn from(Why(why): Why) -> Error {
+        let why: postcard::Result<postcard::Error> = postcard::from_bytes(&[why]);
+        let why = why.unwrap_or_else(|why| why);
+        let what = format!("a value cannot be read by its type ({why}); its bytes are kept");
+        Error::new(ErrorKind::Damaged, what)
+    }
+}
+
+/// A value that was replaced or removed.
+pub(crate) enum Old<'a, V> {
+    /// Nobody else sees it.
+    Owned(V),
+    /// Older versions do.
+    Seen(&'a V),
+    /// It is none.
+    Undecodable(Why),
+}
+
+impl<V> Old<'_, V> {
+    /// Takes what lies in the place of a value.
+    ///
+    /// # Safety
+    /// One lies there, or [why there is none](Why::put), as `is_value` says; nobody uses it from now on.
+    #[inline]
+    pub(super) unsafe fn read(at: NonNull<V>, is_value: bool) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { if is_value { Old::Owned(at.read()) } else { Old::Undecodable(Why::at(at)) } }
+    }
+
+    /// The value itself, unless others still see it.
+    pub(crate) fn into_owned(self) -> Option<V> {
+        match self {
+            Old::Owned(value) => Some(value),
+            Old::Seen(_) | Old::Undecodable(_) => None,
+        }
+    }
+}
+
+impl<V: Clone> Old<'_, V> {
+    /// The value itself, or a clone of what others still see.
+    pub(crate) fn into_value(self) -> Result<V> {
+        match self {
+            Old::Owned(value) => Ok(value),
+            Old::Seen(value) => Ok(value.clone()),
+            Old::Undecodable(why) => Err(why.into()),
+        }
+    }
+}
+
+impl Why {
+    /// Puts it in the place of a value; where that takes no room, it is not told why.
+    ///
+    /// # Safety
+    /// There is room for a value.
+    pub(super) unsafe fn put<V>(self, place: NonNull<V>) {
+        if size_of::<V>() > 0 {
+            // SAFETY: the caller's promise.
+            unsafe { place.cast().write(self) };
+        }
+    }
+
+    /// # Safety
+    /// It was put there.
+    pub(super) unsafe fn at<V>(place: NonNull<V>) -> Why {
+        // SAFETY: the caller's promise.
+        if size_of::<V>() > 0 { unsafe { place.cast().read() } } else { Why(u8::MAX) }
+    }
 }

@@ -4,6 +4,7 @@ mod live;
 mod notes;
 mod parked;
 mod removal;
+mod undecodable;
 mod walks;
 
 use std::collections::BTreeMap;
@@ -73,7 +74,7 @@ fn insert<V: Clone + Send + Sync + 'static>(
     value: V,
 ) -> Result<Option<V>> {
     let mut draft = tree.draft();
-    let old = draft.insert(key, value)?.map(Old::into_value);
+    let old = draft.insert(key, value)?.map(Old::into_value).transpose()?;
     *tree = draft.freeze();
     draft.settle();
     Ok(old)
@@ -81,7 +82,7 @@ fn insert<V: Clone + Send + Sync + 'static>(
 
 fn remove<V: Clone + Send + Sync + 'static>(tree: &mut Tree<u16, V>, key: u16) -> Option<V> {
     let mut draft = tree.draft();
-    let old = draft.remove(|k| key.cmp(k)).unwrap().map(Old::into_value);
+    let old = draft.remove(|k| key.cmp(k)).unwrap().map(|old| old.into_value().unwrap());
     *tree = draft.freeze();
     draft.settle();
     old
@@ -254,8 +255,9 @@ fn live_as_long_as_seen<K: Numbered, V: Valued>(
             match what {
                 0..=4 => {
                     let new = V::new(value, &alive);
-                    let old = draft.insert(key(number), new).unwrap().map(Old::into_value);
-                    assert_eq!(after.insert(number, value), old.map(|old| old.number()));
+                    let old = draft.insert(key(number), new).unwrap();
+                    let old = old.map(|old| old.into_value().unwrap().number());
+                    assert_eq!(after.insert(number, value), old);
                 }
                 5 | 6 => {
                     for number in number..number + 1 + u16::from(what == 6) * 19 {

@@ -20,7 +20,7 @@ where
     K: Borrow<Q> + Clone,
     Q: Ord + ?Sized,
 {
-    sure(tree.get(probe(key))).is_some()
+    sure(tree.contains(probe(key)))
 }
 
 pub(in super::super) fn insert<K: Ord + Clone, V: Clone>(
@@ -28,7 +28,7 @@ pub(in super::super) fn insert<K: Ord + Clone, V: Clone>(
     key: K,
     value: V,
 ) -> Option<V> {
-    sure(tree.insert(key, value)).map(Old::into_value)
+    sure(tree.insert(key, value)).map(value_of)
 }
 
 pub(in super::super) fn remove<K, V, Q>(tree: &mut Draft<K, V>, key: &Q) -> Option<V>
@@ -37,7 +37,7 @@ where
     V: Clone,
     Q: Ord + ?Sized,
 {
-    sure(tree.remove(probe(key))).map(Old::into_value)
+    sure(tree.remove(probe(key))).map(value_of)
 }
 
 pub(in super::super) fn update<K, V, Q, T>(
@@ -82,7 +82,7 @@ pub(in super::super) fn pop<K: Ord + Clone, V: Clone>(
     first: bool,
 ) -> Option<(K, V)> {
     let key = sure(tree.outermost(first)).map(|(key, _)| key.clone())?;
-    sure(tree.remove(|other| key.cmp(other))).map(Old::into_value).map(|value| (key, value))
+    sure(tree.remove(|other| key.cmp(other))).map(value_of).map(|value| (key, value))
 }
 
 /// Removes the entries that are not kept; returns them, as far as nobody sees them, for whoever lets go of
@@ -100,6 +100,14 @@ pub(in super::super) fn retain<K: Ord + Clone, V>(
         (key, value)
     };
     unwanted.into_iter().map(remove).collect()
+}
+
+fn value_of<V: Clone>(old: Old<'_, V>) -> V {
+    match old {
+        Old::Owned(value) => value,
+        Old::Seen(value) => value.clone(),
+        Old::Undecodable(why) => sure(Err(why.into())),
+    }
 }
 
 fn probe<K: Borrow<Q>, Q: Ord + ?Sized>(key: &Q) -> impl Fn(&K) -> Ordering {

@@ -7,71 +7,70 @@ use crate::error::Result;
 use crate::tree::node::{Hot, NewValue, NodePtr, Small};
 use crate::tree::place::Place;
 use crate::tree::slot::ValuePtr;
+use crate::tree::stored::Why;
 
 impl<K: Clone, V> Edit<'_, K, V> {
-    /// Puts another value into a place of a leaf; returns what takes the place of the leaf, and the value that was there.
+    /// Puts another value into a place of a leaf, and tells of the one that was there; returns what takes the place of the
+    /// leaf.
     #[inline]
     pub(super) fn put(
         &mut self,
         leaf: NodePtr<K, V>,
         at: usize,
         value: NewValue<V>,
-    ) -> (NodePtr<K, V>, Option<Replaced<V>>) {
+    ) -> NodePtr<K, V> {
         match value {
             NewValue::Placed(value) => {
                 let before = Self::place(leaf, at);
                 let (leaf, is_new) = self.set(leaf, at, value);
-                (leaf, before.map(|before| self.end_value(before, is_new)))
+                self.old = before.map(|before| self.end_value(before, is_new));
+                leaf
             }
             NewValue::Small(value) => self.put_seated(leaf, at, value),
         }
     }
 
     /// The same of a value that has a seat.
-    fn put_seated(
-        &mut self,
-        leaf: NodePtr<K, V>,
-        at: usize,
-        value: Small<V>,
-    ) -> (NodePtr<K, V>, Option<Replaced<V>>) {
-        let value = match self.put_seated_seen(leaf, at, value.into_inner()) {
-            Ok(before) => return (leaf, Some(before)),
-            Err(value) => value,
-        };
+    fn put_seated(&mut self, leaf: NodePtr<K, V>, at: usize, value: Small<V>) -> NodePtr<K, V> {
+        if let Some(before) = self.put_seated_seen(leaf, at, value) {
+            self.old = Some(Replaced::Small(before));
+            return leaf;
+        }
         let own = self.own(leaf);
         // SAFETY: it is nobody else's, and nothing of it is borrowed.
-        let place = unsafe { own.leaf_mut() }.into_seated(at);
-        let before = place.map(|place| std::mem::replace(place, value));
-        (own, before.map(|before| Replaced::Small(Small::new(before))))
+        let before = unsafe { own.leaf_mut() }.replace(at, value);
+        self.old = before.map(Replaced::Small);
+        own
     }
 
-    /// The same under the eyes of others; the value comes back if the leaf is nobody else's, or has to be copied for it.
+    /// The same under the eyes of others; nothing if the leaf is nobody else's, or has to be copied for it.
     fn put_seated_seen(
         &mut self,
         leaf: NodePtr<K, V>,
         at: usize,
-        value: V,
-    ) -> Result<Replaced<V>, V> {
+        value: Small<V>,
+    ) -> Option<Small<V>> {
         // SAFETY: nodes of the tree live, and this is the holder of the pen. What the newest of the others does not see
         // here is new: nobody looks at it.
         unsafe {
             if leaf.born() >= self.floor {
-                return Err(value);
+                return None;
             }
-            let Some((seats, place)) = leaf.seat_of(at) else { return Err(value) };
+            let (seats, place) = leaf.seat_of(at)?;
             let (now, others) = (place.now(), self.floor - 1);
             let past = leaf.past();
             if past.is_newer_than(others) && past.see(seats.places(), at, others) != Some(now) {
-                let before = seats.at(now).replace(value);
-                return Ok(Replaced::Small(Small::new(before)));
+                let before = seats.copy(now);
+                place.change_again(seats.change(now, value));
+                return Some(before);
             }
             if !self.has_room_for_a_note(leaf) {
-                return Err(value);
+                return None;
             }
             let seat = seats.seat(value)?;
             self.note(leaf, place, at, seat);
             seats.note(now);
-            Ok(Replaced::Seen(ValuePtr::seated(seats.at(now))))
+            Some(seats.copy(now))
         }
     }
 
@@ -88,7 +87,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         &mut self,
         leaf: NodePtr<K, V>,
         at: usize,
-    ) -> (NodePtr<K, V>, Option<&'n mut V>)
+    ) -> (NodePtr<K, V>, Option<Result<&'n mut V, Why>>)
     where
         K: 'n,
         V: Clone,
@@ -101,7 +100,10 @@ impl<K: Clone, V> Edit<'_, K, V> {
             if before.born() >= self.floor {
                 return (leaf, Some(before.get_mut()));
             }
-            let clone = before.get().clone();
+            let clone = match before.get() {
+                Ok(value) => value.clone(),
+                Err(why) => return (leaf, Some(Err(why))),
+            };
             let now = ValuePtr::new(self.stamp, clone, &mut self.spare.values);
             let (leaf, is_new) = self.set(leaf, at, now);
             self.end_value(before, is_new);
@@ -114,7 +116,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         &mut self,
         mut leaf: NodePtr<K, V>,
         at: usize,
-    ) -> (NodePtr<K, V>, Option<&'n mut V>)
+    ) -> (NodePtr<K, V>, Option<Result<&'n mut V, Why>>)
     where
         K: 'n,
     {
@@ -124,11 +126,10 @@ impl<K: Clone, V> Edit<'_, K, V> {
             if leaf.born() < self.floor
                 && let Some((seats, place)) = leaf.seat_of(at)
             {
-                let copy = seats.at(place.now()).read();
-                (leaf, _) = self.put_seated(leaf, at, Small::new(copy));
+                leaf = self.put_seated(leaf, at, seats.copy(place.now()));
             }
             let place = leaf.seat_of(at);
-            (leaf, place.map(|(seats, place)| seats.at(place.now()).as_mut()))
+            (leaf, place.map(|(seats, place)| seats.get_mut(place.now())))
         }
     }
 
@@ -160,12 +161,12 @@ impl<K: Clone, V> Edit<'_, K, V> {
         probe: &impl Fn(&K) -> Ordering,
         value: V,
     ) -> Result<Option<Replaced<V>>> {
-        let (node, before) = self.change(*root, probe, |edit, leaf, at| {
+        let (node, _) = self.change(*root, probe, |edit, leaf, at| {
             let value = NewValue::new(edit.stamp, value, &mut edit.spare.values);
-            edit.put(leaf, at, value)
+            (edit.put(leaf, at, value), Some(()))
         })?;
         *root = node;
-        Ok(before)
+        Ok(self.old.take())
     }
 
     pub(in super::super) fn get_mut<'n>(
@@ -179,6 +180,6 @@ impl<K: Clone, V> Edit<'_, K, V> {
     {
         let (node, value) = self.change(*root, probe, Self::value_mut)?;
         *root = node;
-        Ok(value)
+        Ok(value.transpose()?)
     }
 }

@@ -238,10 +238,11 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     }
 
     #[inline]
-    fn entry(&self, at: usize) -> Option<(&'a K, &'a V)> {
+    fn entry(&self, at: usize) -> Option<Result<(&'a K, &'a V)>> {
         let key = self.leaf.keys().get(at)?;
         // SAFETY: as above.
-        unsafe { Some((key, self.leaf.value(at, self.version)?)) }
+        let value = unsafe { self.leaf.value(at, self.version) }?;
+        Some(value.map(|value| (key, value)).map_err(Into::into))
     }
 
     /// Goes past so many entries, which are in this leaf; of what comes then nothing was asked for.
@@ -253,13 +254,13 @@ impl<'a, K: Clone, V> Position<'a, K, V> {
     }
 
     #[inline]
-    pub(super) fn step(&mut self, end: usize) -> Option<(&'a K, &'a V)> {
+    pub(super) fn step(&mut self, end: usize) -> Option<Result<(&'a K, &'a V)>> {
         self.fetch_more(true, end);
         self.entry(self.at).inspect(|_| self.at += 1)
     }
 
     #[inline]
-    pub(super) fn step_back(&mut self) -> Option<(&'a K, &'a V)> {
+    pub(super) fn step_back(&mut self) -> Option<Result<(&'a K, &'a V)>> {
         let at = self.at.checked_sub(1)?;
         self.fetch_more(false, 0);
         self.entry(at).inspect(|_| self.at = at)

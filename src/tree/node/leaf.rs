@@ -9,17 +9,18 @@
 
 use std::cmp::Ordering;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
+use std::mem::{ManuallyDrop, offset_of};
 use std::ptr;
 
 use arrayvec::ArrayVec;
 
-use super::seats::{Seat, Seats, are_seated, may_be_seated};
+use super::seats::{Seat, Seats, Small, are_seated};
 use super::{
     Born, Copies, FAN_OUT, Head, Hot, Inner, KeysMut, LEAF, NodePtr, Stamp, append, partition,
 };
 use crate::tree::place::Place;
 use crate::tree::slot::{Spare, ValuePtr, Values};
+use crate::tree::stored::{Stored, Why};
 
 /// A leaf of places that point to values, or of seats with values.
 #[repr(C)]
@@ -68,6 +69,14 @@ pub(in crate::tree) enum NewValue<V> {
     Small(Small<V>),
 }
 
+impl<V> Clone for NewValue<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for NewValue<V> {}
+
 impl<V> NewValue<V> {
     #[inline]
     pub(in crate::tree) fn new(born: Stamp, value: V, spare: &mut Values<V>) -> Self {
@@ -87,37 +96,35 @@ impl<V> NewValue<V> {
         // SAFETY: the caller's promise.
         unsafe {
             if are_seated::<V>() {
-                NewValue::Small(Small::new(value.read()))
+                NewValue::Small(Small::moved(value))
             } else {
                 NewValue::Placed(ValuePtr::moved(born, value, spare))
             }
         }
     }
 
+    /// # Safety
+    /// It can be read, and nobody uses it from now on.
+    #[inline]
+    pub(in crate::tree) unsafe fn stored(
+        born: Stamp,
+        value: *const Stored<V>,
+        spare: &mut Values<V>,
+    ) -> Self {
+        // SAFETY: the caller's promise.
+        match unsafe { &*value } {
+            // SAFETY: as above.
+            Stored::Value(value) => unsafe { NewValue::moved(born, value, spare) },
+            Stored::Undecodable(why) if are_seated::<V>() => {
+                NewValue::Small(Small::undecodable(*why))
+            }
+            Stored::Undecodable(why) => NewValue::Placed(ValuePtr::undecodable(born, *why, spare)),
+        }
+    }
+
     /// Where it lies, if that is not to be in its leaf.
-    pub(in crate::tree) fn placed(&self) -> Option<ValuePtr<V>> {
-        if let NewValue::Placed(value) = self { Some(*value) } else { None }
-    }
-}
-
-/// A value that has a seat in a leaf, on the way to it or from there.
-pub(in crate::tree) struct Small<V>(MaybeUninit<[u64; 2]>, PhantomData<V>);
-
-impl<V> Small<V> {
-    #[inline]
-    pub(in crate::tree) fn new(value: V) -> Self {
-        const { assert!(!may_be_seated::<V>() || size_of::<V>() <= size_of::<Self>()) };
-        assert!(const { may_be_seated::<V>() }, "others lie elsewhere");
-        let mut room = MaybeUninit::<[u64; 2]>::uninit();
-        // SAFETY: it is as long as the longest of such values, and aligned for each of them.
-        unsafe { room.as_mut_ptr().cast::<V>().write(value) };
-        Small(room, PhantomData)
-    }
-
-    #[inline]
-    pub(in crate::tree) fn into_inner(self) -> V {
-        // SAFETY: it was written when this was made, and is read once.
-        unsafe { self.0.as_ptr().cast::<V>().read() }
+    pub(in crate::tree) fn placed(self) -> Option<ValuePtr<V>> {
+        if let NewValue::Placed(value) = self { Some(value) } else { None }
     }
 }
 
@@ -182,14 +189,16 @@ impl<'n, K, V> LeafRef<'n, K, V> {
     /// # Safety
     /// The version is held for `'n` and sees the leaf, or it is `Stamp::MAX` and the caller has the pen.
     #[inline]
-    pub(in crate::tree) unsafe fn value(self, at: usize, version: Stamp) -> Option<&'n V> {
+    pub(in crate::tree) unsafe fn value(
+        self,
+        at: usize,
+        version: Stamp,
+    ) -> Option<Result<&'n V, Why>> {
         // SAFETY: the caller's promise; what is in a seat does not change as long as somebody may see it.
         unsafe {
             let past = self.0.past();
             match self.seats() {
-                Some(seats) => {
-                    past.see(seats.places(), at, version).map(|seat| seats.at(seat).as_ref())
-                }
+                Some(seats) => past.see(seats.places(), at, version).map(|seat| seats.get(seat)),
                 None => past.see(self.places(), at, version).map(|value| value.get()),
             }
         }
@@ -241,9 +250,13 @@ impl<'n, K, V> LeafMut<'n, K, V> {
         if let ValuesMut::Placed(places) = self.values { places } else { &mut [] }
     }
 
-    /// A value that has a seat.
-    pub(in crate::tree) fn into_seated(self, at: usize) -> Option<&'n mut V> {
-        if let ValuesMut::Seated(seats) = self.values { seats.get_mut(at) } else { None }
+    /// Puts a value that has a seat in the place of another.
+    pub(in crate::tree) fn replace(&mut self, at: usize, value: Small<V>) -> Option<Small<V>> {
+        if let ValuesMut::Seated(seats) = &mut self.values {
+            seats.replace(at, value)
+        } else {
+            None
+        }
     }
 
     /// Puts an entry into a place, for which there is room.
@@ -254,7 +267,7 @@ impl<'n, K, V> LeafMut<'n, K, V> {
                 places.insert(at, Place::new(value));
             }
             (ValuesMut::Seated(seats), NewValue::Small(value)) => {
-                seats.insert(at, value.into_inner());
+                seats.insert(at, value);
             }
             _ => not_alike(),
         }
@@ -267,7 +280,7 @@ impl<'n, K, V> LeafMut<'n, K, V> {
     pub(in crate::tree) fn remove(&mut self, at: usize) -> (Born<K>, NewValue<V>) {
         let value = match &mut self.values {
             ValuesMut::Placed(places) => NewValue::Placed(places.remove(at).now()),
-            ValuesMut::Seated(seats) => NewValue::Small(Small::new(seats.remove(at))),
+            ValuesMut::Seated(seats) => NewValue::Small(seats.remove(at)),
         };
         (self.keys.remove(at), value)
     }

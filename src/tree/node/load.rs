@@ -13,6 +13,7 @@ use super::{Born, Copies, FAN_OUT, INNER, Inner, NewValue, NodePtr, Stamp};
 use crate::error::Result;
 use crate::tree::place::Place;
 use crate::tree::slot::Spare;
+use crate::tree::stored::Stored;
 
 /// How full bulk loading makes a node, so that it takes some inserts before it splits.
 pub(crate) const BULK_FILL: usize = FAN_OUT - 4;
@@ -21,7 +22,7 @@ pub(crate) const BULK_FILL: usize = FAN_OUT - 4;
 pub(crate) trait Source<K, V>: Send + Sync {
     /// What the range holds; entries are put into `to`, which is empty. What is left in `place` makes it
     /// cheaper to go on where this load ends.
-    fn load(&self, place: &mut Standing, to: &mut Vec<(K, V)>) -> Result<Loaded<K, V>>;
+    fn load(&self, place: &mut Standing, to: &mut Entries<K, V>) -> Result<Loaded<K, V>>;
 
     /// Told before somebody loads all that it holds, so that it may begin.
     fn announce(&self) {}
@@ -30,6 +31,9 @@ pub(crate) trait Source<K, V>: Send + Sync {
     /// that several threads may share them.
     fn divides(&self) -> bool;
 }
+
+/// Entries in ascending order.
+pub(crate) type Entries<K, V> = Vec<(K, Stored<V>)>;
 
 /// What loading a cold range gives, in ascending order.
 pub(crate) enum Loaded<K, V> {
@@ -50,7 +54,7 @@ pub(crate) struct Carry<K, V>(Option<Box<Carried<K, V>>>);
 struct Carried<K, V> {
     place: Standing,
     /// Room for the entries of a range; empty between two loads.
-    entries: Vec<(K, V)>,
+    entries: Entries<K, V>,
 }
 
 impl<K, V> Default for Carry<K, V> {
@@ -143,7 +147,7 @@ type Lowest<K, V> = (Option<K>, NodePtr<K, V>);
 pub(in crate::tree) fn build<K: Clone, V>(
     born: Stamp,
     copies: Copies,
-    entries: &mut Vec<(K, V)>,
+    entries: &mut Entries<K, V>,
     spare: &mut Spare<K, V>,
 ) -> NodePtr<K, V> {
     let count = entries.len();
@@ -160,7 +164,7 @@ pub(in crate::tree) fn build<K: Clone, V>(
             // SAFETY: so many there were, and each is moved once.
             let (key, value) = unsafe {
                 let entry = entries.as_ptr().add(nth);
-                let value = NewValue::moved(born, &raw const (*entry).1, &mut spare.values);
+                let value = NewValue::stored(born, &raw const (*entry).1, &mut spare.values);
                 ((&raw const (*entry).0).read(), value)
             };
             leaf.push(Born { key, born }, value);

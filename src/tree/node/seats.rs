@@ -6,11 +6,12 @@
 //! # Invariants
 //! - A seat is marked as taken if a place tells of it, or a note that somebody may need. What is in such a seat does
 //!   not change, unless nobody but a draft can have come to it.
-//! - A seat is one of the leaf's.
+//! - A seat is one of the leaf's. What tells of it tells as well whether a value is in it.
 //! - Such values are plain: a copy of their bits is as good, and what becomes of one that nobody sees any more does not
 //!   matter.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::mem::{MaybeUninit, needs_drop, offset_of};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -19,10 +20,11 @@ use arrayvec::ArrayVec;
 
 use super::{FAN_OUT, append};
 use crate::tree::place::{Place, Pointer};
-use crate::tree::stored::is_plain;
+use crate::tree::plain::is_plain;
+use crate::tree::stored::{Old, Why};
 
 /// A value of no more bytes has a seat in its leaf, if it is plain.
-const SEATED_BYTES_MAX: usize = 16;
+const SEATED_BYTES_MAX: usize = size_of::<u64>();
 
 /// Whether values have seats in their leaves. That is known when this is compiled.
 #[inline]
@@ -35,13 +37,90 @@ pub(in crate::tree) const fn may_be_seated<V>() -> bool {
     !needs_drop::<V>() && size_of::<V>() <= SEATED_BYTES_MAX && align_of::<V>() <= align_of::<u64>()
 }
 
-/// Where a value is in its leaf.
+/// Where a value is in its leaf; or why one does not decode, which is [marked](NO_VALUE).
 #[derive(Clone, Copy, PartialEq)]
 pub(in crate::tree) struct Seat(u8);
 
+const NO_VALUE: u8 = 1 << 6;
+
+const _: () = assert!(FAN_OUT <= NO_VALUE as usize, "the mark is none of the number's bits");
+
 impl Seat {
+    fn new(number: u8, is_value: bool) -> Seat {
+        Seat(if is_value { number } else { number | NO_VALUE })
+    }
+
+    #[inline]
+    fn number(self) -> u8 {
+        self.0 & !NO_VALUE
+    }
+
+    #[inline]
+    fn is_value(self) -> bool {
+        self.0 & NO_VALUE == 0
+    }
+
     fn bit(self) -> u64 {
-        1 << self.0
+        1 << self.number()
+    }
+}
+
+/// What is in a seat, on the way to it or from there.
+pub(in crate::tree) struct Small<V> {
+    bits: MaybeUninit<u64>,
+    holds: Holds,
+    of: PhantomData<V>,
+}
+
+/// A word: what is shorter would be moved in pieces, and those who read it wait until all of them are written.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(usize)]
+enum Holds {
+    Value,
+    Why,
+}
+
+impl<V> Clone for Small<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Small<V> {}
+
+impl<V> Small<V> {
+    /// With room for what it is to be.
+    fn nothing(holds: Holds) -> Self {
+        const { assert!(!may_be_seated::<V>() || size_of::<V>() <= size_of::<u64>()) };
+        assert!(const { may_be_seated::<V>() }, "others lie elsewhere");
+        Small { bits: MaybeUninit::uninit(), holds, of: PhantomData }
+    }
+
+    fn at(&mut self) -> NonNull<V> {
+        NonNull::from(&mut self.bits).cast()
+    }
+
+    /// # Safety
+    /// The value can be read, and nobody uses it from now on.
+    #[inline]
+    pub(super) unsafe fn moved(value: *const V) -> Self {
+        let mut small = Self::nothing(Holds::Value);
+        // SAFETY: the caller's promise; there is room.
+        unsafe { small.at().as_ptr().copy_from_nonoverlapping(value, 1) };
+        small
+    }
+
+    pub(super) fn undecodable(why: Why) -> Self {
+        let mut small = Self::nothing(Holds::Why);
+        // SAFETY: there is room.
+        unsafe { why.put(small.at()) };
+        small
+    }
+
+    #[inline]
+    pub(in crate::tree) fn into_old<'a>(mut self) -> Old<'a, V> {
+        // SAFETY: one of them was put here, or copied from where it was.
+        unsafe { Old::read(self.at(), self.holds == Holds::Value) }
     }
 }
 
@@ -92,25 +171,66 @@ impl<V> Seats<V> {
         &self.places
     }
 
-    /// What lies in a seat.
     #[inline]
-    pub(in crate::tree) fn at(&self, Seat(seat): Seat) -> NonNull<V> {
+    fn at(&self, seat: Seat) -> NonNull<V> {
         // SAFETY: a seat is one of the leaf's.
-        unsafe { NonNull::from(&self.values).cast::<V>().add(seat.into()) }
+        unsafe { NonNull::from(&self.values).cast::<V>().add(seat.number().into()) }
     }
 
-    /// Puts a value into a seat that was free, if there is one.
-    pub(in crate::tree) fn seat(&self, value: V) -> Result<Seat, V> {
+    /// What is in a seat, to be looked at.
+    ///
+    /// # Safety
+    /// It is taken and the leaf lives for `'a`, and nobody changes it meanwhile.
+    #[inline]
+    pub(in crate::tree) unsafe fn get<'a>(&self, seat: Seat) -> Result<&'a V, Why> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if seat.is_value() { Ok(self.at(seat).as_ref()) } else { Err(Why::at(self.at(seat))) }
+        }
+    }
+
+    /// The same, to be changed.
+    ///
+    /// # Safety
+    /// It is taken and the leaf lives for `'a`, and nobody else looks at it meanwhile.
+    pub(in crate::tree) unsafe fn get_mut<'a>(&self, seat: Seat) -> Result<&'a mut V, Why> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if seat.is_value() { Ok(self.at(seat).as_mut()) } else { Err(Why::at(self.at(seat))) }
+        }
+    }
+
+    /// A copy of what is in a seat.
+    ///
+    /// # Safety
+    /// It is taken, and nobody changes it meanwhile.
+    pub(in crate::tree) unsafe fn copy(&self, seat: Seat) -> Small<V> {
+        let mut copy = Small::nothing(if seat.is_value() { Holds::Value } else { Holds::Why });
+        // SAFETY: the caller's promise; there is room.
+        unsafe { copy.at().copy_from_nonoverlapping(self.at(seat), 1) };
+        copy
+    }
+
+    /// Puts something else into a seat, and tells how to speak of it from now on.
+    ///
+    /// # Safety
+    /// It is taken, and nobody looks at it meanwhile.
+    pub(in crate::tree) unsafe fn change(&self, seat: Seat, mut to: Small<V>) -> Seat {
+        // SAFETY: the caller's promise.
+        unsafe { self.at(seat).copy_from_nonoverlapping(to.at(), 1) };
+        Seat::new(seat.number(), to.holds == Holds::Value)
+    }
+
+    /// Takes a seat that was free, if there is one.
+    pub(in crate::tree) fn seat(&self, value: Small<V>) -> Option<Seat> {
         let taken = self.taken.load(Ordering::Relaxed);
         let free = (!taken).trailing_zeros();
         if free as usize >= FAN_OUT {
-            return Err(value);
+            return None;
         }
         self.taken.store(taken | 1 << free, Ordering::Relaxed);
-        let seat = Seat(free.to_le_bytes()[0]);
         // SAFETY: nobody reads from a seat that is free.
-        unsafe { self.at(seat).write(value) };
-        Ok(seat)
+        Some(unsafe { self.change(Seat(free.to_le_bytes()[0]), value) })
     }
 
     /// The seats that places tell of.
@@ -134,41 +254,43 @@ impl<V> Seats<V> {
         self.noted.store(self.noted.load(Ordering::Relaxed) & !seat.bit(), Ordering::Relaxed);
     }
 
-    /// The value in a place.
-    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut V> {
-        let seat = self.places.get(at)?.now();
-        // SAFETY: it is taken, and nobody else can come to it.
-        Some(unsafe { self.at(seat).as_mut() })
-    }
-
     /// Puts a value into a place, for which there is room.
-    pub(super) fn insert(&mut self, at: usize, value: V) {
-        let seat = self.seat(value).or_else(|value| {
+    pub(super) fn insert(&mut self, at: usize, value: Small<V>) {
+        let seat = self.seat(value).or_else(|| {
             // Nobody else can reach the leaf: what was noted is needed no more.
             self.forget_notes();
             self.seat(value)
         });
-        let Ok(seat) = seat else { unreachable!("as many seats as places") };
+        let Some(seat) = seat else { unreachable!("as many seats as places") };
         self.places.insert(at, Place::new(seat));
     }
 
-    pub(super) fn remove(&mut self, at: usize) -> V {
+    /// Puts a value in the place of another.
+    pub(super) fn replace(&mut self, at: usize, value: Small<V>) -> Option<Small<V>> {
+        let seat = self.places.get(at)?.now();
+        // SAFETY: it is taken, and nobody else can come to it.
+        let (before, seat) = unsafe { (self.copy(seat), self.change(seat, value)) };
+        self.places.get_mut(at)?.set(seat);
+        Some(before)
+    }
+
+    pub(super) fn remove(&mut self, at: usize) -> Small<V> {
         let seat = self.places.remove(at).now();
         *self.taken.get_mut() &= !seat.bit();
         // SAFETY: it was taken, and is free from now on.
-        unsafe { self.at(seat).read() }
+        unsafe { self.copy(seat) }
     }
 
     /// Moves the values from a place on to an empty leaf.
     pub(super) fn split_off(&mut self, at: usize, to: &mut Self) {
         for place in self.places.iter().skip(at) {
             // SAFETY: it is taken, and free as soon as it has lost its place.
-            to.push(unsafe { self.at(place.now()).read() });
+            to.push(unsafe { self.copy(place.now()) });
         }
         self.truncate(at);
     }
 
-    fn push(&mut self, value: V) {
+    fn push(&mut self, value: Small<V>) {
         self.insert(self.places.len(), value);
     }
 
@@ -187,7 +309,7 @@ impl<V> Seats<V> {
                 *self.noted.get_mut() = 0;
                 append(&mut self.places, &from.places);
             } else {
-                from.places.iter().for_each(|place| self.push(from.at(place.now()).read()));
+                from.places.iter().for_each(|place| self.push(from.copy(place.now())));
             }
         }
     }
@@ -213,21 +335,28 @@ mod tests {
         }
     }
 
+    fn small(value: u32) -> Small<u32> {
+        // SAFETY: it is read once.
+        unsafe { Small::moved(&raw const value) }
+    }
+
     /// As in a leaf that others saw once and that was emptied since.
     #[test]
     fn a_seat_of_a_note_that_nobody_needs_is_taken_with_what_is_appended() {
         let (mut to, mut from) = (empty(), empty());
-        to.insert(0, 1);
+        to.insert(0, small(1));
         to.note(to.places()[0].now());
-        let seat = to.seat(2).unwrap_or_else(|_| unreachable!("most are free"));
+        let seat = to.seat(small(2)).expect("most are free");
         *to.places.last_mut().unwrap() = Place::new(seat);
         to.remove(0);
-        (0..3).for_each(|at| from.insert(at, 10 + u32::try_from(at).unwrap()));
+        (0..3).for_each(|at| from.insert(at, small(10 + u32::try_from(at).unwrap())));
         // SAFETY: nobody else has them.
         unsafe { to.append(&from) };
         to.forget_notes();
-        to.insert(3, 13);
-        let values: Vec<u32> = (0..4).map(|at| *to.get_mut(at).unwrap()).collect();
+        to.insert(3, small(13));
+        // SAFETY: they are taken.
+        let values = to.places().iter().map(|place| unsafe { *to.get(place.now()).ok().unwrap() });
+        let values: Vec<u32> = values.collect();
         assert_eq!(values, [10, 11, 12, 13]);
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::walks::{between, walk, walked};
 use super::{insert, remove, same, up_to};
 use crate::error::{Error, Result};
-use crate::tree::{Graveyard, Loaded, Source, Standing, Tree, WarmPosition};
+use crate::tree::{Entries, Graveyard, Loaded, Source, Standing, Stored, Tree, WarmPosition};
 
 /// A thousand entries, cold, divided by three hundred and then by a hundred.
 pub(super) struct Thousand {
@@ -25,7 +25,7 @@ pub(super) struct Thousand {
 struct Part(Arc<Thousand>, std::ops::Range<u16>);
 
 impl Source<u16, u32> for Part {
-    fn load(&self, _: &mut Standing, to: &mut Vec<(u16, u32)>) -> Result<Loaded<u16, u32>> {
+    fn load(&self, _: &mut Standing, to: &mut Entries<u16, u32>) -> Result<Loaded<u16, u32>> {
         let Part(all, range) = self;
         if all.fails.fetch_sub(1, Atomic::SeqCst) == 1 {
             return Err(Error::new(crate::ErrorKind::Io, "the first touch fails"));
@@ -39,9 +39,8 @@ impl Source<u16, u32> for Part {
             return Ok(Loaded::Ranges(parts.collect()));
         }
         all.loads.fetch_add(1, Atomic::SeqCst);
-        to.extend(
-            range.clone().filter(|key| all.holds.contains(key)).map(|key| (key, u32::from(key))),
-        );
+        let there = range.clone().filter(|key| all.holds.contains(key));
+        to.extend(there.map(|key| (key, Stored::Value(key.into()))));
         Ok(Loaded::Entries)
     }
 

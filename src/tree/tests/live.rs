@@ -46,13 +46,15 @@ fn lives_as_long_as_seen<K: Numbered, V: Valued>(
         let ((), unswept) = match step {
             Step::Insert(number, value) => live.change(|draft| {
                 let new = V::new(value, &alive);
-                let old = draft.insert(key(number), new).unwrap().map(Old::into_value);
-                assert_eq!(old.map(|old| old.number()), model.insert(number, value));
+                let old = draft.insert(key(number), new).unwrap();
+                let old = old.map(|old| old.into_value().unwrap().number());
+                assert_eq!(old, model.insert(number, value));
             }),
             Step::Remove(from) => live.change(|draft| {
                 for number in from..from + 20 {
                     let gone = draft.remove(|key| number.cmp(&key.number())).unwrap();
-                    assert_eq!(gone.map(|old| old.into_value().number()), model.remove(&number));
+                    let gone = gone.map(|old| old.into_value().unwrap().number());
+                    assert_eq!(gone, model.remove(&number));
                 }
             }),
             Step::Update(number, value) => live.change(|draft| {

@@ -82,7 +82,7 @@ fn come_and_go(frozen: Option<Frozen<Owning>>, ascending: bool) {
     held.clear();
     tree.sweep();
     assert_eq!(alive(), keys_of(&tree));
-    assert_eq!(values.load(Atomic::SeqCst), window.into());
+    assert_eq!(values.load(Atomic::SeqCst), usize::from(window));
     let mut draft = tree.draft();
     for at in keys.iter().rev().take(window.into()) {
         remove(&mut draft, *at);
@@ -156,7 +156,7 @@ struct Fourths(std::ops::Range<u16>);
 const FOURTHS_END: u16 = 2048;
 
 impl Source<Owning, ()> for Fourths {
-    fn load(&self, _: &mut Standing, to: &mut Vec<(Owning, ())>) -> Result<Loaded<Owning, ()>> {
+    fn load(&self, _: &mut Standing, to: &mut Entries<Owning, ()>) -> Result<Loaded<Owning, ()>> {
         let Fourths(range) = self;
         if self.divides() {
             let len = range.end.abs_diff(range.start) / 4;
@@ -167,7 +167,7 @@ impl Source<Owning, ()> for Fourths {
             return Ok(Loaded::Ranges(parts.collect()));
         }
         let there = range.clone().filter(|number| *number >= FOURTHS_END - 50);
-        to.extend(there.map(|number| (Owning::new(number), ())));
+        to.extend(there.map(|number| (Owning::new(number), Stored::Value(()))));
         Ok(Loaded::Entries)
     }
 
