@@ -258,6 +258,7 @@ impl<K: Clone, V> Draft<K, V> {
             changes: &mut pen.changes,
             spare: &mut pen.spare,
             old: None,
+            old_key: None,
         };
         (edit, &mut self.content)
     }

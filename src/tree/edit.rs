@@ -33,9 +33,11 @@ pub(super) struct Edit<'a, K, V> {
     pub(super) dead: &'a mut Vec<Dead<K, V>>,
     pub(super) changes: &'a mut Vec<Change<K, V>>,
     pub(super) spare: &'a mut Spare<K, V>,
-    /// The value in whose place another was put. On the way up it stays here: to read in one piece what was just
-    /// written in several takes a processor long.
+    /// The value that has lost its place. On the way up it stays here: to read in one piece what was just written in
+    /// several takes a processor long.
     pub(super) old: Option<Replaced<V>>,
+    /// The key that has, if nobody else can reach it, for whoever can let go of it.
+    pub(super) old_key: Option<K>,
 }
 
 /// What the places of a node point to.

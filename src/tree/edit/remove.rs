@@ -17,8 +17,6 @@ use crate::tree::place::Place;
 struct Removed<K, V> {
     /// What takes its place.
     node: NodePtr<K, V>,
-    /// The entry that was there; of its key what nobody else can reach, for whoever can let go of it.
-    entry: (Option<K>, Replaced<V>),
     /// Whether nothing below the node is before it, and nothing behind it.
     was_first: bool,
     was_last: bool,
@@ -49,7 +47,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             let above = std::mem::replace(root, only.now());
             self.end_node(above);
         }
-        Ok(Some(removed.entry))
+        Ok(self.old.take().map(|old| (self.old_key.take(), old)))
     }
 
     fn remove(
@@ -67,12 +65,12 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces, and
                 // is not used any more.
                 let (key, value) = unsafe { node.leaf_mut() }.remove(at);
-                let value = match value {
+                self.old = Some(match value {
                     NewValue::Placed(value) => self.end_value(value, is_new),
                     NewValue::Small(value) => Replaced::Small(value),
-                };
-                let entry = (self.end_key(key), value);
-                Ok(Some(Removed { node, entry, was_first, was_last }))
+                });
+                self.old_key = self.end_key(key);
+                Ok(Some(Removed { node, was_first, was_last }))
             }
             Hot::Inner(inner) => {
                 let at = inner.child_for(probe);
@@ -93,7 +91,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                     None if below.node == child => node,
                     None => self.set(node, at, below.node).0,
                 };
-                Ok(Some(Removed { node, was_first, was_last, ..below }))
+                Ok(Some(Removed { node, was_first, was_last }))
             }
         }
     }

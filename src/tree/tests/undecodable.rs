@@ -125,7 +125,7 @@ proptest! {
     #[test]
     fn what_does_not_decode_is_told_and_is_as_good_as_a_value(
         drafts in prop::collection::vec(
-            (prop::collection::vec(any::<(u8, u8)>(), 0..up_to(100)), any::<u8>()), 0..up_to(20)),
+            (prop::collection::vec(any::<(u8, u8)>(), 0..up_to(100)), any::<u8>()), 1..3 + up_to(20)),
     ) {
         is_as_told::<u8>(&drafts);
         is_as_told::<u64>(&drafts);
