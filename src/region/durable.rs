@@ -240,6 +240,9 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// # Errors
     /// As [`get`](Self::get), and `TooLarge` for the transaction.
     pub fn remove<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Option<V>> {
+        if !self.contains_key(&*tx, key)? {
+            return Ok(None);
+        }
         let removed = self.take(tx, key, |old| old.into_value().ok())?;
         Ok(removed.flatten())
     }
@@ -409,22 +412,20 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         Ok(old)
     }
 
-    /// Removes; tells of the entry that was there.
+    /// Removes an entry that is there, and tells of it: of a key that is absent nothing would be changed.
     fn take<Q: AsKey<K> + ?Sized, T>(
         &self,
         tx: &mut Transaction,
         key: &Q,
         told: impl FnOnce(Old<'_, V>) -> T,
     ) -> Result<Option<T>> {
-        if !self.contains_key(&*tx, key)? {
-            return Ok(None);
-        }
         let bytes = self.encode_key(tx, key)?;
         tx.room_for(bytes.len())?;
         let removed = self.change(tx, |tree, operations| {
-            let removed = tree.remove(|other| key.compare(other))?;
-            let removed = removed.map(told);
-            operations.stage(&Operation::Remove { region: self.core.number(), key: &bytes });
+            let removed = tree.remove(|other| key.compare(other))?.map(told);
+            if removed.is_some() {
+                operations.stage(&Operation::Remove { region: self.core.number(), key: &bytes });
+            }
             Ok(removed)
         })?;
         tx.return_scratch(bytes);
