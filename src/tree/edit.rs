@@ -113,7 +113,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
 
     /// Where the way down goes on, while the processor fetches it.
     fn child(inner: &Inner<K, V>, at: usize) -> Option<NodePtr<K, V>> {
-        inner.children.get(at).map(Place::now).inspect(|child| child.prefetch_whole())
+        inner.children.get(at).map(Place::now).inspect(|child| child.prefetch())
     }
 
     /// This draft's own node: itself, or a copy where somebody else can reach it.

@@ -30,7 +30,7 @@ use super::slot::{PREFETCHED_BYTES_MAX, Spare};
 use crate::error::Result;
 use crate::prefetch::prefetch;
 pub(super) use keys::{Births, Born, Copies, KeysMut, partition};
-pub(super) use leaf::{LeafMut, LeafRef, NewValue, leaf_bytes, searched_bytes, seating_bytes};
+pub(super) use leaf::{LeafMut, LeafRef, NewValue, leaf_bytes, node_bytes, seating_bytes};
 pub(crate) use load::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
 pub(super) use load::{Carry, build};
 pub(super) use seats::{Small, are_seated};
@@ -202,22 +202,17 @@ impl<K, V> NodePtr<K, V> {
         self.0.as_ptr().cast()
     }
 
-    /// Has the processor fetch it, for somebody who is about to search it.
+    /// Has the processor fetch it, for somebody who is about to search it: with all that may be found, since that would
+    /// be asked for only when the search has ended.
     #[inline]
     pub(super) fn prefetch(self) {
-        prefetch(self.0.as_ptr().cast(), searched_bytes::<K, V>().min(SEARCHED_BYTES_MAX));
-    }
-
-    /// The same for somebody who may change it, which may be in a copy.
-    #[inline]
-    pub(super) fn prefetch_whole(self) {
-        prefetch(self.0.as_ptr().cast(), leaf_bytes::<K, V>().min(SEARCHED_BYTES_MAX));
+        prefetch(self.0.as_ptr().cast(), node_bytes::<K, V>().min(SEARCHED_BYTES_MAX));
     }
 
     /// Has the processor fetch its beginning, for somebody who goes on from there by and by.
     #[inline]
     pub(super) fn prefetch_beginning(self) {
-        prefetch(self.0.as_ptr().cast(), leaf_bytes::<K, V>().min(PREFETCHED_BYTES_MAX));
+        prefetch(self.0.as_ptr().cast(), node_bytes::<K, V>().min(PREFETCHED_BYTES_MAX));
     }
 
     /// # Safety

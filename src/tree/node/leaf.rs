@@ -44,24 +44,20 @@ pub(in crate::tree) fn leaf_bytes<K, V>() -> usize {
     if are_seated::<V>() { seating_bytes::<K, V>() } else { size_of::<Pointing<K, V>>() }
 }
 
-/// The same of a leaf with seats.
+/// How many any node has at most.
+#[inline]
+pub(in crate::tree) fn node_bytes<K, V>() -> usize {
+    leaf_bytes::<K, V>().max(size_of::<Inner<K, V>>())
+}
+
+/// How many a leaf with seats has.
 pub(in crate::tree) const fn seating_bytes<K, V>() -> usize {
     size_of::<Seating<K, V>>().next_multiple_of(size_of::<Stamp>())
 }
 
-// Others are as long as inner nodes.
+// Other leaves lie in the same room as inner nodes.
 const _: () = assert!(size_of::<Pointing<u64, u8>>() == size_of::<Inner<u64, u8>>());
 const _: () = assert!(size_of::<Pointing<String, u8>>() == size_of::<Inner<String, u8>>());
-
-/// So much of a node whoever searches it looks at: all of it, but for values that have seats, of which it is one.
-#[inline]
-pub(in crate::tree) fn searched_bytes<K, V>() -> usize {
-    if are_seated::<V>() {
-        offset_of!(Seating<K, V>, values) + Seats::<V>::VALUES
-    } else {
-        leaf_bytes::<K, V>()
-    }
-}
 
 /// A value on its way to its place: where it lies, or the value itself.
 pub(in crate::tree) enum NewValue<V> {

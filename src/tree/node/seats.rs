@@ -12,7 +12,7 @@
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
-use std::mem::{MaybeUninit, needs_drop, offset_of};
+use std::mem::{MaybeUninit, needs_drop};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -152,9 +152,6 @@ pub(in crate::tree) struct Seats<V> {
 const _: () = assert!(FAN_OUT < u64::BITS as usize, "one bit for each");
 
 impl<V> Seats<V> {
-    /// Where the values begin.
-    pub(super) const VALUES: usize = offset_of!(Self, values);
-
     /// # Safety
     /// There is room, which nobody else has.
     pub(super) unsafe fn begin(at: *mut Self) {
