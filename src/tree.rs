@@ -62,7 +62,7 @@ pub(crate) use graveyard::{Graveyard, Remains};
 pub(crate) use iter::Iter;
 use line::{Line, Version};
 pub(crate) use node::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
-use node::{Carry, Copies, Hot, LeafRef, NodePtr, Stamp, build};
+use node::{Copies, Hot, LeafRef, NodePtr, Stamp, build};
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;
@@ -213,7 +213,7 @@ unsafe fn find<'a, K: Clone + 'a, V>(
     loop {
         // SAFETY: the caller's promise; what a version sees lives as long as it is held.
         unsafe {
-            match node.hot(&mut Carry::default())? {
+            match node.hot_alone()? {
                 Hot::Inner(inner) => match inner.child(inner.child_for(&probe), version) {
                     Some(child) => {
                         node = child;
@@ -244,7 +244,7 @@ unsafe fn outermost<'a, K: Clone + 'a, V>(
     // SAFETY: the caller's promise; what a version sees lives as long as it is held.
     unsafe {
         loop {
-            match node.hot(&mut Carry::default())? {
+            match node.hot_alone()? {
                 Hot::Inner(inner) => match inner.child(outer(inner.children.len()), version) {
                     Some(child) => node = child,
                     None => return Ok(None),

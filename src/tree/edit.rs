@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 use super::limbo::{Dead, Thing};
 use super::node::{
-    Born, Carry, FAN_OUT, Hot, HotMut, Inner, InnerMut, LeafMut, NewValue, NodePtr, Small, Stamp,
+    Born, FAN_OUT, Hot, HotMut, Inner, InnerMut, LeafMut, NewValue, NodePtr, Small, Stamp,
 };
 use super::place::{Place, Pointer};
 use super::slot::{Spare, ValuePtr};
@@ -108,7 +108,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
     fn hot<'n>(node: NodePtr<K, V>) -> Result<Hot<'n, K, V>> {
         // SAFETY: nodes of the tree live until they are freed by functions that nobody calls while this
         // is borrowed; and all that changes in a node that is not owned are its places.
-        unsafe { node.hot(&mut Carry::default()) }
+        unsafe { node.hot_alone() }
     }
 
     /// Where the way down goes on, while the processor fetches it.

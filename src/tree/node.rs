@@ -295,6 +295,28 @@ impl<K, V> NodePtr<K, V> {
         }
     }
 
+    /// The same for one range alone.
+    ///
+    /// # Safety
+    /// As for [`in_memory`](Self::in_memory).
+    #[inline]
+    pub(super) unsafe fn hot_alone<'a>(self) -> Result<Hot<'a, K, V>>
+    where
+        K: Clone,
+    {
+        // SAFETY: the caller's promise.
+        unsafe { self.in_memory().map_or_else(|| self.load_alone(), Ok) }
+    }
+
+    #[cold]
+    unsafe fn load_alone<'a>(self) -> Result<Hot<'a, K, V>>
+    where
+        K: Clone,
+    {
+        // SAFETY: the caller's promise.
+        unsafe { self.hot(&mut Carry::default()) }
+    }
+
     /// The node in memory, to be changed.
     ///
     /// # Safety
