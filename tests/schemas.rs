@@ -218,6 +218,7 @@ fn a_value_that_does_not_decode_fails_for_itself_alone() {
         assert!(map.get(&view, &1).unwrap().is_some());
         assert_eq!(kind(map.get(&view, &2)), ErrorKind::Damaged);
         assert!(map.get(&view, &3).unwrap().is_some());
+        assert!(map.contains_key(&view, &2).unwrap() && !map.contains_key(&view, &4).unwrap());
         assert_eq!(map.iter(&view).flatten().count(), 1);
         // A value that nobody looks at is passed.
         assert_eq!(map.iter(&view).count(), 3);
@@ -227,6 +228,17 @@ fn a_value_that_does_not_decode_fails_for_itself_alone() {
         assert_eq!(map.iter(&view).find_map(Result::err).unwrap().region(), Some("m"));
         let tx = store.begin();
         assert_eq!(map.iter(&tx).find_map(Result::err).unwrap().region(), Some("m"));
+        drop(tx);
+        // It is replaced and removed like any other; of this nothing is committed.
+        let mut tx = store.begin();
+        assert!(map.insert(&mut tx, 2, Strict).unwrap().is_none());
+        assert!(map.get(&tx, &2).unwrap().is_some() && map.get(&view, &2).is_err());
+        drop(tx);
+        let mut tx = store.begin();
+        map.remove(&mut tx, &1).unwrap();
+        assert_eq!(map.pop_first(&mut tx).unwrap_err().region(), Some("m"));
+        assert!(map.remove(&mut tx, &2).unwrap().is_none());
+        assert!(!map.contains_key(&tx, &2).unwrap() && map.contains_key(&view, &2).unwrap());
         drop(tx);
         store
             .transact(|tx| {

@@ -11,26 +11,29 @@ pub(crate) enum Stored<V> {
     Undecodable(Why),
 }
 
-/// Why a value does not decode: what postcard writes for its error.
+/// Why a value does not decode: what postcard writes for its error, if that is known.
 #[derive(Clone, Copy)]
 pub(crate) struct Why(u8);
 
+/// Of what is not known postcard reads no error.
+const UNKNOWN: Why = Why(u8::MAX);
+
 impl From<postcard::Error> for Why {
     fn from(why: postcard::Error) -> Why {
-        let mut number = [u8::MAX];
         // It is one of a few that hold nothing.
-        postcard::to_slice(&why, &mut number).ok();
-        let [number] = number;
-        Why(number)
+        let mut bytes = [UNKNOWN.0];
+        postcard::to_slice(&why, &mut bytes).ok();
+        let [byte] = bytes;
+        Why(byte)
     }
 }
 
 impl From<Why> for Error {
     #[cold]
     fn from(Why(why): Why) -> Error {
-        let why: postcard::Result<postcard::Error> = postcard::from_bytes(&[why]);
-        let why = why.unwrap_or_else(|why| why);
-        let what = format!("a value cannot be read by its type ({why}); its bytes are kept");
+        let why = postcard::from_bytes::<postcard::Error>(&[why]);
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let what = format!("a value cannot be read by its type{why}; its bytes are kept");
         Error::new(ErrorKind::Damaged, what)
     }
 }
@@ -77,7 +80,7 @@ impl<V: Clone> Old<'_, V> {
 }
 
 impl Why {
-    /// Puts it in the place of a value; where that takes no room, it is not told why.
+    /// Puts it in the place of a value; where that takes no room, it is not known any more.
     ///
     /// # Safety
     /// There is room for a value.
@@ -92,6 +95,6 @@ impl Why {
     /// It was put there.
     pub(super) unsafe fn at<V>(place: NonNull<V>) -> Why {
         // SAFETY: the caller's promise.
-        if size_of::<V>() > 0 { unsafe { place.cast().read() } } else { Why(u8::MAX) }
+        if size_of::<V>() > 0 { unsafe { place.cast().read() } } else { UNKNOWN }
     }
 }
