@@ -43,7 +43,6 @@ mod limbo;
 mod line;
 mod node;
 mod place;
-mod plain;
 mod room;
 mod slot;
 mod stored;

@@ -14,7 +14,7 @@ use super::arenas;
 use super::node::{Births, Inner, Stamp, are_seated, seating_bytes};
 use super::place::{Former, Pointer};
 use super::room::Room;
-use super::stored::{Old, Why};
+use super::stored::{Old, Why, value_at};
 use crate::prefetch::prefetch;
 
 /// Points to a value, which stays where it is for as long as anybody can see it, and has the stamp of its birth.
@@ -108,7 +108,7 @@ impl<V> ValuePtr<V> {
     #[inline]
     pub(super) unsafe fn get<'a>(self) -> Result<&'a V, Why> {
         // SAFETY: the caller's promise.
-        unsafe { if self.is_value() { Ok(self.0.as_ref()) } else { Err(Why::at(self.at())) } }
+        unsafe { value_at(self.at(), self.is_value()).map(|value| value.as_ref()) }
     }
 
     /// # Safety
@@ -120,9 +120,9 @@ impl<V> ValuePtr<V> {
 
     /// # Safety
     /// The value lives for `'a`, and nobody else can reach it.
-    pub(super) unsafe fn get_mut<'a>(mut self) -> Result<&'a mut V, Why> {
+    pub(super) unsafe fn get_mut<'a>(self) -> Result<&'a mut V, Why> {
         // SAFETY: the caller's promise.
-        unsafe { if self.is_value() { Ok(self.0.as_mut()) } else { Err(Why::at(self.at())) } }
+        unsafe { value_at(self.at(), self.is_value()).map(|mut value| value.as_mut()) }
     }
 
     /// Takes the value out, and frees where it was.

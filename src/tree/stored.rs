@@ -56,7 +56,11 @@ impl<V> Old<'_, V> {
     #[inline]
     pub(super) unsafe fn read(at: NonNull<V>, is_value: bool) -> Self {
         // SAFETY: the caller's promise.
-        unsafe { if is_value { Old::Owned(at.read()) } else { Old::Undecodable(Why::at(at)) } }
+        match unsafe { value_at(at, is_value) } {
+            // SAFETY: as above.
+            Ok(value) => Old::Owned(unsafe { value.read() }),
+            Err(why) => Old::Undecodable(why),
+        }
     }
 
     /// The value itself, unless others still see it.
@@ -90,11 +94,17 @@ impl Why {
             unsafe { place.cast().write(self) };
         }
     }
+}
 
-    /// # Safety
-    /// It was put there.
-    pub(super) unsafe fn at<V>(place: NonNull<V>) -> Why {
-        // SAFETY: the caller's promise.
-        if size_of::<V>() > 0 { unsafe { place.cast().read() } } else { UNKNOWN }
+/// The value in its place, or why there is none.
+///
+/// # Safety
+/// One lies there, or [why there is none](Why::put), as `is_value` says.
+#[inline]
+pub(super) unsafe fn value_at<V>(place: NonNull<V>, is_value: bool) -> Result<NonNull<V>, Why> {
+    if is_value {
+        return Ok(place);
     }
+    // SAFETY: the caller's promise.
+    Err(if size_of::<V>() > 0 { unsafe { place.cast().read() } } else { UNKNOWN })
 }

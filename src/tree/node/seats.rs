@@ -20,10 +20,9 @@ use arrayvec::ArrayVec;
 
 use super::{FAN_OUT, append};
 use crate::tree::place::{Place, Pointer};
-use crate::tree::plain::is_plain;
-use crate::tree::stored::{Old, Why};
+use crate::tree::stored::{Old, Why, value_at};
 
-/// A value of no more bytes has a seat in its leaf, if it is plain.
+/// A value of no more bytes has a seat in its leaf, if it is plain: it fits into a [`Small`].
 const SEATED_BYTES_MAX: usize = size_of::<u64>();
 
 /// Whether values have seats in their leaves. That is known when this is compiled.
@@ -35,6 +34,16 @@ pub(in crate::tree) fn are_seated<V>() -> bool {
 
 pub(in crate::tree) const fn may_be_seated<V>() -> bool {
     !needs_drop::<V>() && size_of::<V>() <= SEATED_BYTES_MAX && align_of::<V>() <= align_of::<u64>()
+}
+
+/// Whether a copy of a value's bits is as good as the value: it owns nothing, and nothing in it changes behind a shared
+/// reference. Of a type that the crate does not know nothing tells so, not even whether it is `Copy`.
+#[inline]
+fn is_plain<V>() -> bool {
+    macro_rules! any {
+        ($($plain:ty)*) => { $(typeid::of::<V>() == typeid::of::<$plain>() ||)* false };
+    }
+    any!(() bool char u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64)
 }
 
 /// Where a value is in its leaf; or why one does not decode, which is [marked](NO_VALUE).
@@ -91,7 +100,6 @@ impl<V> Copy for Small<V> {}
 impl<V> Small<V> {
     /// With room for what it is to be.
     fn nothing(holds: Holds) -> Self {
-        const { assert!(!may_be_seated::<V>() || size_of::<V>() <= size_of::<u64>()) };
         assert!(const { may_be_seated::<V>() }, "others lie elsewhere");
         Small { bits: MaybeUninit::uninit(), holds, of: PhantomData }
     }
@@ -181,9 +189,7 @@ impl<V> Seats<V> {
     #[inline]
     pub(in crate::tree) unsafe fn get<'a>(&self, seat: Seat) -> Result<&'a V, Why> {
         // SAFETY: the caller's promise.
-        unsafe {
-            if seat.is_value() { Ok(self.at(seat).as_ref()) } else { Err(Why::at(self.at(seat))) }
-        }
+        unsafe { value_at(self.at(seat), seat.is_value()).map(|value| value.as_ref()) }
     }
 
     /// The same, to be changed.
@@ -192,9 +198,7 @@ impl<V> Seats<V> {
     /// It is taken and the leaf lives for `'a`, and nobody else looks at it meanwhile.
     pub(in crate::tree) unsafe fn get_mut<'a>(&self, seat: Seat) -> Result<&'a mut V, Why> {
         // SAFETY: the caller's promise.
-        unsafe {
-            if seat.is_value() { Ok(self.at(seat).as_mut()) } else { Err(Why::at(self.at(seat))) }
-        }
+        unsafe { value_at(self.at(seat), seat.is_value()).map(|mut value| value.as_mut()) }
     }
 
     /// A copy of what is in a seat.
