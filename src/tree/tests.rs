@@ -172,6 +172,11 @@ impl Numbered for u16 {
     }
 }
 
+/// A value that a test compares.
+trait Compared: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static {}
+
+impl<V: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static> Compared for V {}
+
 /// A value of a test, by its number.
 trait Valued: Clone + Send + Sync + 'static {
     fn new(number: u32, alive: &Arc<AtomicUsize>) -> Self;

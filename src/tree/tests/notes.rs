@@ -27,10 +27,7 @@ fn a_change_copies_no_node_as_long_as_there_is_room_for_notes() {
     copies_no_node::<u32>(|number| number);
 }
 
-fn copies_no_node<V>(value: fn(u32) -> V)
-where
-    V: Clone + Send + Sync + PartialEq + std::fmt::Debug + 'static,
-{
+fn copies_no_node<V: Compared>(value: fn(u32) -> V) {
     let entries = (0..10_000).map(|key| (key, value(0))).collect();
     let mut tree = Tree::from_sorted(None, entries, Graveyard::none());
     // Leaves that were loaded have few seats that are free.
@@ -74,10 +71,7 @@ fn what_a_draft_itself_made_is_handed_back_by_it() {
 }
 
 /// Of values that have seats, whoever replaces or removes one has a copy.
-fn is_handed_back<V>(value: fn(u32) -> V)
-where
-    V: Clone + Send + Sync + PartialEq + std::fmt::Debug + 'static,
-{
+fn is_handed_back<V: Compared>(value: fn(u32) -> V) {
     let entries = (0..1000).map(|key| (key, value(0))).collect();
     let tree: Tree<i32, V> = Tree::from_sorted(None, entries, Graveyard::none());
     let mut draft = tree.draft();

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value of a test, by a number, if it keeps that.
-trait Plain: Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static {
+trait Plain: Compared {
     fn new(number: u8) -> Self;
 }
 
