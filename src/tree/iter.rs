@@ -137,7 +137,8 @@ impl<'a, K: Clone, V> Iter<'a, K, V> {
             let end = self.before_back();
             let from = if forward { &mut self.front } else { &mut self.back };
             let Some(from) = from else { break };
-            if if forward { from.at < end } else { from.at > 0 } {
+            let has_entries = if forward { from.at < end } else { from.at > 0 };
+            if has_entries {
                 self.before_back = end;
                 return Ok(true);
             }
