@@ -97,7 +97,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         };
         // SAFETY: what is in the tree lives; what was born at or after the floor is nobody else's.
         unsafe {
-            if before.born() >= self.floor {
+            if self.floor == 0 || before.born() >= self.floor {
                 return (leaf, Some(before.get_mut()));
             }
             let clone = match before.get() {
