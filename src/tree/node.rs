@@ -10,6 +10,7 @@
 //! - Pointers are followed by functions that are `unsafe`: the caller knows that the node lives, and
 //!   for exclusive access that nobody else can reach it.
 
+mod births;
 mod keys;
 mod leaf;
 mod load;
@@ -29,7 +30,8 @@ use super::place::{Past, Place, Pointer};
 use super::slot::{PREFETCHED_BYTES_MAX, Spare};
 use crate::error::Result;
 use crate::prefetch::prefetch;
-pub(super) use keys::{Births, Born, Copies, KeysMut, partition};
+pub(super) use births::Births;
+pub(super) use keys::{Born, Copies, KeysMut, partition};
 pub(super) use leaf::{LeafMut, LeafRef, NewValue, leaf_bytes, node_bytes, seating_bytes};
 pub(crate) use load::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
 pub(super) use load::{Carry, build};
@@ -183,6 +185,7 @@ impl<K, V> NodePtr<K, V> {
             ptr::addr_of_mut!((*at).head).write(Head::new(born, INNER, copies));
             ptr::addr_of_mut!((*at).bounds).write(ArrayVec::new_const());
             ptr::addr_of_mut!((*at).children).write(ArrayVec::new_const());
+            NodePtr::to(node).begin_births();
         }
         NodePtr::to(node)
     }

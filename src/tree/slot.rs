@@ -198,7 +198,7 @@ pub(super) trait Lodger {
     const ROOM: Room;
 }
 
-/// How many bytes of stamps lie behind a node, for what its keys own.
+/// How many bytes lie behind a node, for what its keys own.
 const fn births_bytes<K>() -> usize {
     if needs_drop::<K>() { size_of::<Births>() } else { 0 }
 }

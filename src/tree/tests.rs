@@ -239,11 +239,12 @@ fn drafts(keys: u16) -> impl Strategy<Value = Vec<Changes>> {
 
 /// Drafts with savepoints, undone, dropped and settled, while some versions are held and the graveyard is looked after
 /// at times: what each shows never changes, and what nobody can see is freed, each value once. At the end `look` sees
-/// the newest version.
+/// the newest version. As if there were others, so many stamps go by `between` two drafts.
 fn live_as_long_as_seen<K: Numbered, V: Valued>(
     frozen: Option<Frozen<K>>,
     key: impl Fn(u16) -> K,
     drafts: Vec<Changes>,
+    between: Stamp,
     look: impl FnOnce(&Tree<K, V>),
 ) {
     let alive = Arc::new(AtomicUsize::new(0));
@@ -253,6 +254,7 @@ fn live_as_long_as_seen<K: Numbered, V: Valued>(
     let mut model: BTreeMap<u16, u32> = BTreeMap::new();
     let mut held: Vec<(Tree<K, V>, BTreeMap<u16, u32>)> = Vec::new();
     for (changes, end) in drafts {
+        tree.0.line.pass(between);
         let mut draft = tree.draft();
         let mut after = model.clone();
         let mut savepoints = Vec::new();
@@ -322,19 +324,19 @@ fn live_as_long_as_seen<K: Numbered, V: Valued>(
 proptest! {
     #[test]
     fn what_is_held_lives_and_nothing_else(drafts in drafts(300)) {
-        live_as_long_as_seen::<_, Counted>(None, |number| number, drafts, |_| {});
+        live_as_long_as_seen::<_, Counted>(None, |number| number, drafts, 0, |_| {});
     }
 
     #[test]
     fn what_has_a_seat_is_what_each_version_sees(drafts in drafts(300)) {
-        live_as_long_as_seen::<_, u32>(None, |number| number, drafts, |_| {});
+        live_as_long_as_seen::<_, u32>(None, |number| number, drafts, 0, |_| {});
     }
 
     /// Each again and again, so that there are notes of several changes of one place.
     #[test]
     fn few_entries_are_what_each_version_sees(drafts in drafts(5)) {
-        live_as_long_as_seen::<_, Counted>(None, |number| number, drafts.clone(), |_| {});
-        live_as_long_as_seen::<_, u32>(None, |number| number, drafts, |_| {});
+        live_as_long_as_seen::<_, Counted>(None, |number| number, drafts.clone(), 0, |_| {});
+        live_as_long_as_seen::<_, u32>(None, |number| number, drafts, 0, |_| {});
     }
 }
 

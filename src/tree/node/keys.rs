@@ -10,12 +10,12 @@
 //!   that was replaced drops it.
 //! - Births are known of as many keys as a node has, but of ranges that were cold: theirs is that of the range.
 
-use std::mem::{MaybeUninit, needs_drop};
+use std::mem::needs_drop;
 use std::ptr;
 
 use arrayvec::ArrayVec;
 
-use super::{FAN_OUT, Inner, LEAF, NodePtr, Stamp, leaf_bytes};
+use super::{Births, FAN_OUT, Inner, LEAF, NodePtr, Stamp, leaf_bytes};
 use crate::tree::frozen::Frozen;
 
 /// The steps in which keys are searched for, before one by one, where a binary search would take longer.
@@ -79,9 +79,6 @@ impl Copies {
     }
 }
 
-/// When the keys of a node were born; it lies behind nodes whose keys may own something.
-pub(in crate::tree) type Births = [MaybeUninit<Stamp>; FAN_OUT];
-
 /// A key, and when it was born.
 pub(in crate::tree) struct Born<K> {
     pub(in crate::tree) key: K,
@@ -115,10 +112,7 @@ impl Each<'_> {
         match self {
             Each::Alone => Stamp::MAX,
             Each::Alike(born) => *born,
-            // SAFETY: the births of as many keys are known as there are, and it is asked for those.
-            Each::At(births) => {
-                births.get(at).map_or(Stamp::MAX, |born| unsafe { born.assume_init() })
-            }
+            Each::At(births) => births.at(at),
         }
     }
 }
@@ -153,26 +147,20 @@ impl<K> KeysMut<'_, K> {
     pub(in crate::tree) fn insert(&mut self, at: usize, Born { key, born }: Born<K>) {
         let len = self.keys.len();
         self.keys.insert(at, key);
-        if let Some(births) = &mut self.births {
-            births.copy_within(at..len, at + 1);
-            births.get_mut(at..=at).unwrap_or_default().fill(MaybeUninit::new(born));
-        }
+        self.births.iter_mut().for_each(|births| births.insert(at, len, born));
     }
 
     pub(in crate::tree) fn push(&mut self, Born { key, born }: Born<K>) {
         let at = self.keys.len();
         self.keys.push(key);
-        if let Some(place) = self.births.as_mut().and_then(|births| births.get_mut(at)) {
-            *place = MaybeUninit::new(born);
-        }
+        self.births.iter_mut().for_each(|births| births.set(at, born));
     }
 
     pub(in crate::tree) fn remove(&mut self, at: usize) -> Born<K> {
         let len = self.keys.len();
         let key = self.keys.remove(at);
-        let Some(births) = &mut self.births else { return Born { key, born: Stamp::MAX } };
-        let born = Each::At(births).born(at);
-        births.copy_within(at + 1..len, at);
+        // Nobody else has a clone.
+        let born = self.births.as_mut().map_or(Stamp::MAX, |births| births.remove(at, len));
         Born { key, born }
     }
 
@@ -182,13 +170,10 @@ impl<K> KeysMut<'_, K> {
 
     /// Moves the keys from `at` on to an empty node of the same line.
     pub(in crate::tree) fn split_off(&mut self, at: usize, to: &mut Self) {
-        let count = self.len() - at;
-        to.keys.extend(self.keys.drain(at..));
         if let (Some(from), Some(to)) = (&self.births, &mut to.births) {
-            for (to, from) in to.iter_mut().zip(from.iter().skip(at).take(count)) {
-                *to = *from;
-            }
+            from.split_off(at, self.keys.len(), to);
         }
+        to.keys.extend(self.keys.drain(at..));
     }
 
     /// Appends the keys of another node of the same line, for which there is room. Of plain keys this is one copy
@@ -205,11 +190,9 @@ impl<K> KeysMut<'_, K> {
             let room = self.keys.as_mut_ptr().add(len);
             if let Some(births) = &mut self.births {
                 ptr::copy_nonoverlapping(from.keys.as_ptr(), room, count);
-                let births = births.get_mut(len..len + count).unwrap_or_default();
                 match from.born {
-                    Each::At(from) => births.copy_from_slice(from.get(..count).unwrap_or_default()),
-                    Each::Alike(born) => births.fill(MaybeUninit::new(born)),
-                    Each::Alone => births.fill(MaybeUninit::new(Stamp::MAX)),
+                    Each::At(from) => births.append(len, from, count),
+                    _ => (0..count).for_each(|at| births.set(len + at, from.born.born(at))),
                 }
             } else {
                 for (at, key) in from.keys.iter().enumerate() {
@@ -247,6 +230,19 @@ impl<K, V> NodePtr<K, V> {
                 Copies::Clones => Each::Alone,
                 Copies::Bits if self.was_cold() => Each::Alike(self.born()),
                 Copies::Bits => Each::At(&*self.births_room()),
+            }
+        }
+    }
+
+    /// Has it know the births of its keys from now on, if copies have their bits.
+    ///
+    /// # Safety
+    /// The node was just made, but for this.
+    pub(super) unsafe fn begin_births(self) {
+        // SAFETY: the caller's promise; there is room behind nodes whose keys may own something.
+        unsafe {
+            if self.copies() == Copies::Bits {
+                self.births_room().write(Births::none(self.born()));
             }
         }
     }

@@ -350,6 +350,7 @@ impl<K, V> NodePtr<K, V> {
                 let values = ptr::addr_of_mut!((*at.cast::<Pointing<K, V>>()).values);
                 values.write(ArrayVec::new_const());
             }
+            NodePtr::to(node).begin_births();
         }
         NodePtr::to(node)
     }

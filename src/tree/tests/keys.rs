@@ -89,8 +89,11 @@ proptest! {
     /// Of those that are shared the newest version has each once, and when nobody sees another one there are no
     /// others.
     #[test]
-    fn a_key_that_is_shared_lives_as_long_as_it_is_seen(drafts in drafts(300)) {
-        live_as_long_as_seen::<_, Counted>(Some(Owning::frozen()), Owning::new, drafts, |tree| {
+    fn a_key_that_is_shared_lives_as_long_as_it_is_seen(drafts in drafts(300), between in prop_oneof![
+        Just(0), Just(1 << 27), Just(1 << 29), Just(1 << 40)
+    ]) {
+        let keys = Some(Owning::frozen());
+        live_as_long_as_seen::<_, Counted>(keys, Owning::new, drafts, between, |tree| {
             assert_eq!(alive(), keys_of(tree));
         });
         prop_assert_eq!(alive(), 0);
@@ -98,7 +101,7 @@ proptest! {
 
     #[test]
     fn clones_of_a_key_go_with_their_nodes(drafts in drafts(300)) {
-        live_as_long_as_seen::<_, Counted>(None, Owning::new, drafts, |tree| {
+        live_as_long_as_seen::<_, Counted>(None, Owning::new, drafts, 0, |tree| {
             assert_eq!(alive(), keys_of(tree));
         });
         prop_assert_eq!(alive(), 0);
