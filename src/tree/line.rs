@@ -135,6 +135,12 @@ impl<K, V> Pen<K, V> {
         self.older.last().map_or(0, |last| last.stamp + 1)
     }
 
+    /// The room that nobody needs soon, if no stamp was used since this one, which becomes the last that was.
+    fn rest_since(&mut self, clock: &mut Stamp) -> Option<Spare<K, V>> {
+        let is_idle = std::mem::replace(clock, self.clock) == self.clock;
+        is_idle.then(|| self.spare.rest())
+    }
+
     /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be at once: if
     /// anything was left and `now` is said, or that version sees some of it after all.
     pub(super) fn leave(&mut self, now: bool) -> bool {
@@ -215,8 +221,7 @@ impl<K, V> Line<K, V> {
             self.sweep();
             pen = returned.take();
         }
-        if pen.spare.is_low()
-            && self.has_spare.load(Ordering::Relaxed)
+        if self.has_spare.load(Ordering::Relaxed)
             && let Some(mut limbo) = self.limbo.try_lock()
         {
             pen.spare.take_from(&mut limbo.spare);
@@ -282,6 +287,13 @@ impl<K, V> Line<K, V> {
         self.pen.look(|pen| pen.clock += stamps);
     }
 
+    /// For how many leaves there is room at hand, unless a draft has the pen, and left by those who free.
+    #[cfg(test)]
+    pub(super) fn room_for_leaves(&self) -> (usize, usize) {
+        let at_hand = self.pen.look(|pen| pen.spare.leaves());
+        (at_hand.unwrap_or(0), self.limbo.lock().spare.leaves())
+    }
+
     /// The versions on which something is parked.
     #[cfg(test)]
     pub(super) fn parked_on(&self) -> Vec<Stamp> {
@@ -295,8 +307,7 @@ impl<K, V> Line<K, V> {
             dead.push(std::mem::take(&mut limbo.unseen));
         }
         if !dead.is_empty() {
-            let spare = Spare::default();
-            (self.bury)(Estate { root: None, dead, spare }, &self.graveyard);
+            (self.bury)(Estate { root: None, dead, spare: Default::default() }, &self.graveyard);
         }
         if limbo.free() {
             self.has_spare.store(true, Ordering::Relaxed);
@@ -307,11 +318,11 @@ impl<K, V> Line<K, V> {
 impl<K, V> Drop for Line<K, V> {
     fn drop(&mut self) {
         // A draft that was forgotten has the pen; then nothing can be said of what lives.
-        let Some(mut pen) = self.pen.take() else { return };
+        let Some(pen) = self.pen.take() else { return };
         let handed_over = std::mem::take(self.handed_over.get_mut());
-        let mut limbo = std::mem::take(self.limbo.get_mut());
+        let limbo = std::mem::take(self.limbo.get_mut());
         // Giving it back touches all of it, which is not for whoever drops a large tree.
-        pen.spare.take_from(&mut limbo.spare);
+        let spare = [pen.spare, limbo.spare];
         let mut few = limbo.unseen;
         let lists = [handed_over.dead, pen.dead, pen.left, limbo.new.dead];
         few.extend(lists.into_iter().flatten().map(|dead| dead.what));
@@ -321,7 +332,7 @@ impl<K, V> Drop for Line<K, V> {
         dead.push(few);
         let count: usize = dead.iter().map(Vec::len).sum();
         let large = pen.newest_len + count >= WORTH_BURYING;
-        let estate = Estate { root: Some(pen.newest), dead, spare: pen.spare };
+        let estate = Estate { root: Some(pen.newest), dead, spare };
         if large {
             (self.bury)(estate, &self.graveyard);
         } else {
@@ -363,12 +374,12 @@ impl<K, V> Drop for Returned<'_, K, V> {
 struct Estate<K, V> {
     root: Option<NodePtr<K, V>>,
     dead: Vec<Vec<Thing<K, V>>>,
-    spare: Spare<K, V>,
+    spare: [Spare<K, V>; 2],
 }
 
 impl<K, V> Estate<K, V> {
     fn free(self, pause: &mut dyn FnMut()) {
-        let Estate { root, dead, mut spare } = self;
+        let Estate { root, dead, spare: [mut spare, _more] } = self;
         let mut freed = 0;
         let mut step = |count: usize| {
             freed += count;
@@ -423,9 +434,17 @@ impl<K: Send + Sync, V: Send + Sync> Sweep for Line<K, V> {
             let is_more = limbo.look_at_some();
             self.let_go(&mut limbo);
             if !is_more {
-                // Nothing has come for a while, or this would have been swept before.
-                limbo.spare.trim();
-                return !limbo.parked.is_empty();
+                let Limbo { clock, spare, parked, .. } = &mut *limbo;
+                let rest = self.pen.look(|pen| pen.rest_since(clock));
+                if matches!(rest, Some(None)) {
+                    // It is looked at again when nothing has come for a while.
+                    return true;
+                }
+                let (rest, is_left) = ((spare.rest(), rest), !parked.is_empty());
+                drop(limbo);
+                // Not while others may wait for it: this takes its time.
+                drop(rest);
+                return is_left;
             }
             drop(limbo);
             pause();

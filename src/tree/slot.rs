@@ -182,13 +182,13 @@ pub(super) struct Spare<K, V> {
 pub(super) type Values<V> = Rooms<Stamped<V>>;
 
 /// More room of a kind than this is given back.
-const SPARE_MAX: usize = 4096;
+pub(super) const SPARE_MAX: usize = if cfg!(test) { 64 } else { 4096 };
 
 /// So much of it at a time.
-const GIVEN_AT_ONCE: usize = 256;
+const GIVEN_AT_ONCE: usize = SPARE_MAX / 16;
 
-/// With less room the next change may have to ask for more.
-const SPARE_LOW: usize = 16;
+/// So much is kept by a tree that nobody changes.
+pub(super) const SPARE_MIN: usize = 16;
 
 /// So much is taken at once by whoever takes again and again.
 const TAKEN_AT_ONCE: usize = 32;
@@ -291,10 +291,17 @@ impl<T: Lodger> Rooms<T> {
         unsafe { T::ROOM.give(more.map(NonNull::cast)) };
     }
 
-    /// Gives back what nobody needs soon.
-    fn trim(&mut self) {
-        self.keep(SPARE_LOW);
-        self.free.shrink_to(SPARE_LOW);
+    /// Takes what others have, as much as is kept at hand: what was freed last.
+    fn take_from(&mut self, other: &mut Self) {
+        let fits = SPARE_MAX.saturating_sub(self.free.len());
+        self.free.extend(other.free.drain(other.free.len().saturating_sub(fits)..));
+    }
+
+    /// Parts with what nobody needs soon.
+    fn rest(&mut self) -> Self {
+        let free = self.free.drain(SPARE_MIN.min(self.free.len())..).collect();
+        self.free.shrink_to(SPARE_MIN);
+        Rooms { free, next: 1 }
     }
 }
 
@@ -327,30 +334,34 @@ impl<K, V> Spare<K, V> {
         }
     }
 
-    /// Whether there is little room for the next change.
-    pub(super) fn is_low(&self) -> bool {
-        if are_seated::<V>() {
-            return self.seating.free.len() < SPARE_LOW;
-        }
-        self.nodes.free.len() < SPARE_LOW || self.values.free.len() < SPARE_LOW
-    }
-
+    /// Takes what others have, as much as is kept at hand.
     pub(super) fn take_from(&mut self, other: &mut Spare<K, V>) {
-        self.seating.free.append(&mut other.seating.free);
-        self.nodes.free.append(&mut other.nodes.free);
-        self.values.free.append(&mut other.values.free);
-        self.keys.free.append(&mut other.keys.free);
+        self.seating.take_from(&mut other.seating);
+        self.nodes.take_from(&mut other.nodes);
+        self.values.take_from(&mut other.values);
+        self.keys.take_from(&mut other.keys);
         self.notes.append(&mut other.notes);
+        self.notes.truncate(SPARE_MAX);
     }
 
-    /// Gives back what nobody needs soon.
-    pub(super) fn trim(&mut self) {
-        self.seating.trim();
-        self.nodes.trim();
-        self.values.trim();
-        self.keys.trim();
-        self.notes.truncate(SPARE_LOW);
-        self.notes.shrink_to(SPARE_LOW);
+    /// Parts with what nobody needs soon, which goes back when it is dropped. That takes its time.
+    #[must_use]
+    pub(super) fn rest(&mut self) -> Spare<K, V> {
+        let notes = self.notes.drain(SPARE_MIN.min(self.notes.len())..).collect();
+        self.notes.shrink_to(SPARE_MIN);
+        Spare {
+            seating: self.seating.rest(),
+            nodes: self.nodes.rest(),
+            values: self.values.rest(),
+            keys: self.keys.rest(),
+            notes,
+        }
+    }
+
+    /// How many leaves there is room for.
+    #[cfg(test)]
+    pub(super) fn leaves(&self) -> usize {
+        if are_seated::<V>() { self.seating.free.len() } else { self.nodes.free.len() }
     }
 
     /// Room for a leaf.

@@ -4,6 +4,7 @@ mod live;
 mod notes;
 mod parked;
 mod removal;
+mod spare;
 mod undecodable;
 mod walks;
 
