@@ -427,6 +427,10 @@ impl<K, V> Live<K, V> {
     }
 
     fn keep(&mut self) -> Unswept<K, V> {
+        let Draft { line, pen, .. } = &mut self.draft;
+        if let Some(pen) = pen {
+            line.refill(&mut pen.spare);
+        }
         let sweeps = self.draft.keep(true);
         Unswept(sweeps.then(|| Arc::clone(&self.draft.line)))
     }

@@ -221,13 +221,18 @@ impl<K, V> Line<K, V> {
             self.sweep();
             pen = returned.take();
         }
+        self.refill(&mut pen.spare);
+        pen
+    }
+
+    /// Takes the room that was freed since.
+    pub(super) fn refill(&self, spare: &mut Spare<K, V>) {
         if self.has_spare.load(Ordering::Relaxed)
             && let Some(mut limbo) = self.limbo.try_lock()
         {
-            pen.spare.take_from(&mut limbo.spare);
+            spare.take_from(&mut limbo.spare);
             self.has_spare.store(false, Ordering::Relaxed);
         }
-        pen
     }
 
     pub(super) fn return_pen(self: &Arc<Self>, pen: Box<Pen<K, V>>) {

@@ -70,3 +70,23 @@ fn a_tree_that_nobody_changes_keeps_little_room() {
     tree = changed(&tree, 60);
     assert_eq!(tree.iter().count(), 60 * BULK_FILL + 50);
 }
+
+#[test]
+fn a_tree_that_is_changed_where_it_stands_takes_its_room_back() {
+    let count = 40;
+    let mut live = Live::new(&leaves(count));
+    for _ in 0..40 {
+        let (seen, unswept) = live.version();
+        unswept.sweep();
+        let (_, left) = seen.0.line.room_for_leaves();
+        assert!(left <= count, "{left} of {count}");
+        for key in (0..count).map(|leaf| 2 * leaf * BULK_FILL + 1) {
+            let ((), unswept) = live.change(|draft| {
+                if draft.remove(|other| key.cmp(other)).unwrap().is_none() {
+                    draft.insert(key, ()).unwrap();
+                }
+            });
+            unswept.sweep();
+        }
+    }
+}
