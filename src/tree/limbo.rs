@@ -73,8 +73,6 @@ pub(super) struct Limbo<K, V> {
     /// So many that may have owned something were freed since that was merged.
     freed: usize,
     pub(super) spare: Spare<K, V>,
-    /// The last stamp that was used when whoever has time looked last.
-    pub(super) clock: Stamp,
 }
 
 /// What is parked on one version.
@@ -122,7 +120,6 @@ impl<K, V> Default for Limbo<K, V> {
             held: Vec::new(),
             freed: 0,
             spare: Spare::default(),
-            clock: 0,
         }
     }
 }

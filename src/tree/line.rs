@@ -135,12 +135,6 @@ impl<K, V> Pen<K, V> {
         self.older.last().map_or(0, |last| last.stamp + 1)
     }
 
-    /// The room that nobody needs soon, if no stamp was used since this one, which becomes the last that was.
-    fn rest_since(&mut self, clock: &mut Stamp) -> Option<Spare<K, V>> {
-        let is_idle = std::mem::replace(clock, self.clock) == self.clock;
-        is_idle.then(|| self.spare.rest())
-    }
-
     /// Leaves what died to be handed over, now that the newest version does not see it; whether it should be at once: if
     /// anything was left and `now` is said, or that version sees some of it after all.
     pub(super) fn leave(&mut self, now: bool) -> bool {
@@ -235,7 +229,8 @@ impl<K, V> Line<K, V> {
         }
     }
 
-    pub(super) fn return_pen(self: &Arc<Self>, pen: Box<Pen<K, V>>) {
+    pub(super) fn return_pen(self: &Arc<Self>, mut pen: Box<Pen<K, V>>) {
+        pen.spare.had();
         let is_left = !pen.left.is_empty();
         self.pen.put(pen);
         if is_left {
@@ -439,16 +434,16 @@ impl<K: Send + Sync, V: Send + Sync> Sweep for Line<K, V> {
             let is_more = limbo.look_at_some();
             self.let_go(&mut limbo);
             if !is_more {
-                let Limbo { clock, spare, parked, .. } = &mut *limbo;
-                let rest = self.pen.look(|pen| pen.rest_since(clock));
-                if matches!(rest, Some(None)) {
-                    // It is looked at again when nothing has come for a while.
-                    return true;
-                }
-                let (rest, is_left) = ((spare.rest(), rest), !parked.is_empty());
+                let Limbo { spare, parked, .. } = &mut *limbo;
+                let part =
+                    |mine: &mut Spare<K, V>, other: &mut _| (mine.part(other), mine.is_much());
+                let parted = self.pen.look(|pen| part(&mut pen.spare, spare));
+                let (parted, is_much) =
+                    parted.unwrap_or_else(|| part(spare, &mut Spare::default()));
+                let is_left = is_much || !parked.is_empty();
                 drop(limbo);
-                // Not while others may wait for it: this takes its time.
-                drop(rest);
+                // Not while others may wait for it.
+                drop(parted);
                 return is_left;
             }
             drop(limbo);

@@ -187,7 +187,7 @@ pub(super) const SPARE_MAX: usize = if cfg!(test) { 64 } else { 4096 };
 /// So much of it at a time.
 const GIVEN_AT_ONCE: usize = SPARE_MAX / 16;
 
-/// So much is kept by a tree that nobody changes.
+/// So much is kept although nobody has needed it lately.
 pub(super) const SPARE_MIN: usize = 16;
 
 /// So much is taken at once by whoever takes again and again.
@@ -229,6 +229,8 @@ impl<T> Lodger for Stamped<T> {
 /// Rooms of one kind, each nobody's.
 pub(super) struct Rooms<T: Lodger> {
     free: Vec<NonNull<T>>,
+    /// So much was never needed since somebody asked for that.
+    unneeded: usize,
     /// How much to take next.
     next: usize,
 }
@@ -240,7 +242,7 @@ unsafe impl<T: Lodger> Sync for Rooms<T> {}
 
 impl<T: Lodger> Default for Rooms<T> {
     fn default() -> Self {
-        Rooms { free: Vec::new(), next: 1 }
+        Rooms { free: Vec::new(), unneeded: 0, next: 1 }
     }
 }
 
@@ -297,11 +299,19 @@ impl<T: Lodger> Rooms<T> {
         self.free.extend(other.free.drain(other.free.len().saturating_sub(fits)..));
     }
 
-    /// Parts with what nobody needs soon.
-    fn rest(&mut self) -> Self {
-        let free = self.free.drain(SPARE_MIN.min(self.free.len())..).collect();
+    /// Notes that who needed some has had enough of it.
+    fn had(&mut self) {
+        self.unneeded = self.unneeded.min(self.free.len());
+    }
+
+    /// Parts with what was never needed since this was asked last, and takes what others have.
+    fn part(&mut self, other: &mut Self) -> Self {
+        let parted = self.unneeded.min(self.free.len()).saturating_sub(SPARE_MIN);
+        let free = self.free.drain(..parted).collect();
+        self.take_from(other);
         self.free.shrink_to(SPARE_MIN);
-        Rooms { free, next: 1 }
+        self.unneeded = self.free.len();
+        Rooms { free, unneeded: 0, next: 1 }
     }
 }
 
@@ -344,18 +354,35 @@ impl<K, V> Spare<K, V> {
         self.notes.truncate(SPARE_MAX);
     }
 
-    /// Parts with what nobody needs soon, which goes back when it is dropped. That takes its time.
+    /// Notes that a draft has had what it needed.
+    pub(super) fn had(&mut self) {
+        self.seating.had();
+        self.nodes.had();
+        self.values.had();
+        self.keys.had();
+    }
+
+    /// Parts with what no draft has needed since this was asked last, and takes what others have. What it parts with goes
+    /// back when it is dropped, which takes its time.
     #[must_use]
-    pub(super) fn rest(&mut self) -> Spare<K, V> {
-        let notes = self.notes.drain(SPARE_MIN.min(self.notes.len())..).collect();
+    pub(super) fn part(&mut self, other: &mut Spare<K, V>) -> Spare<K, V> {
+        self.notes.append(&mut other.notes);
+        self.notes.truncate(SPARE_MIN);
         self.notes.shrink_to(SPARE_MIN);
         Spare {
-            seating: self.seating.rest(),
-            nodes: self.nodes.rest(),
-            values: self.values.rest(),
-            keys: self.keys.rest(),
-            notes,
+            seating: self.seating.part(&mut other.seating),
+            nodes: self.nodes.part(&mut other.nodes),
+            values: self.values.part(&mut other.values),
+            keys: self.keys.part(&mut other.keys),
+            notes: Vec::new(),
         }
+    }
+
+    /// Whether there is more than what is always kept.
+    pub(super) fn is_much(&self) -> bool {
+        let Spare { seating, nodes, values, keys, .. } = self;
+        let counts = [seating.free.len(), nodes.free.len(), values.free.len(), keys.free.len()];
+        counts.into_iter().any(|count| count > SPARE_MIN)
     }
 
     /// How many leaves there is room for.

@@ -53,20 +53,36 @@ fn not_all_room_is_kept_of_much_that_is_removed() {
     }
 }
 
+/// As whoever has time does; how many leaves there is room for then, and whether more can be done later.
+fn looked_at(tree: &Tree<usize, ()>) -> (usize, bool) {
+    let is_left = Sweep::sweep(&*tree.0.line, &mut || {});
+    let (at_hand, left) = tree.0.line.room_for_leaves();
+    (at_hand + left, is_left)
+}
+
 #[test]
-fn a_tree_that_nobody_changes_keeps_little_room() {
+fn room_that_no_draft_needs_is_given_back() {
     let mut tree = leaves(60);
     for count in [60, 60, 60, 60, 10] {
         tree = changed(&tree, count);
     }
-    let line = &tree.0.line;
-    let sweep = || Sweep::sweep(&**line, &mut || {});
-    let left = sweep();
-    assert!(left, "it has just been changed");
-    assert!(line.room_for_leaves().0 > 2 * SPARE_MIN, "whoever goes on needs it");
-    let left = sweep();
-    let (at_hand, by_others) = line.room_for_leaves();
-    assert!(!left && at_hand <= SPARE_MIN && by_others <= SPARE_MIN, "{at_hand} and {by_others}");
+    let (room, is_left) = looked_at(&tree);
+    assert!(room > 2 * SPARE_MIN && is_left, "whoever goes on needs it");
+    // Few changes need little.
+    for _ in 0..4 {
+        tree = changed(&tree, 2);
+        looked_at(&tree);
+    }
+    let (room, _) = looked_at(&tree);
+    assert!(room <= SPARE_MIN + 4, "{room} for few changes");
+    for _ in 0..4 {
+        tree = changed(&tree, 60);
+        let (room, is_left) = looked_at(&tree);
+        assert!(room > 2 * SPARE_MIN && is_left, "{room} for many changes");
+    }
+    looked_at(&tree);
+    let (room, is_left) = looked_at(&tree);
+    assert!(room <= SPARE_MIN && !is_left, "{room} for none");
     tree = changed(&tree, 60);
     assert_eq!(tree.iter().count(), 60 * BULK_FILL + 50);
 }
