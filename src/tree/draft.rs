@@ -150,6 +150,10 @@ impl<K, V> Draft<K, V> {
     /// nothing before it is kept, and must be gone if the draft is dropped instead.
     pub(crate) fn freeze(&mut self) -> Tree<K, V> {
         if let Some(unchanged) = self.unchanged() {
+            debug_assert!(
+                unchanged.0.root == self.content.root,
+                "whoever changes something says so"
+            );
             return unchanged;
         }
         self.content.changed = false;

@@ -126,6 +126,9 @@ impl<K: Clone, V> Edit<'_, K, V> {
             if leaf.born() < self.floor
                 && let Some((seats, place)) = leaf.seat_of(at)
             {
+                if let Err(why) = seats.get(place.now()) {
+                    return (leaf, Some(Err(why)));
+                }
                 leaf = self.put_seated(leaf, at, seats.copy(place.now()));
             }
             let place = leaf.seat_of(at);

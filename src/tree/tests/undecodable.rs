@@ -140,6 +140,25 @@ proptest! {
     }
 }
 
+/// Where there is room for a note, and in a leaf that has to be copied for a change, since no seat is free.
+#[test]
+fn to_ask_for_a_place_that_does_not_decode_changes_nothing() {
+    for entries in [10, node::FAN_OUT] {
+        let mut tree: Tree<usize, u64> = Tree::new(None, Graveyard::none());
+        let mut draft = tree.draft();
+        for key in 0..entries {
+            draft.insert_stored_by(key, stored((key != 7).then_some(1)), Ord::cmp).unwrap();
+        }
+        tree = draft.freeze();
+        draft.settle();
+        let mut draft = tree.draft();
+        assert!(draft.get_mut(|key| 7.cmp(key)).is_err());
+        assert!(Arc::ptr_eq(&draft.freeze().0, &tree.0), "it is the same version");
+        // SAFETY: the root of a version that is held lives.
+        assert!(!unsafe { tree.0.root.past() }.is_newer_than(tree.0.stamp));
+    }
+}
+
 /// What a boot finds.
 #[test]
 fn what_does_not_decode_is_loaded_beside_what_does() {
