@@ -38,7 +38,9 @@ const LABEL_BYTES_MAX: usize = 4096;
 /// A set of changes under the writer lock: one at a time for a store, others queue.
 ///
 /// Reads see the changes made so far. Dropping it, also by a panic, rolls back. What it reads may
-/// not be durable yet, and counts only once its own commit is acknowledged.
+/// not be durable yet, and counts only once its own commit is acknowledged. If a change panics half way, in code of a
+/// key or value, and the program catches that outside of [`attempt`](Self::attempt), what was changed can be neither
+/// read nor changed further: that is `Invalid`, and so is to commit.
 ///
 /// ```
 /// use rocstate::{DurableMap, Store};
@@ -214,11 +216,7 @@ impl Transaction {
         let Transaction { mut writer, fences, mut staged } = self;
         let head = writer.head_mut();
         let writes = staged.operations.count > 0;
-        if staged.half_changed {
-            let what = "a change of this transaction panicked half way, so that it can only be dropped; \
-                        run what may panic in Transaction::attempt, which undoes it";
-            return Err(Error::new(ErrorKind::Invalid, what));
-        }
+        staged.check_whole()?;
         if writes && head.engine().is_read_only() {
             return Err(Error::read_only());
         }
@@ -282,6 +280,12 @@ impl Transaction {
         self.staged.removed.position(number).is_some()
     }
 
+    /// # Errors
+    /// `Invalid` if a change panicked half way, so that trees may not be as they should.
+    pub(crate) fn check_whole(&self) -> Result<()> {
+        self.staged.check_whole()
+    }
+
     pub(crate) fn touched(&self, number: RegionNo) -> Option<(&RegionCore, &dyn WorkingTree)> {
         let touched = self.staged.touched.get(self.staged.touched.position(number)?)?;
         Some((&touched.core, touched.tree.as_deref()?))
@@ -303,6 +307,7 @@ impl Transaction {
         begin: impl FnOnce(&State, &Graveyard) -> Result<Box<dyn WorkingTree>>,
         f: impl FnOnce(&mut dyn WorkingTree, &mut Operations) -> Result<T>,
     ) -> Result<T> {
+        self.check_whole()?;
         let at = self.touch(core, begin)?;
         let (tree, operations, half_changed) =
             self.staged.change(at).ok_or_else(|| core.stale())?;

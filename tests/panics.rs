@@ -1,5 +1,5 @@
-//! Code of the program that panics inside the store: clones and destructors of keys and values, wakers,
-//! callbacks. It costs what it was about, no commit, and no thread of the store. And misuse that panics.
+//! Code of the program that panics inside the store: destructors of values, wakers, callbacks. It costs what it was
+//! about, no commit, and no thread of the store. And misuse that panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,115 +19,7 @@ use std::time::Duration;
 
 use common::followed::{follow, open};
 use common::{FaultyDisk, eventually, within};
-use rocstate::{Durability, DurableMap, ErrorKind, Stats, Store, Transaction, Warming};
-
-thread_local! {
-    /// How many clones there may be before one panics.
-    static CLONES: Cell<u64> = const { Cell::new(u64::MAX) };
-}
-
-/// A key or value that cannot always be cloned.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-struct Brittle(u64);
-
-impl Clone for Brittle {
-    fn clone(&self) -> Self {
-        let left = CLONES.get().checked_sub(1);
-        CLONES.set(left.expect("on purpose"));
-        Brittle(self.0)
-    }
-}
-
-rocstate::key!(Brittle(u64));
-
-type Brittles = DurableMap<Brittle, Brittle>;
-
-fn brittles(store: &Store) -> Vec<(u64, u64)> {
-    let map: Brittles = store.durable_map("brittle").unwrap();
-    let view = store.view();
-    let entries = map.iter(&view).map(|entry| entry.map(|(key, value)| (key.0, value.0)));
-    entries.collect::<Result<_, _>>().unwrap()
-}
-
-/// Whether it panics, if so many clones do not.
-fn panics(clones: u64, f: impl FnOnce()) -> bool {
-    CLONES.set(clones);
-    let caught = catch_unwind(AssertUnwindSafe(f));
-    CLONES.set(u64::MAX);
-    caught.is_err()
-}
-
-/// What the log does not have must not be seen: a change that panics half way is not committed, also by whoever
-/// catches the panic.
-#[test]
-fn a_change_that_panics_is_not_committed() {
-    let changes: [fn(&Brittles, &mut Transaction); 4] = [
-        |map, tx| drop(map.insert(tx, Brittle(1), Brittle(2))),
-        |map, tx| drop(map.remove(tx, &Brittle(1))),
-        |map, tx| drop(map.pop_first(tx)),
-        |map, tx| drop(map.update(tx, &Brittle(1), |value| value.0 = 2)),
-    ];
-    for (nth, change) in changes.into_iter().enumerate() {
-        for clones in 0.. {
-            let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(dir.path()).unwrap();
-            let map: Brittles = store.durable_map("brittle").unwrap();
-            store.transact(|tx| map.put(tx, Brittle(1), Brittle(1))).unwrap();
-            // Somebody still sees what is replaced, so that handing it back takes a clone.
-            let view = store.view();
-            let mut tx = store.begin();
-            map.put(&mut tx, Brittle(7), Brittle(7)).unwrap();
-            let panicked = panics(clones, || change(&map, &mut tx));
-            if let Err(error) = tx.commit() {
-                assert!(panicked, "change {nth} after {clones} clones: {error}");
-                assert_eq!(error.kind(), ErrorKind::Invalid);
-            }
-            drop(view);
-            let seen = brittles(&store);
-            drop((store, map));
-            let reopened = brittles(&Store::open(dir.path()).unwrap());
-            assert_eq!(reopened, seen, "change {nth} after {clones} clones");
-            if !panicked {
-                break;
-            }
-        }
-    }
-}
-
-/// An attempt that panics in the middle of a change of a tree leaves that as it was, wherever that is.
-#[test]
-fn an_attempt_that_panics_half_way_leaves_the_tree_as_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    let map: Brittles = store.durable_map("brittle").unwrap();
-    let fill =
-        |tx: &mut _| (0..500).try_for_each(|n| map.put(tx, Brittle(4 * n), Brittle(n)).map(drop));
-    store.transact(fill).unwrap();
-    let mut before = brittles(&store);
-    let mut clones = 0;
-    let change = |tx: &mut Transaction| {
-        // Splits leaves, and joins some.
-        (0..150).try_for_each(|n| map.put(tx, Brittle(4 * n + 1), Brittle(n)).map(drop))?;
-        (100..400).try_for_each(|n| map.remove(tx, &Brittle(4 * n)).map(drop))
-    };
-    loop {
-        let mut tx = store.begin();
-        map.put(&mut tx, Brittle(4000), Brittle(clones)).unwrap();
-        let panicked = panics(clones, || tx.attempt(change).unwrap());
-        if !panicked {
-            break;
-        }
-        tx.commit().unwrap();
-        before.retain(|(key, _)| *key != 4000);
-        before.push((4000, clones));
-        assert_eq!(brittles(&store), before, "after {clones} clones");
-        clones += 3;
-    }
-    println!("{clones} clones");
-    assert!(clones > 500);
-    drop((store, map));
-    assert_eq!(brittles(&Store::open(dir.path()).unwrap()), before);
-}
+use rocstate::{Durability, DurableMap, ErrorKind, Stats, Store, Warming};
 
 thread_local! {
     /// The destructor that panics, counted from now.

@@ -162,6 +162,7 @@ impl RegionCore {
                 }
                 match tx.touched(self.number()) {
                     Some((core, tree)) => {
+                        tx.check_whole()?;
                         let tree = tree.as_any().downcast_ref();
                         Ok(tree.map(|tree| ReadTree::Changing(tree, core)))
                     }

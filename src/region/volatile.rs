@@ -26,7 +26,8 @@ pub use view::{VolatileIter, VolatileView};
 /// Changes are immediate and need no transaction. [`discard`](Self::discard) throws everything away
 /// in constant time, whatever its size, and begins a new generation: a holder of the old one gets
 /// `Stale`, never the wrong object. Closures run under the map's lock and must not use the map; destructors of
-/// values do not, and may.
+/// values do not, and may. Where a clone or a destructor of a key panics in the middle of a change, which has nowhere
+/// to go back to, the map is discarded, and what it held is leaked; whatever else panics leaves the map whole.
 ///
 /// ```
 /// use rocstate::{ErrorKind, Store, VolatileMap};
@@ -87,6 +88,30 @@ impl<K, V> fmt::Debug for VolatileCore<K, V> {
     }
 }
 
+/// A change, which may panic half way, in a clone or a destructor of a key. Then a new life begins.
+struct Change<'a, K, V>
+where
+    K: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    life: &'a mut Life<K, V>,
+    births: &'a Births,
+}
+
+impl<K, V> Drop for Change<'_, K, V>
+where
+    K: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if self.life.tree.is_torn() {
+            self.life.generation = self.births.next();
+            // What of it lives nobody knows.
+            std::mem::forget(self.life.empty());
+        }
+    }
+}
+
 /// The outcome of a tree operation that reads no file.
 fn sure<T>(outcome: Result<T>) -> T {
     outcome.unwrap_or_else(|error| unreachable!("a tree without cold nodes failed: {error}"))
@@ -139,7 +164,9 @@ where
     ) -> Result<T> {
         let mut life = self.life.write();
         self.check_born(&life, born)?;
-        let (done, unswept) = life.tree.change(f);
+        let change = Change { life: &mut *life, births: &self.births };
+        let (done, unswept) = change.life.tree.change(f);
+        drop(change);
         life.provide();
         drop(life);
         unswept.sweep();

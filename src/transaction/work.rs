@@ -9,6 +9,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::numbered::Numbered;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
 use crate::format::operation::Operation;
 use crate::region::handle::{RegionCore, WorkingTree};
@@ -140,6 +141,17 @@ impl Work {
     pub(super) fn touch(&mut self, mut touched: Touched) -> usize {
         touched.noted_in = self.attempt;
         self.touched.push(touched.core.number(), touched)
+    }
+
+    /// # Errors
+    /// `Invalid` if a change panicked half way.
+    pub(super) fn check_whole(&self) -> Result<()> {
+        if self.half_changed {
+            let what = "a change of this transaction panicked half way, so that it can only be dropped; \
+                        run what may panic in Transaction::attempt, which undoes it";
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
+        Ok(())
     }
 
     /// The tree of a region that was touched, to be changed, and what else that changes.

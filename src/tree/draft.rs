@@ -42,6 +42,9 @@ pub(crate) struct Draft<K, V> {
     frozen: Option<Stamped<K, V>>,
     /// Versions that were made of it before that, oldest first, as far as anybody held them then.
     frozen_before: Vec<Stamped<K, V>>,
+    /// A change panicked half way, in a clone or a destructor of a key: nobody may look at it any more, until it goes back
+    /// to what it was before.
+    torn: bool,
 }
 
 /// What a draft holds.
@@ -83,6 +86,7 @@ impl<K, V> Draft<K, V> {
             alone_since: stamp,
             frozen: None,
             frozen_before: Vec::new(),
+            torn: false,
         };
         draft.take_pen();
         draft
@@ -131,6 +135,7 @@ impl<K, V> Draft<K, V> {
     }
 
     pub(crate) fn savepoint(&mut self) -> TreeSavepoint<K, V> {
+        debug_assert!(!self.torn, "there is no going back to that");
         let (content, floor) = (self.content, self.floor);
         self.stamp += 1;
         self.floor = self.stamp;
@@ -143,7 +148,8 @@ impl<K, V> Draft<K, V> {
         let undone = std::mem::replace(&mut self.content, savepoint.content);
         self.floor = savepoint.floor;
         self.content.changed |= self.frozen.is_some();
-        self.pen().undo(undone.root, savepoint.mark);
+        let torn = std::mem::take(&mut self.torn);
+        self.pen().undo(undone.root, savepoint.mark, torn);
     }
 
     /// What it is now, for others to read; it can be changed further. The version counts for
@@ -263,6 +269,7 @@ impl<K: Clone, V> Draft<K, V> {
             spare: &mut pen.spare,
             old: None,
             old_key: None,
+            torn: &mut self.torn,
         };
         (edit, &mut self.content)
     }
@@ -310,9 +317,11 @@ impl<K: Clone, V> Draft<K, V> {
         compare: impl Fn(&K, &K) -> Ordering + Copy,
     ) -> Result<Option<Old<'_, V>>> {
         let (mut edit, content) = self.edit();
-        let replaced = edit.insert_at_root(&mut content.root, key, value, compare)?;
-        content.len += usize::from(replaced.is_none());
+        // Also if the key panics when it is dropped since there was one already.
         content.changed = true;
+        let replaced = edit.insert_at_root(&mut content.root, key, value, compare)?;
+        edit.end();
+        content.len += usize::from(replaced.is_none());
         Ok(replaced.map(|replaced| replaced.into_old(edit.spare)))
     }
 
@@ -324,6 +333,7 @@ impl<K: Clone, V> Draft<K, V> {
     ) -> Result<Option<Old<'_, V>>> {
         let (mut edit, content) = self.edit();
         let replaced = edit.replace(&mut content.root, &probe, value)?;
+        edit.end();
         content.changed |= replaced.is_some();
         Ok(replaced.map(|replaced| replaced.into_old(edit.spare)))
     }
@@ -335,6 +345,7 @@ impl<K: Clone, V> Draft<K, V> {
     {
         let (mut edit, content) = self.edit();
         let value = edit.get_mut(&mut content.root, &probe)?;
+        edit.end();
         content.changed |= value.is_some();
         Ok(value)
     }
@@ -343,6 +354,7 @@ impl<K: Clone, V> Draft<K, V> {
     pub(crate) fn remove(&mut self, probe: impl Fn(&K) -> Ordering) -> Result<Option<Old<'_, V>>> {
         let (mut edit, content) = self.edit();
         let removed = edit.remove_at_root(&mut content.root, &probe)?;
+        edit.end();
         content.len -= usize::from(removed.is_some());
         content.changed |= removed.is_some();
         Ok(removed.map(|(key, old)| {
@@ -366,7 +378,7 @@ impl<K, V> Drop for Draft<K, V> {
         fence(Acquire);
         pen.clock = self.stamp;
         let undone = Mark { since: self.began, dead: 0, changes: 0 };
-        Returned::to(&self.line, pen).get().undo(self.content.root, undone);
+        Returned::to(&self.line, pen).get().undo(self.content.root, undone, self.torn);
     }
 }
 
@@ -400,6 +412,11 @@ impl<K, V> Live<K, V> {
 
     pub(crate) fn get(&self) -> &Draft<K, V> {
         &self.draft
+    }
+
+    /// Whether a change panicked half way. Then it is for nothing but to be forgotten.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.draft.torn
     }
 
     /// What it is now, if it has not changed since that was asked last.

@@ -38,6 +38,9 @@ pub(super) struct Edit<'a, K, V> {
     pub(super) old: Option<Replaced<V>>,
     /// The key that has, if nobody else can reach it, for whoever can let go of it.
     pub(super) old_key: Option<K>,
+    /// Something is changed, and what leads to it is not yet as it will be. So it stays if a clone or a destructor of a
+    /// key panics meanwhile.
+    pub(super) torn: &'a mut bool,
 }
 
 /// What the places of a node point to.
@@ -120,13 +123,19 @@ impl<K: Clone, V> Edit<'_, K, V> {
     fn own(&mut self, node: NodePtr<K, V>) -> NodePtr<K, V> {
         // SAFETY: nodes of the tree live, and this one is in memory, since its way was gone down.
         unsafe {
-            if node.born() >= self.floor {
-                return node;
+            let is_new = node.born() >= self.floor;
+            let own = if is_new { node } else { node.copy(self.stamp, self.spare) };
+            *self.torn = true;
+            if !is_new {
+                self.bury(Thing::Node(node));
             }
-            let copy = node.copy(self.stamp, self.spare);
-            self.bury(Thing::Node(node));
-            copy
+            own
         }
+    }
+
+    /// Ends a change: what is dropped from here on breaks nothing.
+    pub(super) fn end(&mut self) {
+        *self.torn = false;
     }
 
     /// Has a place of a node point to something else; returns as well whether what was there is new.

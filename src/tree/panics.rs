@@ -1,4 +1,5 @@
-//! Tests: a destructor that panics costs what was to be freed with it, and nothing else.
+//! Tests: a destructor that panics costs what was to be freed with it, and nothing else; a clone or a destructor of a
+//! key that panics in the middle of a change costs what its draft has made.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,14 @@ thread_local! {
     static LAST: Cell<u32> = const { Cell::new(0) };
     /// The destructor that panics, counted from now.
     static FUSE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Panics if that is its turn.
+fn may_panic() {
+    if FUSE.get() > 0 && !std::thread::panicking() {
+        FUSE.set(FUSE.get() - 1);
+        assert!(FUSE.get() > 0, "on purpose");
+    }
 }
 
 /// A value by its number, whose destructor may panic.
@@ -30,10 +39,7 @@ impl Drop for Brittle {
         if !ALIVE.with_borrow_mut(|alive| alive.remove(&self.0)) {
             DROPPED_TWICE.set(DROPPED_TWICE.get() + 1);
         }
-        if FUSE.get() > 0 && !std::thread::panicking() {
-            FUSE.set(FUSE.get() - 1);
-            assert!(FUSE.get() > 0, "on purpose");
-        }
+        may_panic();
     }
 }
 
@@ -146,4 +152,73 @@ fn a_live_tree_goes_on_after_a_destructor_that_panics() {
         assert_eq!(DROPPED_TWICE.get(), 0, "after {fuse} drops");
         ALIVE.with_borrow_mut(BTreeSet::clear);
     }
+}
+
+/// A key that owns something; its clones and its destructor may panic.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Frail(Vec<u16>);
+
+impl Clone for Frail {
+    fn clone(&self) -> Frail {
+        may_panic();
+        Frail(self.0.clone())
+    }
+}
+
+impl Drop for Frail {
+    fn drop(&mut self) {
+        may_panic();
+    }
+}
+
+#[test]
+fn a_change_that_panics_half_way_is_undone() {
+    let keys = |entries: Iter<'_, Frail, String>| -> Vec<(u16, String)> {
+        entries.map(|entry| entry.map(|(key, value)| (key.0[0], value.clone())).unwrap()).collect()
+    };
+    let put = |draft: &mut Draft<Frail, String>, key: u16, value: u16| {
+        drop(draft.insert(Frail(vec![key]), value.to_string()).unwrap());
+    };
+    // SAFETY: it consists of a vector of numbers.
+    let frozen = Some(unsafe { Frozen::new() });
+    let fuses = (0..500).step_by(if cfg!(miri) { 41 } else { 1 });
+    let mut panics = 0;
+    for (fuse, shares) in fuses.flat_map(|fuse| [(fuse, None), (fuse, frozen)]) {
+        let mut draft = Tree::new(shares, Graveyard::none()).draft();
+        (0..150).for_each(|key| put(&mut draft, 8 * key, key));
+        let tree: Tree<Frail, String> = draft.freeze();
+        draft.settle();
+        let before = keys(tree.iter());
+        let mut draft = tree.draft();
+        (0..150).for_each(|key| put(&mut draft, 8 * key + 1, key));
+        let (savepoint, then) = (draft.savepoint(), keys(draft.iter()));
+        // It is not changed where it stands from here on; leaves that are the draft's own again are joined.
+        let change = || {
+            for key in (0..160).map(|n| 8 * (n % 2 * 20 + n / 2 % 40) + n / 80) {
+                drop(draft.remove(|other| key.cmp(&other.0[0])).unwrap());
+            }
+            (0..60).for_each(|key| put(&mut draft, 8 * key + 2, key));
+        };
+        FUSE.set(fuse);
+        let panicked = catch_unwind(AssertUnwindSafe(change)).is_err();
+        FUSE.set(0);
+        panics += u32::from(panicked);
+        if fuse % 2 == 0 {
+            draft.undo(&savepoint);
+            assert!(keys(draft.iter()) == then, "after {fuse}");
+            put(&mut draft, 7, 7);
+        } else if !panicked {
+            put(&mut draft, 7, 7);
+        }
+        drop(draft);
+        assert!(keys(tree.iter()) == before, "after {fuse}");
+        // Whatever room was left is used again.
+        let mut draft = tree.draft();
+        (0..300).for_each(|key| put(&mut draft, 4 * key + 2, key));
+        assert_eq!(keys(draft.iter()).len(), 450, "after {fuse}");
+        drop(draft);
+        assert!(keys(tree.iter()) == before, "after {fuse}");
+    }
+    assert!(panics > 5, "{panics}");
+    println!("{panics} panics");
 }

@@ -37,8 +37,9 @@ impl<K, V> Pen<K, V> {
         Mark { since, dead: self.dead.len(), changes: self.changes.len() }
     }
 
-    /// Points places to what they pointed to, takes back what died, and frees what was born since a mark.
-    pub(super) fn undo(&mut self, root: NodePtr<K, V>, mark: Mark) {
+    /// Points places to what they pointed to, takes back what died, and frees what was born since a mark. Of what is
+    /// `torn`, since a change panicked half way, only that which is noted as dead is known to live: the rest is leaked.
+    pub(super) fn undo(&mut self, root: NodePtr<K, V>, mark: Mark, torn: bool) {
         let Pen { dead, changes, spare, .. } = self;
         let gone = dead.get(mark.dead..).unwrap_or_default().iter();
         let mut gone: Vec<_> =
@@ -64,7 +65,9 @@ impl<K, V> Pen<K, V> {
         }
         let revived: Vec<_> = dead.drain(mark.dead..).collect();
         // All is as it was; from here on destructors run, which may panic.
-        free_since(open, mark.since, spare);
+        if !torn {
+            free_since(open, mark.since, spare);
+        }
         for Dead { what, .. } in revived {
             // SAFETY: what is noted as dead lives until it is handed over. What was born since the draft
             // began was never seen by others.

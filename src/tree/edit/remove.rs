@@ -151,7 +151,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             place.set(a);
         }
         // SAFETY: nodes of the tree live, and nobody changes them while they are looked at; the right one is not
-        // the left one, which is nobody else's. What may panic, a clone, comes before the right one loses its place.
+        // the left one, which is nobody else's.
         let between = unsafe {
             match (a.hot_mut(), b.in_memory()) {
                 (HotMut::Leaf(mut a), Some(Hot::Leaf(b))) => {
