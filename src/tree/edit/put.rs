@@ -97,7 +97,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
         };
         // SAFETY: what is in the tree lives; what was born at or after the floor is nobody else's.
         unsafe {
-            if self.floor == 0 || before.born() >= self.floor {
+            if self.is_new(leaf, &before.into()) {
                 return (leaf, Some(before.get_mut()));
             }
             let clone = match before.get() {

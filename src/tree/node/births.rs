@@ -6,6 +6,8 @@
 //!   the node, and of each node before that the key was in; others may be told to be earlier.
 //! - The moment is that of the birth of the node, or less than `FAR` before it.
 
+use std::ops::Range;
+
 use super::{FAN_OUT, Stamp};
 
 /// From so many stamps on a birth may be too far away: a thousand million, as many as drafts and their savepoints.
@@ -15,7 +17,6 @@ const FAR: Stamp = 1 << 30;
 const ALWAYS: i32 = i32::MIN;
 
 /// Of as many keys as a node can have. They lie behind it, if its keys may own something.
-#[derive(Clone)]
 pub(in crate::tree) struct Births {
     /// The moment.
     base: Stamp,
@@ -56,23 +57,14 @@ impl Births {
         born
     }
 
-    /// Copies those of so many from `at` on to where none are.
-    pub(super) fn split_off(&self, at: usize, len: usize, to: &mut Births) {
-        if self.is_base_for(to) {
-            to.base = self.base;
-            let ages = self.ages.get(at..len).unwrap_or_default();
-            to.ages.iter_mut().zip(ages).for_each(|(to, age)| *to = *age);
-        } else {
-            (at..len).enumerate().for_each(|(to_at, at)| to.set(to_at, self.at(at)));
-        }
-    }
-
-    /// Puts so many others behind as many as there are.
-    pub(super) fn append(&mut self, len: usize, from: &Births, count: usize) {
+    /// Puts some of others behind as many as there are.
+    pub(super) fn append(&mut self, len: usize, from: &Births, which: Range<usize>) {
         if len == 0 && from.is_base_for(self) {
-            *self = from.clone();
+            self.base = from.base;
+            let ages = from.ages.get(which).unwrap_or_default();
+            self.ages.iter_mut().zip(ages).for_each(|(to, age)| *to = *age);
         } else {
-            (0..count).for_each(|at| self.set(len + at, from.at(at)));
+            which.enumerate().for_each(|(nth, at)| self.set(len + nth, from.at(at)));
         }
     }
 
@@ -150,14 +142,14 @@ mod tests {
                     }
                     Step::Copy => {
                         let mut copy = Births::none(now);
-                        copy.append(0, &births, len);
+                        copy.append(0, &births, 0..len);
                         (births, of) = (copy, now);
                     }
                     Step::Turn(at) => {
                         let at = at % (len + 1);
                         let mut right = Births::none(now);
-                        births.split_off(at, len, &mut right);
-                        right.append(len - at, &births, at);
+                        right.append(0, &births, at..len);
+                        right.append(len - at, &births, 0..at);
                         (births, of) = (right, now);
                         model.rotate_left(at);
                     }

@@ -171,7 +171,7 @@ impl<K> KeysMut<'_, K> {
     /// Moves the keys from `at` on to an empty node of the same line.
     pub(in crate::tree) fn split_off(&mut self, at: usize, to: &mut Self) {
         if let (Some(from), Some(to)) = (&self.births, &mut to.births) {
-            from.split_off(at, self.keys.len(), to);
+            to.append(0, from, at..self.keys.len());
         }
         to.keys.extend(self.keys.drain(at..));
     }
@@ -191,7 +191,7 @@ impl<K> KeysMut<'_, K> {
             if let Some(births) = &mut self.births {
                 ptr::copy_nonoverlapping(from.keys.as_ptr(), room, count);
                 match from.born {
-                    Each::At(from) => births.append(len, from, count),
+                    Each::At(from) => births.append(len, from, 0..count),
                     _ => (0..count).for_each(|at| births.set(len + at, from.born.born(at))),
                 }
             } else {

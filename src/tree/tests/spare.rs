@@ -10,14 +10,18 @@ fn leaves(count: usize) -> Tree<usize, ()> {
     Tree::from_sorted(None, entries, Graveyard::none())
 }
 
-/// Has one entry more in each of so many leaves, or fewer again.
+/// Has one entry more in a leaf, or one fewer again.
+fn change(draft: &mut Draft<usize, ()>, leaf: usize) {
+    let key = 2 * leaf * BULK_FILL + 1;
+    if draft.remove(|other| key.cmp(other)).unwrap().is_none() {
+        draft.insert(key, ()).unwrap();
+    }
+}
+
+/// The same in each of so many.
 fn changed(tree: &Tree<usize, ()>, leaves: usize) -> Tree<usize, ()> {
     let mut draft = tree.draft();
-    for key in (0..leaves).map(|leaf| 2 * leaf * BULK_FILL + 1) {
-        if draft.remove(|other| key.cmp(other)).unwrap().is_none() {
-            draft.insert(key, ()).unwrap();
-        }
-    }
+    (0..leaves).for_each(|leaf| change(&mut draft, leaf));
     let tree = draft.freeze();
     draft.settle();
     tree
@@ -97,13 +101,8 @@ fn a_tree_that_is_changed_where_it_stands_takes_its_room_back() {
         unswept.sweep();
         let (_, left) = seen.0.line.room_for_leaves();
         assert!(left <= count, "{left} of {count}");
-        for key in (0..count).map(|leaf| 2 * leaf * BULK_FILL + 1) {
-            let ((), unswept) = live.change(|draft| {
-                if draft.remove(|other| key.cmp(other)).unwrap().is_none() {
-                    draft.insert(key, ()).unwrap();
-                }
-            });
-            unswept.sweep();
+        for leaf in 0..count {
+            live.change(|draft| change(draft, leaf)).1.sweep();
         }
     }
 }
