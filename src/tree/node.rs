@@ -27,7 +27,7 @@ use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
 use super::place::{Past, Place, Pointer};
-use super::slot::{PREFETCHED_BYTES_MAX, Spare};
+use super::slot::{PREFETCHED_BYTES_MAX, Spare, is_spoilt};
 use crate::error::Result;
 use crate::prefetch::prefetch;
 pub(super) use births::Births;
@@ -223,14 +223,18 @@ impl<K, V> NodePtr<K, V> {
     #[inline]
     unsafe fn kind(self) -> u8 {
         // SAFETY: the caller's promise; every node begins with its head, and the kind is atomic.
-        unsafe { (*ptr::addr_of!((*self.head()).kind)).load(Atomic::Acquire) }
+        let kind = unsafe { (*ptr::addr_of!((*self.head()).kind)).load(Atomic::Acquire) };
+        debug_assert!(kind <= COLD, "a node is not used when it was freed");
+        kind
     }
 
     /// # Safety
     /// The node lives.
     pub(super) unsafe fn born(self) -> Stamp {
         // SAFETY: the caller's promise; a stamp never changes.
-        unsafe { ptr::addr_of!((*self.head()).born).read() }
+        let born = unsafe { ptr::addr_of!((*self.head()).born).read() };
+        debug_assert!(!is_spoilt(born), "a node is not used when it was freed");
+        born
     }
 
     /// How copies of it get their keys.
@@ -447,6 +451,7 @@ impl<K, V> NodePtr<K, V> {
         // SAFETY: it was made as what its head says, and this is its end, the caller promises. Neither pointers
         // nor values that have seats have a destructor; keys are in the same place in either kind.
         unsafe {
+            self.born();
             self.past().forget(spare);
             self.forget_shared();
             if self.was_cold() {

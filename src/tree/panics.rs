@@ -181,7 +181,7 @@ fn a_change_that_panics_half_way_is_undone() {
     };
     // SAFETY: it consists of a vector of numbers.
     let frozen = Some(unsafe { Frozen::new() });
-    let fuses = (0..500).step_by(if cfg!(miri) { 41 } else { 1 });
+    let fuses = (0..500).step_by(if cfg!(miri) { 170 } else { 1 });
     let mut panics = 0;
     for (fuse, shares) in fuses.flat_map(|fuse| [(fuse, None), (fuse, frozen)]) {
         let mut draft = Tree::new(shares, Graveyard::none()).draft();
@@ -219,6 +219,6 @@ fn a_change_that_panics_half_way_is_undone() {
         drop(draft);
         assert!(keys(tree.iter()) == before, "after {fuse}");
     }
-    assert!(panics > 5, "{panics}");
+    assert!(panics > 1, "{panics}");
     println!("{panics} panics");
 }

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A value stays in its place for as long as anybody can see it.
-//! - Room in a [`Spare`] is nobody's: what was in it was dropped or moved out.
+//! - Room in a [`Spare`] is nobody's: what was in it was dropped or moved out. With debug assertions it is
+//!   [spoilt](SPOILT), so that whoever uses it still, or frees it twice, is told.
 
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, needs_drop};
@@ -11,7 +12,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicPtr;
 
 use super::arenas;
-use super::node::{Births, Inner, Stamp, are_seated, seating_bytes};
+use super::node::{Births, Inner, Stamp, are_seated, leaf_bytes, seating_bytes};
 use super::place::{Former, Pointer};
 use super::room::Room;
 use super::stored::{Old, Why, value_at};
@@ -24,6 +25,14 @@ pub(super) struct ValuePtr<V>(NonNull<V>);
 
 /// Of addresses, since all rooms are aligned to stamps.
 const NO_VALUE: usize = 1;
+
+/// What all bytes of a node are that was freed, and of the stamp of a value.
+const SPOILT: u8 = 0xA5;
+
+/// Whether it is the stamp of what was freed.
+pub(super) fn is_spoilt(stamp: Stamp) -> bool {
+    stamp == Stamp::from_le_bytes([SPOILT; 8])
+}
 
 impl<V> Clone for ValuePtr<V> {
     fn clone(&self) -> Self {
@@ -115,7 +124,9 @@ impl<V> ValuePtr<V> {
     /// The value lives.
     pub(super) unsafe fn born(self) -> Stamp {
         // SAFETY: the caller's promise; a stamp never changes.
-        unsafe { Stamped::<V>::ROOM.stamp(self.at()).read() }
+        let born = unsafe { Stamped::<V>::ROOM.stamp(self.at()).read() };
+        debug_assert!(!is_spoilt(born), "a value is not used when it was freed");
+        born
     }
 
     /// # Safety
@@ -144,7 +155,13 @@ impl<V> ValuePtr<V> {
     /// Nobody uses it from now on.
     pub(super) unsafe fn forget(self, spare: &mut Values<V>) {
         // SAFETY: it lies in room for a value since `new`; the caller's promise.
-        unsafe { spare.give(self.at().cast()) };
+        unsafe {
+            if cfg!(debug_assertions) {
+                self.born();
+                Stamped::<V>::ROOM.stamp(self.at()).write(Stamp::from_le_bytes([SPOILT; 8]));
+            }
+            spare.give(self.at().cast());
+        }
     }
 
     /// Has the processor fetch it, for somebody who is about to read it.
@@ -401,6 +418,7 @@ impl<K, V> Spare<K, V> {
     pub(super) unsafe fn give_leaf(&mut self, room: NonNull<Inner<K, V>>) {
         // SAFETY: the caller's promise.
         unsafe {
+            spoil(room, leaf_bytes::<K, V>());
             if are_seated::<V>() {
                 self.seating.give(room.cast());
             } else {
@@ -418,7 +436,10 @@ impl<K, V> Spare<K, V> {
     /// It is [room for an inner node](Self::inner) that was taken, and nobody uses it from now on.
     pub(super) unsafe fn give_inner(&mut self, room: NonNull<Inner<K, V>>) {
         // SAFETY: the caller's promise.
-        unsafe { self.nodes.give(room) };
+        unsafe {
+            spoil(room, size_of::<Inner<K, V>>());
+            self.nodes.give(room);
+        }
     }
 
     /// Puts a note where it stays; it comes back by [`give_note`](Self::give_note).
@@ -436,6 +457,15 @@ impl<K, V> Spare<K, V> {
         if self.notes.len() < SPARE_MAX {
             self.notes.push(note);
         }
+    }
+}
+
+/// # Safety
+/// There are so many bytes, and nobody uses them from now on.
+unsafe fn spoil<T>(room: NonNull<T>, bytes: usize) {
+    if cfg!(debug_assertions) {
+        // SAFETY: the caller's promise.
+        unsafe { room.cast::<u8>().write_bytes(SPOILT, bytes) };
     }
 }
 
