@@ -1,4 +1,5 @@
-//! What a commit and a read cost, counted exactly: writes, syncs, bytes, allocations, instructions.
+//! What a commit and a read cost, counted exactly: writes, syncs, bytes, allocations. Instructions are counted by
+//! `tests/instructions.rs`.
 //! Times depend on the machine and the hour; these do not, so a change that makes one of them grow fails
 //! here. Whoever has a reason changes the figure with it.
 
@@ -430,71 +431,4 @@ fn what_is_synced_is_not_mapped_any_more() {
     // The last page is not full; some systems have large ones.
     let after = mapped(dir.path());
     assert!(after <= before / 2, "{after} of {before} bytes still are");
-}
-
-const COUNTED: u64 = 20_000;
-/// Which of these is counted, and the most instructions that a test's build may need for each; the tolerance is for
-/// other compilers.
-const COUNTED_WORK: &str = "COUNTED_WORK";
-const READS: (&str, u64) = ("reads", 900);
-const WALKS: (&str, u64) = ("walks of one entry", 1400);
-const STAGED: (&str, u64) = ("staged operations", 2650);
-
-/// What callgrind counts in [`instructions_are_counted`].
-#[inline(never)]
-fn rocstate_counted_work(store: &Store, map: &DurableMap<u64, u64>, what: &str) {
-    let keys = (0..COUNTED).map(|key| key * 7919 % 100_000);
-    if what == READS.0 {
-        for key in keys {
-            black_box(map.get(&store.view(), &key).unwrap());
-        }
-    } else if what == WALKS.0 {
-        for key in keys {
-            black_box(map.range(&store.view(), key..).next());
-        }
-    } else {
-        let mut tx = store.begin();
-        for key in keys {
-            map.put(&mut tx, key, key).unwrap();
-        }
-    }
-}
-
-/// The process that callgrind runs.
-#[test]
-#[ignore = "run by instructions_are_counted"]
-fn counted_work() {
-    let (dir, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::default());
-    let (store, map) = store(&dir, &disk);
-    store.transact(|tx| (0..100_000).try_for_each(|key| map.put(tx, key, 0).map(drop))).unwrap();
-    rocstate_counted_work(&store, &map, &std::env::var(COUNTED_WORK).unwrap());
-}
-
-#[test]
-fn instructions_are_counted() {
-    // Other processors need more or fewer.
-    let is_known = cfg!(target_arch = "x86_64");
-    if !is_known || Command::new("valgrind").arg("--version").output().is_err() {
-        println!("SKIPPED: instructions of x86-64 are counted, by valgrind");
-        return;
-    }
-    let count = |what: &str| {
-        let mut command = Command::new("valgrind");
-        command
-            .env(COUNTED_WORK, what)
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg("--toggle-collect=*rocstate_counted_work*")
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "counted_work", "--ignored", "--test-threads=1"]);
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let line = text.lines().find(|line| line.contains("Collected :"));
-        let line = line.unwrap_or_else(|| panic!("callgrind counted nothing: {text}"));
-        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap() / COUNTED
-    };
-    for (what, limit) in [READS, WALKS, STAGED] {
-        let counted = count(what);
-        println!("{counted} instructions for each of the {what}");
-        assert!((1..=limit).contains(&counted), "{counted} instructions for each of the {what}");
-    }
 }
