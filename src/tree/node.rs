@@ -35,6 +35,8 @@ pub(super) use keys::{Born, Copies, KeysMut, partition};
 pub(super) use leaf::{LeafMut, LeafRef, NewValue, leaf_bytes, node_bytes, seating_bytes};
 pub(crate) use load::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
 pub(super) use load::{Carry, build};
+#[cfg(test)]
+pub(super) use seats::SEATS;
 pub(super) use seats::{Small, are_seated};
 
 /// The most entries of a leaf, and children of an inner node. A million entries are four levels, and a

@@ -25,6 +25,10 @@ use crate::tree::stored::{Old, Why, value_at};
 /// A value of no more bytes has a seat in its leaf, if it is plain: it fits into a [`Small`].
 const SEATED_BYTES_MAX: usize = size_of::<u64>();
 
+/// So many seats a leaf has: of one that is full, as those are whose keys came in ascending order, a value is replaced
+/// under the eyes of others as well, and one more before it is known who saw the first.
+pub(in crate::tree) const SEATS: usize = FAN_OUT + 2;
+
 /// Whether values have seats in their leaves. That is known when this is compiled.
 #[inline]
 pub(in crate::tree) fn are_seated<V>() -> bool {
@@ -52,7 +56,7 @@ pub(in crate::tree) struct Seat(u8);
 
 const NO_VALUE: u8 = 1 << 6;
 
-const _: () = assert!(FAN_OUT <= NO_VALUE as usize, "the mark is none of the number's bits");
+const _: () = assert!(SEATS <= NO_VALUE as usize, "the mark is none of the number's bits");
 
 impl Seat {
     fn new(number: u8, is_value: bool) -> Seat {
@@ -154,10 +158,10 @@ pub(in crate::tree) struct Seats<V> {
     taken: AtomicU64,
     /// Those of them that only a note tells of.
     noted: AtomicU64,
-    values: [UnsafeCell<MaybeUninit<V>>; FAN_OUT],
+    values: [UnsafeCell<MaybeUninit<V>>; SEATS],
 }
 
-const _: () = assert!(FAN_OUT < u64::BITS as usize, "one bit for each");
+const _: () = assert!(SEATS < u64::BITS as usize, "one bit for each");
 
 impl<V> Seats<V> {
     /// # Safety
@@ -226,7 +230,7 @@ impl<V> Seats<V> {
     pub(in crate::tree) fn seat(&self, value: Small<V>) -> Option<Seat> {
         let taken = self.taken.load(Ordering::Relaxed);
         let free = (!taken).trailing_zeros();
-        if free as usize >= FAN_OUT {
+        if free as usize >= SEATS {
             return None;
         }
         self.taken.store(taken | 1 << free, Ordering::Relaxed);
@@ -262,7 +266,7 @@ impl<V> Seats<V> {
             self.forget_notes();
             self.seat(value)
         });
-        let Some(seat) = seat else { unreachable!("as many seats as places") };
+        let Some(seat) = seat else { unreachable!("no fewer seats than places") };
         self.places.insert(at, Place::new(seat));
     }
 

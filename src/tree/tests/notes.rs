@@ -55,13 +55,31 @@ fn a_leaf_is_copied_where_no_seat_is_free() {
     let entries = (0..10_000).map(|key| (key, 0u32)).collect();
     let mut tree = Tree::from_sorted(None, entries, Graveyard::none());
     let (view, leaf) = (tree.clone(), leaf_of(&tree, 77));
-    let free = node::FAN_OUT - node::BULK_FILL;
+    let free = node::SEATS - node::BULK_FILL;
     let changes = (1..).take_while(|round| {
         insert(&mut tree, 77, *round).unwrap();
         leaf_of(&tree, 77) == leaf
     });
     assert_eq!(changes.count(), free);
     assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&0));
+}
+
+/// As leaves are that are filled in ascending order.
+#[test]
+fn a_value_of_a_full_leaf_is_replaced_where_it_stands() {
+    let mut tree: Tree<u16, u32> = Tree::new(None, Graveyard::none());
+    (0..10_000).for_each(|key| assert!(insert(&mut tree, key, 0).unwrap().is_none()));
+    let leaf = leaf_of(&tree, 77);
+    // SAFETY: nodes of a version live.
+    assert_eq!(unsafe { leaf.width() }, node::FAN_OUT);
+    for round in 1..100 {
+        let key = 70 + round % 10;
+        insert(&mut tree, key, u32::from(round)).unwrap();
+        assert!(
+            leaf_of(&tree, key) == leaf,
+            "one seat more is enough, if nobody needs what was before"
+        );
+    }
 }
 
 #[test]
