@@ -1,7 +1,7 @@
 //! Values that lie in their leaf: each has a seat there, and the leaf's places tell which.
 //!
 //! So a value is replaced under the eyes of others as one is that lies elsewhere: the new one takes a free seat, and
-//! what its place told before is noted. Most leaves have free seats, since few are full.
+//! what its place told before is noted. A leaf has more seats than places.
 //!
 //! # Invariants
 //! - A seat is marked as taken if a place tells of it, or a note that somebody may need. What is in such a seat does
