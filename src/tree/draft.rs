@@ -258,6 +258,10 @@ impl<K: Clone, V> Draft<K, V> {
     }
 
     fn edit(&mut self) -> (Edit<'_, K, V>, &mut Content<K, V>) {
+        debug_assert!(
+            !self.torn,
+            "what is torn is not changed, and a change that has ended says so"
+        );
         let pen = self.pen.as_mut().expect("a draft that is settled is not changed");
         let edit = Edit {
             stamp: self.stamp,

@@ -123,12 +123,14 @@ impl<K: Clone, V> Edit<'_, K, V> {
     fn own(&mut self, node: NodePtr<K, V>) -> NodePtr<K, V> {
         // SAFETY: nodes of the tree live, and this one is in memory, since its way was gone down.
         unsafe {
-            let is_new = node.born() >= self.floor;
-            let own = if is_new { node } else { node.copy(self.stamp, self.spare) };
-            *self.torn = true;
-            if !is_new {
+            let own = if node.born() >= self.floor {
+                node
+            } else {
+                let copy = node.copy(self.stamp, self.spare);
                 self.bury(Thing::Node(node));
-            }
+                copy
+            };
+            *self.torn = true;
             own
         }
     }

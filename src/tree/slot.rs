@@ -28,10 +28,11 @@ const NO_VALUE: usize = 1;
 
 /// What all bytes of a node are that was freed, and of the stamp of a value.
 const SPOILT: u8 = 0xA5;
+const SPOILT_STAMP: Stamp = Stamp::from_le_bytes([SPOILT; size_of::<Stamp>()]);
 
 /// Whether it is the stamp of what was freed.
 pub(super) fn is_spoilt(stamp: Stamp) -> bool {
-    stamp == Stamp::from_le_bytes([SPOILT; 8])
+    stamp == SPOILT_STAMP
 }
 
 impl<V> Clone for ValuePtr<V> {
@@ -158,7 +159,7 @@ impl<V> ValuePtr<V> {
         unsafe {
             if cfg!(debug_assertions) {
                 self.born();
-                Stamped::<V>::ROOM.stamp(self.at()).write(Stamp::from_le_bytes([SPOILT; 8]));
+                Stamped::<V>::ROOM.stamp(self.at()).write(SPOILT_STAMP);
             }
             spare.give(self.at().cast());
         }
