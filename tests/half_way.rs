@@ -8,10 +8,13 @@
     reason = "a test that fails says where"
 )]
 
+mod common;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use common::fuse::{FUSE, burn};
 use rocstate::{
     AsKey, DurableMap, ErrorKind, Key, KeyReader, KeyShape, KeyWriter, Store, Transaction,
     VolatileMap, VolatileView,
@@ -20,8 +23,6 @@ use rocstate::{
 thread_local! {
     /// How many clones there may be before one panics.
     static CLONES: Cell<u64> = const { Cell::new(u64::MAX) };
-    /// The destructor that panics, counted from now.
-    static FUSE: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A key or value that cannot always be cloned.
@@ -165,10 +166,7 @@ impl Clone for Frail {
 
 impl Drop for Frail {
     fn drop(&mut self) {
-        if FUSE.get() > 0 && !std::thread::panicking() {
-            FUSE.set(FUSE.get() - 1);
-            assert!(FUSE.get() > 0, "on purpose");
-        }
+        burn();
     }
 }
 

@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,13 +18,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use common::followed::{follow, open};
+use common::fuse::{FUSE, burn};
 use common::{FaultyDisk, eventually, within};
 use rocstate::{Durability, DurableMap, ErrorKind, Stats, Store, Warming};
-
-thread_local! {
-    /// The destructor that panics, counted from now.
-    static FUSE: Cell<u64> = const { Cell::new(0) };
-}
 
 /// A value whose destructor may panic.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -32,10 +28,7 @@ struct Fused(u64);
 
 impl Drop for Fused {
     fn drop(&mut self) {
-        if FUSE.get() > 0 && !std::thread::panicking() {
-            FUSE.set(FUSE.get() - 1);
-            assert!(FUSE.get() > 0, "on purpose");
-        }
+        burn();
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod cold;
 pub mod devices;
 pub mod followed;
+pub mod fuse;
 pub mod settings;
 mod waiting;
 
