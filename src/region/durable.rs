@@ -29,6 +29,10 @@ use crate::view::Readable;
 /// transaction, since an insert must know whether it replaces. Threads in the background read ahead
 /// ([`Options::warming`](crate::Options::warming)), and [`warm`](Self::warm) waits for all of it.
 ///
+/// Values lie side by side with their keys, which spares a read a cache miss, if they take no more than eight bytes and
+/// are known to be plain: numbers, `bool`, `char`, `NonZero`, `Ipv4Addr`, an `Option` or an array of one of these, a pair
+/// of two of the same, and what takes no room at all. A struct or an enum of a program's own is not known, however small.
+///
 /// ```
 /// use rocstate::{DurableMap, Store};
 /// # let dir = tempfile::tempdir().unwrap();

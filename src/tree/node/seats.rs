@@ -10,9 +10,12 @@
 //! - Such values are plain: a copy of their bits is as good, and what becomes of one that nobody sees any more does not
 //!   matter.
 
+use std::any::TypeId;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::mem::{MaybeUninit, needs_drop};
+use std::net::Ipv4Addr;
+use std::num::NonZero;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -41,13 +44,31 @@ pub(in crate::tree) const fn may_be_seated<V>() -> bool {
 }
 
 /// Whether a copy of a value's bits is as good as the value: it owns nothing, and nothing in it changes behind a shared
-/// reference. Of a type that the crate does not know nothing tells so, not even whether it is `Copy`.
+/// reference. So it is of a type that takes no room. Of others that the crate does not know nothing tells so, not even
+/// whether they are `Copy`.
 #[inline]
 fn is_plain<V>() -> bool {
-    macro_rules! any {
-        ($($plain:ty)*) => { $(typeid::of::<V>() == typeid::of::<$plain>() ||)* false };
+    let this = typeid::of::<V>();
+    // Without optimizations each comparison of types counts.
+    macro_rules! is_any {
+        ($($plain:ty),* $(,)?) => {
+            $(const { size_of::<V>() == size_of::<$plain>() } && this == TypeId::of::<$plain>() ||)* false
+        };
     }
-    any!(() bool char u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64)
+    /// What is made of each of these, as far as it [may have a seat](may_be_seated).
+    macro_rules! is_made_of {
+        ($($part:ty)*) => {
+            is_any!($(Option<$part>, ($part, $part), [$part; 1], [$part; 2], [$part; 4], [$part; 8]),*)
+        };
+    }
+    macro_rules! is_not_zero {
+        ($($number:ty)*) => { is_any!($(NonZero<$number>, Option<NonZero<$number>>),*) };
+    }
+    size_of::<V>() == 0
+        || is_any!(bool, char, u8, u16, u32, u64, usize, i8, i16, i32, i64, isize, f32, f64)
+        || is_made_of!(bool char u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64)
+        || is_not_zero!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize)
+        || is_any!([u8; 3], [u8; 5], [u8; 6], [u8; 7], Ipv4Addr)
 }
 
 /// Where a value is in its leaf; or why one does not decode, which is [marked](NO_VALUE).
@@ -338,6 +359,38 @@ mod tests {
             Seats::begin(room.as_mut_ptr());
             room.assume_init()
         }
+    }
+
+    #[test]
+    fn what_the_crate_knows_and_what_takes_no_room_has_a_seat() {
+        struct Nothing;
+        #[derive(Clone, Copy)]
+        struct Money(#[expect(dead_code, reason = "it is like a number")] i64);
+        struct Parting;
+        impl Drop for Parting {
+            fn drop(&mut self) {}
+        }
+        let seated = [
+            are_seated::<()>(),
+            are_seated::<Nothing>(),
+            are_seated::<f64>(),
+            are_seated::<(u32, u32)>(),
+            are_seated::<Option<char>>(),
+            are_seated::<[u8; 7]>(),
+            are_seated::<Option<NonZero<u64>>>(),
+            are_seated::<Ipv4Addr>(),
+        ];
+        let others = [
+            are_seated::<u128>(),
+            are_seated::<Option<u64>>(),
+            are_seated::<(u64, u64)>(),
+            are_seated::<Box<u8>>(),
+            are_seated::<Money>(),
+            are_seated::<AtomicU8>(),
+            are_seated::<Option<AtomicU8>>(),
+            are_seated::<Parting>(),
+        ];
+        assert_eq!((seated, others), ([true; 8], [false; 8]));
     }
 
     fn small(value: u32) -> Small<u32> {

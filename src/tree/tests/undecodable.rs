@@ -19,7 +19,21 @@ impl Plain for u64 {
     }
 }
 
-/// It has no seat and takes no room.
+/// Its second half is not read where there is nothing.
+impl Plain for Option<u32> {
+    fn new(number: u8) -> Option<u32> {
+        (number > 100).then_some(number.into())
+    }
+}
+
+/// No word ends where it does.
+impl Plain for [u8; 3] {
+    fn new(number: u8) -> [u8; 3] {
+        [number, 0, number]
+    }
+}
+
+/// It takes no room.
 #[derive(Clone, Debug, PartialEq)]
 struct Nothing;
 
@@ -27,6 +41,20 @@ impl Plain for Nothing {
     fn new(_number: u8) -> Nothing {
         Nothing
     }
+}
+
+/// As above, but it has no seat.
+#[derive(Clone, Debug, PartialEq)]
+struct Parting;
+
+impl Plain for Parting {
+    fn new(_number: u8) -> Parting {
+        Parting
+    }
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {}
 }
 
 /// It owns something, which must not be freed where it is not.
@@ -135,7 +163,10 @@ proptest! {
     ) {
         is_as_told::<u8>(&drafts);
         is_as_told::<u64>(&drafts);
+        is_as_told::<Option<u32>>(&drafts);
+        is_as_told::<[u8; 3]>(&drafts);
         is_as_told::<Nothing>(&drafts);
+        is_as_told::<Parting>(&drafts);
         is_as_told::<String>(&drafts);
     }
 }
