@@ -430,7 +430,10 @@ fn an_empty_commit_writes_nothing_and_takes_no_lsn() {
     let before = disk.0.writes.load(Ordering::SeqCst);
     let lsn = store.begin().commit().unwrap();
     assert_eq!(lsn, store.visible_lsn());
-    store.transact(|tx| map.remove(tx, &77)).unwrap();
+    let not_yet_there: Map = store.durable_map("other").unwrap();
+    for map in [&map, &not_yet_there] {
+        store.transact(|tx| map.remove(tx, &77)).unwrap();
+    }
     assert_eq!(store.visible_lsn().get(), 1);
     assert_eq!(disk.0.writes.load(Ordering::SeqCst), before);
 }

@@ -215,7 +215,8 @@ fn names_and_sizes_beyond_their_limits_are_refused_and_change_nothing() {
     let key = vec![1; (64 << 10) - 2];
     map.insert(&mut tx, key.clone(), vec![1]).unwrap();
     let too_long = vec![1; (64 << 10) - 1];
-    assert_eq!(kind(map.insert(&mut tx, too_long, vec![])), ErrorKind::TooLarge);
+    assert_eq!(kind(map.insert(&mut tx, too_long.clone(), vec![])), ErrorKind::TooLarge);
+    assert_eq!(map.remove(&mut tx, &too_long).unwrap(), None, "it cannot be there");
     let value = vec![0u8; (64 << 20) - 8];
     assert_eq!(kind(map.insert(&mut tx, vec![1], vec![0u8; 64 << 20])), ErrorKind::TooLarge);
     for n in 0..3 {

@@ -244,11 +244,19 @@ impl<K: Key, V: Value> DurableMap<K, V> {
     /// # Errors
     /// As [`get`](Self::get), and `TooLarge` for the transaction.
     pub fn remove<Q: AsKey<K> + ?Sized>(&self, tx: &mut Transaction, key: &Q) -> Result<Option<V>> {
-        if !self.contains_key(&*tx, key)? {
+        // A region that is not there yet is not made for what is not in it.
+        if self.tree(&*tx)?.is_none() {
             return Ok(None);
         }
-        let removed = self.take(tx, key, |old| old.into_value().ok())?;
-        Ok(removed.flatten())
+        match self.take(tx, key, |old| old.into_value().ok()) {
+            // What is not there asks for no room.
+            Err(error)
+                if error.kind() == ErrorKind::TooLarge && !self.contains_key(&*tx, key)? =>
+            {
+                Ok(None)
+            }
+            removed => Ok(removed?.flatten()),
+        }
     }
 
     /// Changes the value of a key that is present; `None` if it is absent.
