@@ -1,15 +1,18 @@
 //! How costs grow with the threads: those that commit, and those that have read.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::atomic::Ordering;
 use std::sync::{Barrier, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rocstate::{Durability, DurableMap, Store};
-use rocstate_bench::data::Order;
+use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::durable::{commit_from, prewritten, share_syncs};
-use crate::floor::{commit_each, plain, store};
+use crate::durable::{commit_from, in_threads, prewritten, share_syncs};
+use crate::floor::{commit_each, open, plain, store};
 use crate::report::Report;
 
 const WRITERS: [u64; 6] = [1, 4, 16, 64, 256, 1024];
@@ -20,6 +23,7 @@ pub(crate) fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     readers(plan, report)?;
     // Before a large store is freed, which takes seconds.
     unsynced(plan, report)?;
+    numbers(plan, report)?;
     for entries in &plan.sizes {
         let dir = tempfile::tempdir_in(".")?;
         let (store, map) = store(dir.path(), *entries)?;
@@ -76,6 +80,52 @@ fn unsynced(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
             });
     }
     report.ask(question, plan.rounds.min(3))
+}
+
+/// The same for numbers, of which nothing has to be made: commits follow each other as closely as they can.
+fn numbers(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let dir = tempfile::tempdir_in(".")?;
+    let (store, _) = open(dir.path())?;
+    let (map, btree) = (store.durable_map("numbers")?, Mutex::new(BTreeMap::new()));
+    let commit = |key: u64, number: u64| {
+        let mut tx = store.begin();
+        map.put(&mut tx, key, number)?;
+        tx.commit_with(Durability::Process).map(drop)
+    };
+    let insert = |key: u64, number: u64| {
+        btree.lock().unwrap_or_else(PoisonError::into_inner).insert(key, number);
+        Ok(())
+    };
+    let mut question =
+        Question::of_rates("Process commits of numbers by so many writers", "commits/s");
+    for writers in WRITERS {
+        let (commit, insert) = (&commit, &insert);
+        question = question
+            .ask(format!("{writers}, BTreeMap"), move || {
+                Ok(rate(plan, &put_from(writers, plan.time, insert)?))
+            })
+            .ask(writers.to_string(), move || {
+                Ok(rate(plan, &put_from(writers, plan.time, commit)?))
+            });
+    }
+    report.ask(question, plan.rounds.min(3))
+}
+
+/// Has threads put numbers by ten thousand keys.
+fn put_from(
+    writers: u64,
+    time: Duration,
+    put: &(dyn Fn(u64, u64) -> rocstate::Result<()> + Sync),
+) -> Result<Vec<f64>, Failure> {
+    in_threads(writers, time, |seed, stop| {
+        let (mut dice, mut times) = (Dice::new(seed * 7919), Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            put(dice.below(10_000), seed).map_err(|error| error.to_string())?;
+            times.push(began.elapsed().as_secs_f64());
+        }
+        Ok(times)
+    })
 }
 
 fn commit(
