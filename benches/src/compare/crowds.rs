@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::atomic::Ordering;
 use std::sync::{Barrier, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use rocstate::{Durability, DurableMap, Store};
 use rocstate_bench::data::{Dice, Order};
 use rocstate_bench::run::{Failure, Question};
 
 use crate::Plan;
-use crate::durable::{commit_from, in_threads, prewritten, share_syncs};
+use crate::durable::{commit_from, commit_what, prewritten, share_syncs};
 use crate::floor::{commit_each, open, plain, store};
 use crate::report::Report;
 
@@ -43,19 +41,15 @@ fn writers(
     map: &DurableMap<u64, Order>,
 ) -> Result<(), Failure> {
     let question = format!("synced commits at {entries} entries, by so many writers");
-    let mut question = Question::of_rates(question, "commits/s");
     let commit = |orders| commit(store, map, orders, Durability::Machine);
-    for writers in WRITERS {
-        let commit = &commit;
-        question = question
-            .ask(format!("{writers}, no store"), move || {
-                Ok(rate(plan, &share_syncs(raw, writers, plan.time)?))
-            })
-            .ask(writers.to_string(), move || {
-                Ok(rate(plan, &commit_from(writers, entries, plan.time, commit)?))
-            });
-    }
-    report.ask(question, plan.rounds.min(3))
+    by_writers(
+        plan,
+        report,
+        &question,
+        "no store",
+        |writers| share_syncs(raw, writers, plan.time),
+        |writers| commit_from(writers, entries, plan.time, &commit),
+    )
 }
 
 /// Beside threads that insert into a map behind one lock. What each makes an order of counts as well.
@@ -63,69 +57,65 @@ fn unsynced(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let (store, map) = store(dir.path(), plan.entries)?;
     let btree = Mutex::new(plain(plan.entries));
-    let mut question = Question::of_rates("Process commits by so many writers", "commits/s");
     let commit = |orders| commit(&store, &map, orders, Durability::Process);
     let insert = |orders: Vec<(u64, Order)>| {
         btree.lock().unwrap_or_else(PoisonError::into_inner).extend(orders);
         Ok(())
     };
-    for writers in WRITERS {
-        let (commit, insert) = (&commit, &insert);
-        question = question
-            .ask(format!("{writers}, BTreeMap"), move || {
-                Ok(rate(plan, &commit_from(writers, plan.entries, plan.time, insert)?))
-            })
-            .ask(writers.to_string(), move || {
-                Ok(rate(plan, &commit_from(writers, plan.entries, plan.time, commit)?))
-            });
-    }
-    report.ask(question, plan.rounds.min(3))
+    by_writers(
+        plan,
+        report,
+        "Process commits by so many writers",
+        "BTreeMap",
+        |writers| commit_from(writers, plan.entries, plan.time, &insert),
+        |writers| commit_from(writers, plan.entries, plan.time, &commit),
+    )
 }
 
-/// The same for numbers, of which nothing has to be made: commits follow each other as closely as they can.
+/// The same for numbers by ten thousand keys, of which nothing has to be made: commits follow each other as closely as
+/// they can.
 fn numbers(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(".")?;
     let (store, _) = open(dir.path())?;
     let (map, btree) = (store.durable_map("numbers")?, Mutex::new(BTreeMap::new()));
-    let commit = |key: u64, number: u64| {
+    let draw = |dice: &mut Dice| dice.below(10_000);
+    let commit = |key: u64| {
         let mut tx = store.begin();
-        map.put(&mut tx, key, number)?;
-        tx.commit_with(Durability::Process).map(drop)
-    };
-    let insert = |key: u64, number: u64| {
-        btree.lock().unwrap_or_else(PoisonError::into_inner).insert(key, number);
+        map.put(&mut tx, key, key)?;
+        tx.commit_with(Durability::Process)?;
         Ok(())
     };
-    let mut question =
-        Question::of_rates("Process commits of numbers by so many writers", "commits/s");
-    for writers in WRITERS {
-        let (commit, insert) = (&commit, &insert);
-        question = question
-            .ask(format!("{writers}, BTreeMap"), move || {
-                Ok(rate(plan, &put_from(writers, plan.time, insert)?))
-            })
-            .ask(writers.to_string(), move || {
-                Ok(rate(plan, &put_from(writers, plan.time, commit)?))
-            });
-    }
-    report.ask(question, plan.rounds.min(3))
+    let insert = |key: u64| {
+        btree.lock().unwrap_or_else(PoisonError::into_inner).insert(key, key);
+        Ok(())
+    };
+    by_writers(
+        plan,
+        report,
+        "Process commits of numbers by so many writers",
+        "BTreeMap",
+        |writers| commit_what(writers, plan.time, draw, insert),
+        |writers| commit_what(writers, plan.time, draw, commit),
+    )
 }
 
-/// Has threads put numbers by ten thousand keys.
-fn put_from(
-    writers: u64,
-    time: Duration,
-    put: &(dyn Fn(u64, u64) -> rocstate::Result<()> + Sync),
-) -> Result<Vec<f64>, Failure> {
-    in_threads(writers, time, |seed, stop| {
-        let (mut dice, mut times) = (Dice::new(seed * 7919), Vec::new());
-        while !stop.load(Ordering::Relaxed) {
-            let began = Instant::now();
-            put(dice.below(10_000), seed).map_err(|error| error.to_string())?;
-            times.push(began.elapsed().as_secs_f64());
-        }
-        Ok(times)
-    })
+/// How many commits so many writers make, beside another contender.
+fn by_writers(
+    plan: &Plan,
+    report: &mut Report,
+    question: &str,
+    other: &str,
+    theirs: impl Fn(u64) -> Result<Vec<f64>, Failure>,
+    ours: impl Fn(u64) -> Result<Vec<f64>, Failure>,
+) -> Result<(), Failure> {
+    let mut question = Question::of_rates(question, "commits/s");
+    for writers in WRITERS {
+        let (theirs, ours) = (&theirs, &ours);
+        question = question
+            .ask(format!("{writers}, {other}"), move || Ok(rate(plan, &theirs(writers)?)))
+            .ask(writers.to_string(), move || Ok(rate(plan, &ours(writers)?)));
+    }
+    report.ask(question, plan.rounds.min(3))
 }
 
 fn commit(

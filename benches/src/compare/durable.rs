@@ -60,12 +60,22 @@ pub(crate) fn commit_from(
     time: Duration,
     commit: &(dyn Fn(Vec<(u64, Order)>) -> Result<(), Failure> + Sync),
 ) -> Result<Vec<f64>, Failure> {
+    commit_what(writers, time, |dice| drawn(dice, keys, 1), commit)
+}
+
+/// Commits by so many threads of what each draws before; how long each commit took, in seconds.
+pub(crate) fn commit_what<T>(
+    writers: u64,
+    time: Duration,
+    draw: impl Fn(&mut Dice) -> T + Sync,
+    commit: impl Fn(T) -> Result<(), Failure> + Sync,
+) -> Result<Vec<f64>, Failure> {
     in_threads(writers, time, |seed, stop| {
         let (mut dice, mut times) = (Dice::new(seed * 7919), Vec::new());
         while !stop.load(Ordering::Relaxed) {
-            let orders = drawn(&mut dice, keys, 1);
+            let what = draw(&mut dice);
             let began = Instant::now();
-            commit(orders).map_err(|error| error.to_string())?;
+            commit(what).map_err(|error| error.to_string())?;
             times.push(began.elapsed().as_secs_f64());
         }
         Ok(times)
