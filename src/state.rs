@@ -177,7 +177,7 @@ impl State {
 
     /// Begins the state after the next commit.
     pub(crate) fn draft(&self) -> StateDraft<'_> {
-        StateDraft { regions: self.regions.clone(), names: None, before: self }
+        StateDraft { changed: None, names: None, before: self }
     }
 }
 
@@ -191,7 +191,8 @@ fn names_of(regions: &Roots) -> Tree<String, RegionNo> {
 
 /// The next state, while it is made. It ends before the trees do that it was given.
 pub(crate) struct StateDraft<'a> {
-    regions: Roots,
+    /// All regions, once one of them was changed.
+    changed: Option<Roots>,
     /// Most commits make and remove no region, and few regions are not listed by name.
     names: Option<Draft<String, RegionNo>>,
     before: &'a State,
@@ -200,33 +201,44 @@ pub(crate) struct StateDraft<'a> {
 impl StateDraft<'_> {
     /// Where regions are by name, to be changed; made of them if there was none.
     fn names(&mut self) -> &mut Draft<String, RegionNo> {
-        let before = &self.before.names;
-        self.names.get_or_insert_with(|| match before {
+        let before = self.before;
+        self.names.get_or_insert_with(|| match &before.names {
             Some(names) => names.draft(),
-            None => names_of(&self.regions).draft(),
+            None => names_of(self.changed.as_ref().unwrap_or(&before.regions)).draft(),
         })
+    }
+
+    fn regions(&self) -> &Roots {
+        self.changed.as_ref().unwrap_or(&self.before.regions)
     }
 
     /// The region as it was.
     pub(crate) fn region(&self, number: RegionNo) -> Option<&RegionRoot> {
-        self.regions.get(number)
+        self.regions().get(number)
     }
 
     pub(crate) fn number_of(&self, name: &str) -> Result<Option<RegionNo>> {
         match &self.names {
-            Some(names) if self.regions.are_many() => {
+            Some(names) if self.regions().are_many() => {
                 Ok(names.get(|other| name.cmp(other.as_str()))?.copied())
             }
-            None if self.regions.are_many() => self.before.number_of(name),
-            _ => Ok(self.regions.named(name)),
+            None if self.regions().are_many() => self.before.number_of(name),
+            _ => Ok(self.regions().named(name)),
         }
     }
 
     pub(crate) fn put_region(&mut self, root: Arc<RegionRoot>) -> Result<()> {
         let number = root.meta.number;
-        if self.regions.insert(root)
-            && self.regions.are_many()
-            && let Some(new) = self.regions.get(number)
+        let is_new = if let Some(regions) = &mut self.changed {
+            regions.insert(root)
+        } else {
+            let (regions, is_new) = self.before.regions.with(root);
+            self.changed = Some(regions);
+            is_new
+        };
+        if is_new
+            && self.regions().are_many()
+            && let Some(new) = self.regions().get(number)
         {
             let name = new.meta.name.to_string();
             self.names().insert(name, number)?;
@@ -237,8 +249,8 @@ impl StateDraft<'_> {
     pub(crate) fn remove_region(&mut self, number: RegionNo) -> Result<()> {
         let root = self.region(number).map(|root| Arc::clone(&root.meta));
         if let Some(meta) = root {
-            self.regions.remove(number);
-            if self.regions.are_many() {
+            self.changed.get_or_insert_with(|| self.before.regions.clone()).remove(number);
+            if self.regions().are_many() {
                 self.names().remove(|other| meta.name[..].cmp(other.as_str()))?;
             }
         }
@@ -251,7 +263,7 @@ impl StateDraft<'_> {
         State {
             instance: self.before.instance,
             lsn: self.before.lsn.next(),
-            regions: std::mem::take(&mut self.regions),
+            regions: self.changed.take().unwrap_or_else(|| self.before.regions.clone()),
             names: names.or_else(|| self.before.names.clone()),
         }
     }

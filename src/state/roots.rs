@@ -160,6 +160,25 @@ impl Roots {
         true
     }
 
+    /// The same regions but for one that is put in its place, which is not counted as shared meanwhile; whether there was
+    /// none.
+    pub(crate) fn with(&self, root: Arc<RegionRoot>) -> (Roots, bool) {
+        let number = root.meta.number;
+        if let Roots::Few(roots) = self
+            && let Some(at) = roots.iter().position(|other| other.meta.number == number)
+            && let Some((before, [_, after @ ..])) = roots.split_at_checked(at)
+        {
+            let mut with = ArrayVec::new();
+            with.extend(before.iter().cloned());
+            with.push(root);
+            with.extend(after.iter().cloned());
+            return (Roots::Few(with), false);
+        }
+        let mut with = self.clone();
+        let is_new = with.insert(root);
+        (with, is_new)
+    }
+
     /// Removes a region; whether there was one.
     pub(crate) fn remove(&mut self, number: RegionNo) -> bool {
         match self {
@@ -249,17 +268,22 @@ mod tests {
         /// Whatever is put and removed, each version has what a map has, also after later changes.
         #[test]
         fn versions_are_maps(
-            changes in proptest::collection::vec((any::<bool>(), 0..6u32, 0..40u64), 1..80),
+            changes in proptest::collection::vec((0..3u8, 0..6u32, 0..40u64), 1..80),
+            few in any::<bool>(),
         ) {
             let (mut roots, mut model) = (Roots::default(), BTreeMap::new());
             let mut versions = Vec::new();
-            for (nth, (puts, digits, low)) in changes.into_iter().enumerate() {
-                let number = RegionNo(low.wrapping_shl(digits * 12));
-                if puts {
-                    let root = RegionRoot::named(number, nth);
-                    prop_assert_eq!(roots.insert(root), model.insert(number, nth).is_none());
-                } else {
-                    prop_assert_eq!(roots.remove(number), model.remove(&number).is_some());
+            for (nth, (what, digits, low)) in changes.into_iter().enumerate() {
+                let number = RegionNo(if few { low % 4 } else { low.wrapping_shl(digits * 12) });
+                let root = RegionRoot::named(number, nth);
+                match what {
+                    0 => prop_assert_eq!(roots.remove(number), model.remove(&number).is_some()),
+                    1 => prop_assert_eq!(roots.insert(root), model.insert(number, nth).is_none()),
+                    _ => {
+                        let (with, is_new) = roots.with(root);
+                        prop_assert_eq!(is_new, model.insert(number, nth).is_none());
+                        roots = with;
+                    }
                 }
                 versions.push((roots.clone(), model.clone()));
             }
