@@ -21,6 +21,7 @@
 mod background;
 mod bell;
 mod crowd;
+mod end;
 #[cfg(all(test, feature = "schedules"))]
 mod explored;
 mod led;
@@ -253,9 +254,9 @@ impl Commits {
         self.finish(last, outcome)
     }
 
-    /// Steps 2 and 3; returns what step 4 publishes.
-    fn write(&self, group: Group) -> Result<Written> {
-        let Group { mut frame, commits, operations, last, state, sync, began } = group;
+    /// Steps 2 and 3; returns the room of the frame.
+    fn write(&self, group: Group) -> Result<(Vec<u8>, Written)> {
+        let Group { mut frame, commits, operations, last, sync, began } = group;
         // Append.
         let mut log = self.log.lock();
         if left_out(Step::AcknowledgeAfterSync) {
@@ -280,7 +281,7 @@ impl Commits {
         drop(log);
         let took = |began: Instant| if EXPLORED { Duration::ZERO } else { began.elapsed() };
         let timing = began.map(|began| (began, took(began)));
-        Ok(Written { frame, commits, last, state, synced: sync, outlook, timing })
+        Ok((frame, Written { commits, synced: sync, outlook, timing }))
     }
 
     /// The group that ends with this commit is appended: while it is synced, another one may be.
@@ -322,7 +323,7 @@ impl Commits {
 
     /// Steps 4 and 5, unless a group before this one is not there yet, or the end of all acknowledgements; returns
     /// the last commit that is acknowledged.
-    fn finish(&self, last: Lsn, outcome: Result<Written>) -> Option<Lsn> {
+    fn finish(&self, last: Lsn, outcome: Result<(Vec<u8>, Written)>) -> Option<Lsn> {
         let mut queue = self.queue();
         let refused = queue.end_lead(last, outcome);
         if queue.poison.is_some() {
@@ -334,7 +335,7 @@ impl Commits {
         drop(queue);
         // Acknowledge.
         self.led.notify_all();
-        refused.wake();
+        refused.tell();
         let mut acknowledged = None;
         for (waiters, replaced) in published.into_iter().flatten() {
             acknowledged = Some(waiters.last);
@@ -387,7 +388,7 @@ impl Commits {
         let error = queue.poison.as_ref().map_or_else(Error::closed, Error::poisoned);
         self.end_background();
         drop(queue);
-        refused.wake();
+        refused.tell();
         error
     }
 
@@ -401,7 +402,7 @@ impl Commits {
         }
         let refused = queue.refuse_all();
         drop(queue);
-        refused.wake();
+        refused.tell();
     }
 
     /// Has the threads of the store end: nothing more will be written, as the queue says, whose lock is held.
@@ -417,12 +418,9 @@ impl Commits {
 }
 
 /// What a leader has written and, if asked, synced.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Written {
-    frame: Vec<u8>,
     commits: u32,
-    last: Lsn,
-    state: Arc<State>,
     synced: bool,
     outlook: Outlook,
     /// When it began and how long it took, if that matters.

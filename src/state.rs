@@ -100,9 +100,19 @@ impl RegionRoot {
     /// A region of which nothing matters but its number and its name.
     #[cfg(test)]
     fn named(number: RegionNo, name: usize) -> Arc<RegionRoot> {
+        RegionRoot::holding(number, name, ())
+    }
+
+    /// The same, and what it holds.
+    #[cfg(test)]
+    pub(crate) fn holding(
+        number: RegionNo,
+        name: usize,
+        tree: impl Any + Send + Sync,
+    ) -> Arc<RegionRoot> {
         let (name, schema) = (name.to_string().into(), Arc::default());
         let meta = Arc::new(RegionMeta { number, name, schema });
-        Arc::new(RegionRoot { meta, len: 0, found: None, tree: () })
+        Arc::new(RegionRoot { meta, len: 0, found: None, tree })
     }
 
     /// The same region after a change.

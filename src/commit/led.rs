@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::end::End;
 use super::waiters::Waiters;
 use super::{Group, Written};
 use crate::format::Lsn;
@@ -17,7 +18,7 @@ pub(super) struct Led(VecDeque<Write>);
 /// One of them.
 #[derive(Debug)]
 struct Write {
-    waiters: Waiters,
+    end: End,
     commits: u32,
     /// Another one was written meanwhile.
     beside: bool,
@@ -46,11 +47,11 @@ impl Led {
 
     /// The last commit of the last one.
     pub(super) fn last(&self) -> Option<Lsn> {
-        self.0.back().map(|write| write.waiters.last)
+        self.0.back().map(|write| write.end.waiters.last)
     }
 
     pub(super) fn waiters(&mut self) -> impl Iterator<Item = &mut Waiters> {
-        self.0.iter_mut().map(|write| &mut write.waiters)
+        self.0.iter_mut().map(|write| &mut write.end.waiters)
     }
 
     /// Whether what comes next could be appended.
@@ -58,16 +59,16 @@ impl Led {
         self.0.back().is_none_or(|last| !matches!(last.stage, Stage::Appending))
     }
 
-    pub(super) fn begin(&mut self, group: &Group, waiters: Waiters) {
+    pub(super) fn begin(&mut self, group: &Group, end: End) {
         debug_assert!(self.is_appended(), "the group before it is not appended");
         let beside = !self.0.is_empty();
         self.0.iter_mut().for_each(|write| write.beside = true);
         let stage = Stage::Appending;
-        self.0.push_back(Write { waiters, commits: group.commits, beside, stage });
+        self.0.push_back(Write { end, commits: group.commits, beside, stage });
     }
 
     fn find(&mut self, last: Lsn) -> Option<&mut Write> {
-        self.0.iter_mut().find(|write| write.waiters.last == last)
+        self.0.iter_mut().find(|write| write.end.waiters.last == last)
     }
 
     /// Takes note that the group that ends with this commit is appended, and is synced now.
@@ -77,33 +78,27 @@ impl Led {
         }
     }
 
-    /// Takes note that a group is written; whether another one was meanwhile.
-    pub(super) fn note_end(&mut self, written: Written) -> bool {
-        self.find(written.last).is_some_and(|write| {
+    /// Takes note that the group that ends with this commit is written; whether another one was meanwhile.
+    pub(super) fn note_end(&mut self, last: Lsn, written: Written) -> bool {
+        self.find(last).is_some_and(|write| {
             write.stage = Stage::Ended(written);
             write.beside
         })
     }
 
     /// The first one, if it is written.
-    pub(super) fn take_ended(&mut self) -> Option<(Waiters, Written)> {
-        let first = self.0.pop_front()?;
-        match first.stage {
-            Stage::Ended(written) => Some((first.waiters, written)),
-            Stage::Appending | Stage::Syncing => {
-                self.0.push_front(first);
-                None
-            }
-        }
+    pub(super) fn take_ended(&mut self) -> Option<(End, Written)> {
+        let Stage::Ended(written) = self.0.front()?.stage else { return None };
+        self.0.pop_front().map(|first| (first.end, written))
     }
 
     /// Gives up the one that ends with this commit, and those that are written and will not be published.
-    pub(super) fn give_up(&mut self, last: Lsn) -> impl Iterator<Item = Waiters> {
+    pub(super) fn give_up(&mut self, last: Lsn) -> impl Iterator<Item = End> {
         let all = std::mem::take(&mut self.0).into_iter();
         let (given_up, kept): (VecDeque<_>, _) = all.partition(|write| {
-            write.waiters.last == last || matches!(write.stage, Stage::Ended(_))
+            write.end.waiters.last == last || matches!(write.stage, Stage::Ended(_))
         });
         self.0 = kept;
-        given_up.into_iter().map(|write| write.waiters)
+        given_up.into_iter().map(|write| write.end)
     }
 }

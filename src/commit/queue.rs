@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::crowd::Crowd;
+use super::end::{End, Refused};
 use super::led::Led;
 use super::pace::Pace;
-use super::waiters::{Refused, Waiters};
+use super::waiters::Waiters;
 use super::{Staged, Written};
 use crate::error::{Error, Result};
 use crate::format::Lsn;
@@ -38,7 +39,7 @@ pub(super) const WITNESS_AFTER: Duration = Duration::from_millis(if EXPLORED { 0
 pub(super) struct Queue {
     /// [`GROUP_BYTES_MAX`], but where a test wants several groups.
     pub(super) group_bytes_max: usize,
-    groups: VecDeque<(Group, Waiters)>,
+    groups: VecDeque<(Group, End)>,
     /// Of the records of those groups.
     staged_bytes: usize,
     led: Led,
@@ -129,8 +130,6 @@ pub(super) struct Group {
     pub(super) commits: u32,
     pub(super) operations: u64,
     pub(super) last: Lsn,
-    /// The state after the last commit.
-    pub(super) state: Arc<State>,
     /// Somebody asked for `Machine`.
     pub(super) sync: bool,
     /// When it was taken to be written, if that matters.
@@ -175,7 +174,7 @@ impl Queue {
         let sync = staged.durability == Durability::Machine;
         let bytes = record_len(staged.label, staged.operations);
         self.staged_bytes += bytes;
-        if let Some((group, waiters)) = self.groups.back_mut()
+        if let Some((group, end)) = self.groups.back_mut()
             && group.frame.len() + bytes <= self.group_bytes_max
         {
             put_record(&mut group.frame, staged.label, staged.operations);
@@ -183,8 +182,8 @@ impl Queue {
             group.operations += staged.operation_count;
             group.last = lsn;
             group.sync |= sync;
-            waiters.last = lsn;
-            return Some(std::mem::replace(&mut group.state, staged.state));
+            end.waiters.last = lsn;
+            return Some(std::mem::replace(&mut end.state, staged.state));
         }
         let mut frame = std::mem::take(&mut self.buffer);
         frame.clear();
@@ -195,11 +194,11 @@ impl Queue {
             commits: 1,
             operations: staged.operation_count,
             last: lsn,
-            state: staged.state,
             sync,
             began: None,
         };
-        self.groups.push_back((group, Waiters::of(lsn)));
+        let end = End { state: staged.state, waiters: Waiters::of(lsn) };
+        self.groups.push_back((group, end));
         None
     }
 
@@ -314,7 +313,7 @@ impl Queue {
 
     /// Those who wait for a commit that has not ended.
     pub(super) fn waiters_of(&mut self, lsn: Lsn) -> &mut Waiters {
-        let waiting = self.groups.iter_mut().map(|(_, waiters)| waiters);
+        let waiting = self.groups.iter_mut().map(|(_, end)| &mut end.waiters);
         let mut all = self.led.waiters().chain(waiting);
         all.find(|waiters| lsn <= waiters.last).expect("a commit that has not ended is in a group")
     }
@@ -325,9 +324,9 @@ impl Queue {
             return None;
         }
         let wanted = self.wanted_commits();
-        let (mut group, waiters) = self.groups.pop_front()?;
+        let (mut group, end) = self.groups.pop_front()?;
         self.staged_bytes -= group.frame.len() - FRAME_HEADER_BYTES;
-        self.led.begin(&group, waiters);
+        self.led.begin(&group, end);
         // Looking at the clock takes a part of a commit that is not synced. Where nobody else is expected it
         // only tells when the log fell idle, which the syncs that are due tell as well if they come often.
         let syncs_seldom = self.sync_interval >= WITNESS_AFTER / 2;
@@ -343,11 +342,12 @@ impl Queue {
     }
 
     /// Ends the lead of the group that ends with this commit; returns whom that refuses.
-    pub(super) fn end_lead(&mut self, last: Lsn, outcome: Result<Written>) -> Refused {
+    pub(super) fn end_lead(&mut self, last: Lsn, outcome: Result<(Vec<u8>, Written)>) -> Refused {
         match outcome {
-            Ok(written) if self.poison.is_none() => {
+            Ok((frame, written)) if self.poison.is_none() => {
+                self.keep_buffer(frame);
                 let timing = written.timing.filter(|_| written.synced);
-                let beside = self.led.note_end(written);
+                let beside = self.led.note_end(last, written);
                 if let Some((_, took)) = timing {
                     self.pace.note(took, beside);
                 }
@@ -365,14 +365,13 @@ impl Queue {
     /// Publishes the first group that is led, if it is written; returns who waits for it, and the state that it
     /// replaces.
     pub(super) fn publish_first(&mut self) -> Option<(Waiters, Arc<State>)> {
-        let (waiters, written) = self.led.take_ended()?;
-        let replaced = self.publisher.publish(written.state);
-        self.visible = written.last;
+        let (End { state, waiters }, written) = self.led.take_ended()?;
+        let replaced = self.publisher.publish(state);
+        self.visible = waiters.last;
         // Those who made them are awake now and may come back, to join those who wait already.
         self.crowd.expect(written.commits.saturating_add(self.first_commits()));
         self.note_write(written.timing, written.synced);
         self.note_outlook(written.outlook);
-        self.keep_buffer(written.frame);
         Some((waiters, replaced))
     }
 
@@ -385,7 +384,7 @@ impl Queue {
     /// Lets go of all groups that nobody writes.
     pub(super) fn refuse_all(&mut self) -> Refused {
         self.staged_bytes = 0;
-        Refused(self.groups.drain(..).map(|(_, waiters)| waiters).collect())
+        Refused(self.groups.drain(..).map(|(_, end)| end).collect())
     }
 
     /// Wakes one of those who wait for the next group, or the thread that leads where none does.
@@ -393,7 +392,7 @@ impl Queue {
         let is_led_on = self.claim == Claim::LedOn && self.is_only_copied();
         if let Some((_, next)) = self.groups.front()
             && !is_led_on
-            && !next.ask_for_a_look()
+            && !next.waiters.ask_for_a_look()
         {
             leading.notify_one();
         }
@@ -449,7 +448,7 @@ impl Queue {
         self.unsynced_since = self.unsynced_since.filter(|_| written_since).map(|_| began);
     }
 
-    pub(super) fn keep_buffer(&mut self, frame: Vec<u8>) {
+    fn keep_buffer(&mut self, frame: Vec<u8>) {
         if frame.capacity() <= KEPT_BUFFER_BYTES {
             self.buffer = frame;
         }

@@ -1,11 +1,14 @@
 //! One group at a time, by hand.
 
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 
 use super::queue::WITNESS_AFTER;
 use super::*;
 use crate::boot::boot;
+use crate::format::RegionNo;
 use crate::options::Options;
+use crate::state::RegionRoot;
 use crate::tree::Graveyard;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -56,7 +59,7 @@ fn who_may_not_wait_writes_what_is_only_copied_and_is_not_held() {
     assert_eq!(commits.seen().lsn, before.next());
 }
 
-fn finish(commits: &Commits, written: Result<Written>) {
+fn finish(commits: &Commits, written: Result<(Vec<u8>, Written)>) {
     let last = commits.queue.lock().last_enqueued();
     commits.finish(last, written);
 }
@@ -119,6 +122,44 @@ fn who_waits_for_a_group_that_is_written_while_the_store_is_poisoned_is_refused(
     });
     assert_eq!(refused.kind(), ErrorKind::Poisoned);
     assert!(commits.seen().lsn < last, "nobody sees it");
+}
+
+/// What a state holds whose end asks the store for something.
+struct Asking {
+    of: Weak<Commits>,
+    is_free: Arc<AtomicBool>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let is_free = self.of.upgrade().is_some_and(|commits| commits.queue.try_lock().is_some());
+        self.is_free.store(is_free, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_is_given_up_ends_when_the_queue_is_free() {
+    for ends in [
+        Commits::close,
+        |commits: &Commits| {
+            commits.poison(&Error::new(ErrorKind::Io, "something fails"));
+        },
+        |commits: &Commits| {
+            let group = commits.queue.lock().take_first().unwrap();
+            finish(commits, Err(Error::new(ErrorKind::Io, "it cannot be written")));
+            drop(group);
+        },
+    ] {
+        let (_dir, commits) = staged(SECOND, Arc::new(Behind::default()));
+        let (commits, is_free) = (Arc::new(commits), Arc::new(AtomicBool::new(false)));
+        let asking = Asking { of: Arc::downgrade(&commits), is_free: Arc::clone(&is_free) };
+        let mut state = State::clone(&commits.seen());
+        state.lsn = commits.queue.lock().last_enqueued().next();
+        state.regions = state.regions.with(RegionRoot::holding(RegionNo(1), 1, asking)).0;
+        commits.enqueue(Staged::sample(Durability::Process, Arc::new(state))).unwrap();
+        ends(&commits);
+        assert!(is_free.load(Ordering::Relaxed));
+    }
 }
 
 #[test]

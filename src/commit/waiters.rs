@@ -57,6 +57,11 @@ impl Waiters {
         self.wake(Call::Acknowledged);
     }
 
+    /// What they wait for will not be done.
+    pub(super) fn refuse(self) {
+        self.wake(Call::Refused);
+    }
+
     fn wake(self, call: Call) {
         if let Some(bell) = self.bell {
             bell.end(call);
@@ -65,17 +70,6 @@ impl Waiters {
             // One that panics keeps nobody else asleep.
             contain(|| waker.wake());
         }
-    }
-}
-
-/// Who is to learn, after the lock, that what they wait for will not be done.
-#[must_use]
-#[derive(Debug, Default)]
-pub(super) struct Refused(pub(super) Vec<Waiters>);
-
-impl Refused {
-    pub(super) fn wake(self) {
-        self.0.into_iter().for_each(|refused| refused.wake(Call::Refused));
     }
 }
 
