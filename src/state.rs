@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use crate::checkpoint::cold::{ColdRegion, Warmth};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lsn, RegionNo};
-use crate::region::handle::{ColdRange, WorkingTree};
+use crate::region::handle::ColdRange;
 use crate::region::{Key, Value};
-use crate::tree::{Draft, Graveyard, Tree};
+use crate::tree::{AnyVersion, Draft, Graveyard, Owner, Tree, Version};
 pub(crate) use roots::Roots;
 
 /// The state of the durable regions after some commit.
@@ -38,25 +38,32 @@ pub(crate) struct RegionMeta {
     pub(crate) schema: Arc<[u8]>,
 }
 
-/// A region at one version.
-pub(crate) struct RegionRoot<T: ?Sized = dyn Any + Send + Sync> {
-    pub(crate) meta: Arc<RegionMeta>,
-    pub(crate) len: usize,
+/// A region at one version; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct RegionRoot {
+    /// A [`Version`] of the types that the region is declared with, or [`Untyped`]. Its owner is an [`Origin`].
+    tree: Arc<dyn AnyVersion>,
+}
+
+/// What all versions of a region's tree share: a tree that takes its place, when it is cleared, has another one.
+pub(crate) struct Origin {
+    meta: Arc<RegionMeta>,
     /// What boot found of it, unless it was cleared since.
-    found: Option<Arc<Found>>,
-    /// A [`Tree`] of the types that the region is declared with, or [`Untyped`].
-    tree: T,
+    found: Option<Found>,
 }
 
 /// A tree as boot found it; whoever asks first gives it its types.
 struct Untyped {
+    /// The [`Origin`].
+    owner: Owner,
+    len: usize,
     tree: OnceLock<Box<dyn Any + Send + Sync>>,
     /// Where it goes to be freed.
     graveyard: Graveyard,
 }
 
-/// What boot found of a region, which its versions share.
-pub(crate) struct Found {
+/// What boot found of a region.
+struct Found {
     warmth: Arc<Warmth>,
     /// What cold ranges are read from; gone when there are none.
     cold: Weak<ColdRegion>,
@@ -67,9 +74,37 @@ pub(crate) struct Found {
 impl std::fmt::Debug for RegionRoot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RegionRoot")
-            .field("meta", &self.meta)
-            .field("len", &self.len)
+            .field("meta", self.meta())
+            .field("len", &self.len())
             .finish_non_exhaustive()
+    }
+}
+
+impl AnyVersion for Untyped {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn owner(&self) -> Option<&Owner> {
+        Some(&self.owner)
+    }
+}
+
+impl Origin {
+    /// That of a region of which boot found nothing.
+    pub(crate) fn owner(meta: Arc<RegionMeta>) -> Owner {
+        Arc::new(Origin { meta, found: None })
+    }
+
+    /// That of a region's tree.
+    fn of(owner: Option<&Owner>) -> &Origin {
+        let origin = owner.and_then(|owner| owner.downcast_ref());
+        origin.expect("the tree of a region is owned by its origin")
+    }
+
+    /// That of the empty tree that takes the place of the one that this owns.
+    pub(crate) fn cleared(owner: Option<&Owner>) -> Owner {
+        Origin::owner(Arc::clone(&Origin::of(owner).meta))
     }
 }
 
@@ -80,51 +115,51 @@ impl RegionRoot {
         cold: ColdRegion,
         warmth: Arc<Warmth>,
         graveyard: Graveyard,
-    ) -> Arc<RegionRoot> {
+    ) -> RegionRoot {
         let (len, cold) = (warmth.entries, Arc::new(cold));
         let (weak, untouched) = (Arc::downgrade(&cold), Mutex::new(Some(cold)));
-        let found = Some(Arc::new(Found { warmth, cold: weak, untouched }));
-        let tree = Untyped { tree: OnceLock::new(), graveyard };
-        Arc::new(RegionRoot { meta, len, found, tree })
+        let found = Some(Found { warmth, cold: weak, untouched });
+        let owner = Arc::new(Origin { meta, found });
+        let tree = Untyped { owner, len, tree: OnceLock::new(), graveyard };
+        RegionRoot { tree: Arc::new(tree) }
     }
 
-    /// A region with this tree; what boot found of it counts as long as its ranges may be cold.
-    pub(crate) fn new<K: Key, V: Value>(
-        meta: Arc<RegionMeta>,
-        found: Option<Arc<Found>>,
-        tree: Tree<K, V>,
-    ) -> Arc<RegionRoot> {
-        Arc::new(RegionRoot { meta, len: tree.len(), found, tree })
+    /// A region with this tree, which is owned by its origin.
+    pub(crate) fn new<K: Key, V: Value>(tree: Tree<K, V>) -> RegionRoot {
+        RegionRoot { tree: tree.of_any_types() }
     }
 
     /// A region of which nothing matters but its number and its name.
     #[cfg(test)]
-    fn named(number: RegionNo, name: usize) -> Arc<RegionRoot> {
-        RegionRoot::holding(number, name, ())
-    }
-
-    /// The same, and what it holds.
-    #[cfg(test)]
-    pub(crate) fn holding(
-        number: RegionNo,
-        name: usize,
-        tree: impl Any + Send + Sync,
-    ) -> Arc<RegionRoot> {
+    fn named(number: RegionNo, name: usize) -> RegionRoot {
         let (name, schema) = (name.to_string().into(), Arc::default());
-        let meta = Arc::new(RegionMeta { number, name, schema });
-        Arc::new(RegionRoot { meta, len: 0, found: None, tree })
+        RegionRoot::owned_by(Origin::owner(Arc::new(RegionMeta { number, name, schema })))
     }
 
-    /// The same region after a change.
-    pub(crate) fn changed(&self, tree: &mut dyn WorkingTree) -> Arc<RegionRoot> {
-        // A region that was cleared has nothing to do with what it was at boot.
-        let found = self.found.as_ref().filter(|_| tree.was_cold());
-        tree.freeze(Arc::clone(&self.meta), found.cloned())
+    /// The same, but for what its tree belongs to.
+    #[cfg(test)]
+    pub(crate) fn owned_by(owner: Owner) -> RegionRoot {
+        let tree: Tree<u64, u64> = Tree::new(None, Graveyard::none());
+        RegionRoot::new(tree.owned_by(owner))
+    }
+
+    /// Entries.
+    pub(crate) fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// What its tree belongs to.
+    fn origin(&self) -> &Origin {
+        Origin::of(self.tree.owner())
+    }
+
+    pub(crate) fn meta(&self) -> &Arc<RegionMeta> {
+        &self.origin().meta
     }
 
     /// Entries that are on disk only.
     pub(crate) fn coldness(&self) -> usize {
-        match &self.found {
+        match &self.origin().found {
             Some(found) if found.cold.strong_count() > 0 => {
                 found.warmth.entries.saturating_sub(found.warmth.loaded())
             }
@@ -134,37 +169,49 @@ impl RegionRoot {
 
     /// How many entries boot found, as far as they still count.
     pub(crate) fn found_entries(&self) -> usize {
-        self.found.as_ref().map_or(0, |found| found.warmth.entries)
+        self.origin().found.as_ref().map_or(0, |found| found.warmth.entries)
     }
 
     /// What its cold ranges are read from, if it has any.
     pub(crate) fn cold_region(&self) -> Option<Arc<ColdRegion>> {
-        self.found.as_ref()?.cold.upgrade()
+        self.origin().found.as_ref()?.cold.upgrade()
     }
 
-    /// The tree, which the first caller gives its types; no entry is read before one is asked for.
-    pub(crate) fn tree<K: Key, V: Value>(&self) -> Result<&Tree<K, V>> {
-        let known = self.tree.downcast_ref::<Tree<K, V>>();
-        known.or_else(|| self.untyped::<K, V>()?.downcast_ref()).ok_or_else(|| {
-            Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
-                .in_region(&self.meta.name)
-        })
+    /// The tree to read, which the first caller gives its types; no entry is read before one is asked for.
+    pub(crate) fn tree<K: Key, V: Value>(&self) -> Result<&Version<K, V>> {
+        let any: &(dyn Any + Send + Sync) = &*self.tree;
+        let known = any.downcast_ref();
+        known.or_else(|| Some(&**self.untyped::<K, V>()?)).ok_or_else(|| self.has_other_types())
+    }
+
+    /// The tree to hold.
+    pub(crate) fn to_tree<K: Key, V: Value>(&self) -> Result<Tree<K, V>> {
+        let known = Tree::of_types(Arc::clone(&self.tree));
+        known.or_else(|| self.untyped().cloned()).ok_or_else(|| self.has_other_types())
+    }
+
+    fn has_other_types(&self) -> Error {
+        Error::new(ErrorKind::SchemaMismatch, "the region is in use with another type")
+            .in_region(&self.meta().name)
     }
 
     /// The tree as boot found it, of these types if it has none yet; `None` once it was changed.
-    fn untyped<K: Key, V: Value>(&self) -> Option<&(dyn Any + Send + Sync)> {
-        let Untyped { tree, graveyard } = self.tree.downcast_ref()?;
-        Some(&**tree.get_or_init(|| {
-            let untouched = self.found.as_ref().and_then(|found| found.untouched.lock().take());
+    fn untyped<K: Key, V: Value>(&self) -> Option<&Tree<K, V>> {
+        let any: &(dyn Any + Send + Sync) = &*self.tree;
+        let Untyped { owner, len, tree, graveyard } = any.downcast_ref()?;
+        let typed = tree.get_or_init(|| {
+            let found = self.origin().found.as_ref();
+            let untouched = found.and_then(|found| found.untouched.lock().take());
             let tree: Tree<K, V> = match untouched {
                 Some(cold) => {
                     let source = Box::new(ColdRange::region(cold));
-                    Tree::cold(K::frozen(), source, self.len, graveyard.clone())
+                    Tree::cold(K::frozen(), source, *len, graveyard.clone())
                 }
                 None => Tree::new(K::frozen(), graveyard.clone()),
             };
-            Box::new(tree)
-        }))
+            Box::new(tree.owned_by(Arc::clone(owner)))
+        });
+        typed.downcast_ref()
     }
 }
 
@@ -180,7 +227,7 @@ impl State {
 
     pub(crate) fn number_of(&self, name: &str) -> Result<Option<RegionNo>> {
         if let Some(names) = &self.names {
-            return Ok(names.get(|other| name.cmp(other.as_str()))?.copied());
+            return Ok(names.read().get(|other| name.cmp(other.as_str()))?.copied());
         }
         Ok(self.regions.named(name))
     }
@@ -193,7 +240,7 @@ impl State {
 
 /// Where regions are by name. A tree of a few thousand names is freed where it is dropped.
 fn names_of(regions: &Roots) -> Tree<String, RegionNo> {
-    let entry = |root: &RegionRoot| (root.meta.name.to_string(), root.meta.number);
+    let entry = |root: &RegionRoot| (root.meta().name.to_string(), root.meta().number);
     let mut names: Vec<_> = regions.iter().map(entry).collect();
     names.sort_unstable();
     Tree::from_sorted(String::frozen(), names, Graveyard::none())
@@ -230,19 +277,18 @@ impl StateDraft<'_> {
     pub(crate) fn number_of(&self, name: &str) -> Result<Option<RegionNo>> {
         match &self.names {
             Some(names) if self.regions().are_many() => {
-                Ok(names.get(|other| name.cmp(other.as_str()))?.copied())
+                Ok(names.read().get(|other| name.cmp(other.as_str()))?.copied())
             }
             None if self.regions().are_many() => self.before.number_of(name),
             _ => Ok(self.regions().named(name)),
         }
     }
 
-    pub(crate) fn put_region(&mut self, root: Arc<RegionRoot>) -> Result<()> {
-        let number = root.meta.number;
+    pub(crate) fn put_region(&mut self, number: RegionNo, root: RegionRoot) -> Result<()> {
         let is_new = if let Some(regions) = &mut self.changed {
-            regions.insert(root)
+            regions.insert(number, root)
         } else {
-            let (regions, is_new) = self.before.regions.with(root);
+            let (regions, is_new) = self.before.regions.with(number, root);
             self.changed = Some(regions);
             is_new
         };
@@ -250,14 +296,14 @@ impl StateDraft<'_> {
             && self.regions().are_many()
             && let Some(new) = self.regions().get(number)
         {
-            let name = new.meta.name.to_string();
+            let name = new.meta().name.to_string();
             self.names().insert(name, number)?;
         }
         Ok(())
     }
 
     pub(crate) fn remove_region(&mut self, number: RegionNo) -> Result<()> {
-        let root = self.region(number).map(|root| Arc::clone(&root.meta));
+        let root = self.region(number).map(|root| Arc::clone(root.meta()));
         if let Some(meta) = root {
             self.changed.get_or_insert_with(|| self.before.regions.clone()).remove(number);
             if self.regions().are_many() {
@@ -312,9 +358,10 @@ mod tests {
                             draft.remove_region(number).unwrap();
                             model.remove(&name);
                         }
-                        (_, Some(number)) => draft.put_region(RegionRoot::named(number, name)).unwrap(),
+                        (_, Some(number)) => draft.put_region(number, RegionRoot::named(number, name)).unwrap(),
                         (_, None) => {
-                            draft.put_region(RegionRoot::named(RegionNo(next), name)).unwrap();
+                            let number = RegionNo(next);
+                            draft.put_region(number, RegionRoot::named(number, name)).unwrap();
                             model.insert(name, RegionNo(next));
                             next += 1;
                         }

@@ -22,7 +22,7 @@ use crate::options::Durability;
 use crate::region::handle::{RegionCore, WorkingTree};
 use crate::region::sealed::Token;
 use crate::region::{Generation, Region};
-use crate::state::{RegionMeta, State};
+use crate::state::State;
 use crate::submitted::Submitted;
 use crate::tree::Graveyard;
 use crate::view::{Readable, sealed};
@@ -235,15 +235,9 @@ impl Transaction {
             draft.remove_region(*number)?;
         }
         for (number, touched) in staged.touched.as_mut_slice() {
-            let Touched { core, tree: Some(tree), .. } = touched else { continue };
-            let root = if let Some(root) = draft.region(*number) {
-                root.changed(&mut **tree)
-            } else {
-                let (name, schema) = (Arc::clone(&core.name), core.declared.encoded.as_slice());
-                let meta = RegionMeta { number: *number, name, schema: schema.into() };
-                tree.freeze(Arc::new(meta), None)
-            };
-            draft.put_region(root)?;
+            if let Some(tree) = &mut touched.tree {
+                draft.put_region(*number, tree.freeze())?;
+            }
         }
         let state = Arc::new(draft.freeze());
         head.engine().enqueue(Staged {

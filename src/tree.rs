@@ -43,32 +43,34 @@ mod limbo;
 mod line;
 mod node;
 mod place;
+mod reader;
 mod room;
 mod slot;
 mod stored;
 mod undo;
+mod version;
 mod warm;
 
-use std::cmp::Ordering;
+use std::any::Any;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use between::everything;
 pub(crate) use between::{Between, Compare, Edge};
 pub(crate) use draft::{Draft, Live, TreeSavepoint};
 pub use frozen::Frozen;
 pub(crate) use graveyard::{Graveyard, Remains};
 pub(crate) use iter::Iter;
-use line::{Line, Version};
+use line::Line;
 pub(crate) use node::{BULK_FILL, Entries, Loaded, Ranges, Source, Standing};
-use node::{Copies, Hot, LeafRef, NodePtr, Stamp, build};
+use node::{Copies, NodePtr, Stamp, build};
+pub(crate) use reader::Reader;
 #[cfg(feature = "controls")]
 pub(crate) use room::bytes_in_use;
 use slot::Spare;
 pub(crate) use stored::{Old, Stored};
+pub(crate) use version::{AnyVersion, Owner, Version};
 pub(crate) use warm::WarmPosition;
-
-use crate::error::Result;
 
 /// What a tree is born with.
 const FIRST: Stamp = 0;
@@ -102,7 +104,7 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
     fn empty(copies: Copies, graveyard: Graveyard) -> Self {
         let mut spare = Spare::default();
         let root = NodePtr::leaf(FIRST, copies, &mut spare);
-        Tree(Line::begin(root, 0, false, spare, graveyard))
+        Tree(Line::begin(root, 0, spare, graveyard))
     }
 
     /// A tree of `len` entries that are loaded on first touch.
@@ -113,7 +115,7 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
         graveyard: Graveyard,
     ) -> Self {
         let root = NodePtr::cold(FIRST, Copies::of(keys), source);
-        Tree(Line::begin(root, len, true, Spare::default(), graveyard))
+        Tree(Line::begin(root, len, Spare::default(), graveyard))
     }
 
     /// A tree of entries that come in ascending order.
@@ -126,7 +128,29 @@ impl<K: Clone + Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
         let mut entries: Vec<_> = entries.collect();
         let (len, mut spare) = (entries.len(), Spare::default());
         let root = build(FIRST, Copies::of(keys), &mut entries, &mut spare);
-        Tree(Line::begin(root, len, false, spare, graveyard))
+        Tree(Line::begin(root, len, spare, graveyard))
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Tree<K, V> {
+    /// The same tree, which is new, with what it belongs to.
+    ///
+    /// # Panics
+    /// If somebody has it already.
+    pub(crate) fn owned_by(mut self, owner: Owner) -> Self {
+        let line = Arc::get_mut(&mut self.0).and_then(|version| Arc::get_mut(&mut version.line));
+        line.expect("a tree is given to what it belongs to when it is made").owner = Some(owner);
+        self
+    }
+
+    pub(crate) fn of_any_types(self) -> Arc<dyn AnyVersion> {
+        self.0
+    }
+
+    /// The same tree with its types, if it is of these.
+    pub(crate) fn of_types(version: Arc<dyn AnyVersion>) -> Option<Self> {
+        let version: Arc<dyn Any + Send + Sync> = version;
+        version.downcast().ok().map(Tree)
     }
 }
 
@@ -150,116 +174,11 @@ impl<K, V> Tree<K, V> {
     }
 }
 
-impl<K: Clone, V> Tree<K, V> {
-    /// The value of the key for which `probe` is `Equal`; `probe` says how what is sought compares
-    /// with a key of the tree.
-    pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&V>> {
-        // SAFETY: what a version sees lives as long as it is held, and it is borrowed.
-        unsafe { get(self.0.root, self.0.stamp, probe) }
-    }
+impl<K, V> Deref for Tree<K, V> {
+    type Target = Version<K, V>;
 
-    /// Whether there is an entry, be it one whose value does not decode.
-    pub(crate) fn contains(&self, probe: impl Fn(&K) -> Ordering) -> Result<bool> {
-        // SAFETY: as in `get`.
-        Ok(unsafe { find(self.0.root, self.0.stamp, probe) }?.is_some())
-    }
-
-    /// The entries between two places, from both ends.
-    pub(crate) fn range(
-        &self,
-        between: Between<impl Compare<K>, impl Compare<K>>,
-    ) -> Iter<'_, K, V> {
-        // SAFETY: as in `get`; the iterator borrows the version.
-        unsafe { Iter::new(self.0.root, self.0.stamp, between) }
-    }
-
-    pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        self.range(everything())
-    }
-
-    /// The first entry, or the last one.
-    pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&K, &V)>> {
-        // SAFETY: as in `get`.
-        unsafe { outermost(self.0.root, self.0.stamp, first) }
-    }
-}
-
-/// The value that `probe` finds below a node, as a version sees it.
-///
-/// # Safety
-/// The version is held for `'a` and sees the node; or it is `Stamp::MAX` and the caller has the pen.
-unsafe fn get<'a, K: Clone + 'a, V>(
-    root: NodePtr<K, V>,
-    version: Stamp,
-    probe: impl Fn(&K) -> Ordering,
-) -> Result<Option<&'a V>> {
-    // SAFETY: the caller's promise.
-    let value =
-        unsafe { find(root, version, probe)?.and_then(|(leaf, at)| leaf.value(at, version)) };
-    Ok(value.transpose()?)
-}
-
-/// The leaf in which `probe` finds a key, and where it is there.
-///
-/// # Safety
-/// As for [`get`].
-unsafe fn find<'a, K: Clone + 'a, V>(
-    root: NodePtr<K, V>,
-    version: Stamp,
-    probe: impl Fn(&K) -> Ordering,
-) -> Result<Option<(LeafRef<'a, K, V>, usize)>> {
-    let mut node = root;
-    loop {
-        // SAFETY: the caller's promise; what a version sees lives as long as it is held.
-        unsafe {
-            match node.hot_alone()? {
-                Hot::Inner(inner) => match inner.child(inner.child_for(&probe), version) {
-                    Some(child) => {
-                        node = child;
-                        node.prefetch();
-                    }
-                    None => return Ok(None),
-                },
-                Hot::Leaf(leaf) => {
-                    return Ok(leaf.find(&probe).ok().map(|at| (leaf, at)));
-                }
-            }
-        }
-    }
-}
-
-/// The first entry below a node, or the last one, as a version sees it: with one way down, which loads no other
-/// range than that.
-///
-/// # Safety
-/// As for [`get`].
-unsafe fn outermost<'a, K: Clone + 'a, V>(
-    root: NodePtr<K, V>,
-    version: Stamp,
-    first: bool,
-) -> Result<Option<(&'a K, &'a V)>> {
-    let outer = |len: usize| if first { 0 } else { len.saturating_sub(1) };
-    let mut node = root;
-    // SAFETY: the caller's promise; what a version sees lives as long as it is held.
-    unsafe {
-        loop {
-            match node.hot_alone()? {
-                Hot::Inner(inner) => match inner.child(outer(inner.children.len()), version) {
-                    Some(child) => node = child,
-                    None => return Ok(None),
-                },
-                Hot::Leaf(leaf) => {
-                    let at = outer(leaf.len());
-                    if let (Some(key), Some(value)) = (leaf.keys().get(at), leaf.value(at, version))
-                    {
-                        return Ok(Some((key, value?)));
-                    }
-                    // A range that holds nothing: whoever walks looks into the next one.
-                    let mut entries = Iter::new(root, version, everything());
-                    return if first { entries.next() } else { entries.next_back() }.transpose();
-                }
-            }
-        }
+    fn deref(&self) -> &Version<K, V> {
+        &self.0
     }
 }
 

@@ -30,7 +30,7 @@ impl Healing {
         made: &Made<'_>,
         files: &Files,
         graveyard: &Graveyard,
-    ) -> Result<Arc<RegionRoot>> {
+    ) -> Result<RegionRoot> {
         let meta = RegionMeta { number, name: made.name.into(), schema: made.schema.into() };
         let entries = crate::format::memory_len(made.entries);
         Ok(self.layered(Arc::new(meta), made.layers(files)?, entries, graveyard))
@@ -43,7 +43,7 @@ impl Healing {
         layers: Layers,
         entries: usize,
         graveyard: &Graveyard,
-    ) -> Arc<RegionRoot> {
+    ) -> RegionRoot {
         let warmth = Arc::new(Warmth::new(entries));
         let cold = ColdRegion::new(
             meta.number,
@@ -129,7 +129,7 @@ pub(super) fn load(
 ) -> Result<State> {
     let mut roots = Roots::default();
     for (number, made) in regions(base, tail, files.path(), lsn)? {
-        roots.insert(healing.region(number, &made, files, graveyard)?);
+        roots.insert(number, healing.region(number, &made, files, graveyard)?);
     }
     Ok(State::new(instance, lsn, roots))
 }

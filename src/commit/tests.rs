@@ -155,7 +155,7 @@ fn what_is_given_up_ends_when_the_queue_is_free() {
         let asking = Asking { of: Arc::downgrade(&commits), is_free: Arc::clone(&is_free) };
         let mut state = State::clone(&commits.seen());
         state.lsn = commits.queue.lock().last_enqueued().next();
-        state.regions = state.regions.with(RegionRoot::holding(RegionNo(1), 1, asking)).0;
+        state.regions = state.regions.with(RegionNo(1), RegionRoot::owned_by(Arc::new(asking))).0;
         commits.enqueue(Staged::sample(Durability::Process, Arc::new(state))).unwrap();
         ends(&commits);
         assert!(is_free.load(Ordering::Relaxed));

@@ -113,7 +113,7 @@ pub(super) fn move_cold_regions(
     let redundancy = Arc::new(OnceLock::from(redundancy));
     for root in state.regions.iter() {
         if let Some(cold) = root.cold_region()
-            && let Some(layers) = layers(root.meta.number)?
+            && let Some(layers) = layers(root.meta().number)?
         {
             cold.follow(layers, Arc::clone(&redundancy));
         }

@@ -155,7 +155,7 @@ impl Engine {
     ) -> Result<bool> {
         let declared: BTreeMap<RegionNo, Arc<RegionCore>> = {
             let registry = self.registry.lock();
-            let core = |number| registry.declared_as(&draft.region(number)?.meta).cloned();
+            let core = |number| registry.declared_as(draft.region(number)?.meta()).cloned();
             tail.regions.keys().filter_map(|number| Some((*number, core(*number)?))).collect()
         };
         // First, since another may have the name.
@@ -172,12 +172,12 @@ impl Engine {
                 }
             };
             let mut tree = (core.declared.follow)(root, &change.run)?;
-            if change.entries_after(root.len) != Some(tree.len()) {
+            if change.entries_after(root.len()) != Some(tree.len()) {
                 return Ok(false);
             }
-            let root = root.changed(&mut *tree);
+            let root = tree.freeze();
             followed.push(Followed { number: *number, change, tree });
-            draft.put_region(root)?;
+            draft.put_region(*number, root)?;
         }
         Ok(true)
     }
@@ -185,7 +185,7 @@ impl Engine {
     /// Whether most of a region is on disk, as the program wants it, and too much of it would have to be read.
     fn stays_on_disk(&self, root: &RegionRoot, change: &RegionTail) -> bool {
         self.options.warming == Warming::OnDemand
-            && root.coldness() > root.len / 2
+            && root.coldness() > root.len() / 2
             && change.run.len() > RANGES_READ_MAX
     }
 
@@ -216,7 +216,7 @@ impl Engine {
         drop(replaced);
         position.at = booted.claimed;
         let visible = self.visible();
-        self.warm_again(visible.regions.iter().map(|root| root.meta.number));
+        self.warm_again(visible.regions.iter().map(|root| root.meta().number));
         Ok(basis)
     }
 }
@@ -225,7 +225,7 @@ impl Engine {
 fn renamed(tail: &Tail, before: &State) -> Vec<Arc<str>> {
     let name = |(number, change): (&RegionNo, &RegionTail)| match &change.created {
         Some((name, _)) => Some(name.as_str().into()),
-        None if change.removed => Some(Arc::clone(&before.region(*number)?.meta.name)),
+        None if change.removed => Some(Arc::clone(&before.region(*number)?.meta().name)),
         None => None,
     };
     tail.regions.iter().filter_map(name).collect()

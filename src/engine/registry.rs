@@ -144,7 +144,7 @@ impl Engine {
         if let Some(number) = existing
             && let Some(root) = visible.region(number)
         {
-            check_schema(&root.meta.schema, declared, name)?;
+            check_schema(&root.meta().schema, declared, name)?;
         }
         let number = existing.unwrap_or_else(|| registry.numbers.take());
         let core = Arc::new(RegionCore::new(
@@ -230,12 +230,12 @@ impl Engine {
         let visible = self.visible();
         let mut regions: Vec<RegionInfo> = Vec::new();
         for root in visible.regions.iter() {
-            let name = root.meta.name.to_string();
-            let shape = Schema::decode(&root.meta.schema);
+            let name = root.meta().name.to_string();
+            let shape = Schema::decode(&root.meta().schema);
             regions.push(RegionInfo {
                 durable: true,
                 declared: registry.durable.contains_key(name.as_str()),
-                len: root.len,
+                len: root.len(),
                 cold: root.coldness(),
                 shape: shape.map_or_else(|why| why.to_string(), |schema| schema.to_string()),
                 name,

@@ -116,7 +116,7 @@ impl Engine {
         let declared: Vec<_> = {
             let registry = self.registry.lock();
             let roots = regions.filter_map(|number| visible.region(number));
-            roots.filter_map(|root| registry.declared_as(&root.meta).cloned()).collect()
+            roots.filter_map(|root| registry.declared_as(root.meta()).cloned()).collect()
         };
         for core in &declared {
             core.warmer.restart();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::entries::Iter;
 use super::generation::Generation;
-use super::handle::{ReadTree, RegionCore, WorkingTree};
+use super::handle::{ReadTree, RegionCore, WorkingTree, cleared};
 use super::key::{AsKey, Key, KeyWriter};
 use super::range::{KeyPrefix, KeyRange, beginning, between};
 use super::stored;
@@ -17,7 +17,7 @@ use crate::format::KEY_BYTES_MAX;
 use crate::format::operation::Operation;
 use crate::state::State;
 use crate::transaction::{Operations, Transaction};
-use crate::tree::{Draft, Graveyard, Old, Tree};
+use crate::tree::{Draft, Graveyard, Old};
 use crate::view::Readable;
 
 /// An ordered map whose entries survive every death of the process.
@@ -358,9 +358,8 @@ impl<K: Key, V: Value> DurableMap<K, V> {
             return Ok(());
         }
         tx.room_for(0)?;
-        let graveyard = self.change(tx, |tree, _| Ok(tree.graveyard().clone()))?;
-        let empty: Tree<K, V> = Tree::new(K::frozen(), graveyard);
-        tx.clear(self.core.number(), Box::new(empty.draft()));
+        let empty = self.change(tx, |tree, _| Ok(cleared(tree).draft()))?;
+        tx.clear(self.core.number(), Box::new(empty));
         tx.stage(&Operation::Clear { region: self.core.number() });
         Ok(())
     }
@@ -385,11 +384,9 @@ impl<K: Key, V: Value> DurableMap<K, V> {
         f: impl FnOnce(&mut Draft<K, V>, &mut Operations) -> Result<T>,
     ) -> Result<T> {
         let begin = |state: &State, graveyard: &Graveyard| {
-            let draft: Draft<K, V> = match self.core.root(state)? {
-                Some(root) => root.tree()?.draft(),
-                None => Tree::new(K::frozen(), graveyard.clone()).draft(),
-            };
-            Ok(Box::new(draft) as Box<dyn WorkingTree>)
+            self.core
+                .draft::<K, V>(state, graveyard)
+                .map(|tree| Box::new(tree) as Box<dyn WorkingTree>)
         };
         tx.change(&self.core, begin, |tree, operations| {
             let tree = tree.as_any_mut().downcast_mut().ok_or_else(|| {

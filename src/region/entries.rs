@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Value;
-use super::handle::ReadTree;
+use super::handle::{ReadRegion, ReadTree};
 use super::key::Key;
 use crate::error::{Error, Result};
 use crate::tree;
@@ -26,7 +26,7 @@ use crate::tree;
 pub struct Iter<'a, K, V> {
     entries: Result<Option<tree::Iter<'a, K, V>>>,
     /// Unknown where there are no entries.
-    region: &'a str,
+    region: Option<ReadRegion<'a>>,
 }
 
 impl<'a, K: Key, V: Value> Iter<'a, K, V> {
@@ -37,9 +37,9 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
         walk: impl FnOnce(&ReadTree<'a, K, V>) -> tree::Iter<'a, K, V>,
     ) -> Self {
         match tree {
-            Ok(Some(tree)) => Iter { entries: Ok(Some(walk(&tree))), region: tree.region() },
-            Ok(None) => Iter { entries: Ok(None), region: "" },
-            Err(error) => Iter { entries: Err(error), region: "" },
+            Ok(Some(tree)) => Iter { entries: Ok(Some(walk(&tree))), region: Some(tree.region) },
+            Ok(None) => Iter { entries: Ok(None), region: None },
+            Err(error) => Iter { entries: Err(error), region: None },
         }
     }
 
@@ -65,7 +65,10 @@ impl<'a, K: Key, V: Value> Iter<'a, K, V> {
     #[cold]
     fn fail(&mut self, error: Error) -> Error {
         self.entries = Ok(None);
-        error.in_region(self.region)
+        match self.region {
+            Some(region) => error.in_region(region.name()),
+            None => error,
+        }
     }
 }
 
@@ -105,6 +108,8 @@ impl<K: Key, V: Value> std::iter::FusedIterator for Iter<'_, K, V> {}
 
 impl<K, V> fmt::Debug for Iter<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iter").field("region", &self.region).finish_non_exhaustive()
+        f.debug_struct("Iter")
+            .field("region", &self.region.map_or("", ReadRegion::name))
+            .finish_non_exhaustive()
     }
 }

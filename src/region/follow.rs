@@ -15,7 +15,7 @@ pub(super) fn follow<K: Key, V: Value>(
     root: &RegionRoot,
     run: &Run,
 ) -> Result<Box<dyn WorkingTree>> {
-    let mut draft: Draft<K, V> = root.tree()?.draft();
+    let mut draft: Draft<K, V> = root.to_tree()?.draft();
     for Entry { key, value } in (0..run.len()).filter_map(|at| run.get(at)) {
         let key: K = decode_whole(key)?;
         match value {

@@ -12,8 +12,8 @@ use super::{Value, sealed};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::RegionNo;
-use crate::state::{Found, RegionMeta, RegionRoot, State};
-use crate::tree::{self, Between, Compare, Draft, Tree, TreeSavepoint};
+use crate::state::{Origin, RegionMeta, RegionRoot, State};
+use crate::tree::{self, Between, Compare, Draft, Graveyard, Reader, Tree, TreeSavepoint};
 use crate::view::sealed::{Readable, Snapshot};
 
 pub(crate) use super::cold::ColdRange;
@@ -21,50 +21,44 @@ pub(crate) use super::schema::{Declared as DeclaredSchema, check as check_schema
 pub(crate) use super::warm::{AsState, Warmer};
 
 /// A region's tree, as it was committed or as a transaction changes it.
-pub(crate) enum ReadTree<'a, K, V> {
-    Committed(&'a Tree<K, V>, &'a RegionRoot),
-    Changing(&'a Draft<K, V>, &'a RegionCore),
+pub(crate) struct ReadTree<'a, K, V> {
+    tree: Reader<'a, K, V>,
+    pub(super) region: ReadRegion<'a>,
+}
+
+/// The region whose tree is read.
+#[derive(Clone, Copy)]
+pub(super) enum ReadRegion<'a> {
+    Committed(&'a RegionRoot),
+    Changing(&'a RegionCore),
 }
 
 impl<'a, K: Key, V: Value> ReadTree<'a, K, V> {
     pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&'a V>> {
-        let found = match self {
-            ReadTree::Committed(tree, _) => tree.get(probe),
-            ReadTree::Changing(draft, _) => draft.get(probe),
-        };
-        found.map_err(|error| error.in_region(self.region()))
+        self.tree.get(probe).map_err(|error| error.in_region(self.region.name()))
     }
 
     pub(crate) fn contains(&self, probe: impl Fn(&K) -> Ordering) -> Result<bool> {
-        match self {
-            ReadTree::Committed(tree, _) => tree.contains(probe),
-            ReadTree::Changing(draft, _) => draft.contains(probe),
-        }
+        self.tree.contains(probe)
     }
 
     pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&'a K, &'a V)>> {
-        let found = match self {
-            ReadTree::Committed(tree, _) => tree.outermost(first),
-            ReadTree::Changing(draft, _) => draft.outermost(first),
-        };
-        found.map_err(|error| error.in_region(self.region()))
+        self.tree.outermost(first).map_err(|error| error.in_region(self.region.name()))
     }
 
     pub(crate) fn range(
         &self,
         between: Between<impl Compare<K>, impl Compare<K>>,
     ) -> tree::Iter<'a, K, V> {
-        match self {
-            ReadTree::Committed(tree, _) => tree.range(between),
-            ReadTree::Changing(draft, _) => draft.range(between),
-        }
+        self.tree.range(between)
     }
+}
 
-    /// The region's name, for as long as it is read.
-    pub(super) fn region(&self) -> &'a str {
+impl<'a> ReadRegion<'a> {
+    pub(super) fn name(self) -> &'a str {
         match self {
-            ReadTree::Committed(_, root) => &root.meta.name,
-            ReadTree::Changing(_, core) => &core.name,
+            ReadRegion::Committed(root) => &root.meta().name,
+            ReadRegion::Changing(core) => &core.name,
         }
     }
 }
@@ -152,7 +146,8 @@ impl RegionCore {
     ) -> Result<Option<ReadTree<'a, K, V>>> {
         let committed = |state| {
             let root: Option<&'a RegionRoot> = self.root(state)?;
-            root.map(|root| Ok(ReadTree::Committed(root.tree()?, root))).transpose()
+            let Some(root) = root else { return Ok(None) };
+            Ok(Some(ReadTree { tree: root.tree()?.read(), region: ReadRegion::Committed(root) }))
         };
         match at.snapshot() {
             Snapshot::State(state) => committed(state),
@@ -163,8 +158,11 @@ impl RegionCore {
                 match tx.touched(self.number()) {
                     Some((core, tree)) => {
                         tx.check_whole()?;
-                        let tree = tree.as_any().downcast_ref();
-                        Ok(tree.map(|tree| ReadTree::Changing(tree, core)))
+                        let tree = tree.as_any().downcast_ref::<Draft<K, V>>();
+                        Ok(tree.map(|tree| ReadTree {
+                            tree: tree.read(),
+                            region: ReadRegion::Changing(core),
+                        }))
                     }
                     None => committed(tx.state()),
                 }
@@ -183,12 +181,26 @@ impl RegionCore {
         }
     }
 
+    /// The region's tree in a state, to be changed; an empty one before its first commit.
+    pub(super) fn draft<K: Key, V: Value>(
+        &self,
+        state: &State,
+        graveyard: &Graveyard,
+    ) -> Result<Draft<K, V>> {
+        if let Some(root) = self.root(state)? {
+            return Ok(root.to_tree()?.draft());
+        }
+        let (name, schema) = (Arc::clone(&self.name), self.declared.encoded.as_slice().into());
+        let owner = Origin::owner(RegionMeta { number: self.number(), name, schema }.into());
+        Ok(Tree::new(K::frozen(), graveyard.clone()).owned_by(owner).draft())
+    }
+
     /// Entries at what is read, without touching any of them; 0 for what is stale.
     pub(crate) fn len<R: Readable + ?Sized>(&self, at: &R) -> usize {
         let in_state = |state: &State| {
             let ours = state.instance == self.instance;
             let root = if ours { state.region(self.number()) } else { None };
-            root.map_or(0, |root| root.len)
+            root.map_or(0, RegionRoot::len)
         };
         match at.snapshot() {
             Snapshot::State(state) => in_state(state),
@@ -219,6 +231,12 @@ impl sealed::Token for RegionCore {
     }
 }
 
+/// The empty tree that takes the place of a region's.
+pub(super) fn cleared<K: Key, V: Value>(tree: &Draft<K, V>) -> Tree<K, V> {
+    let empty = Tree::new(K::frozen(), tree.graveyard().clone());
+    empty.owned_by(Origin::cleared(tree.owner()))
+}
+
 /// A tree under change in a transaction, whatever its types.
 pub(crate) trait WorkingTree: Send + Sync {
     fn as_any(&self) -> &dyn Any;
@@ -226,14 +244,12 @@ pub(crate) trait WorkingTree: Send + Sync {
     fn savepoint(&mut self) -> Box<dyn Any + Send + Sync>;
     fn undo(&mut self, savepoint: &(dyn Any + Send + Sync));
     /// The region with this tree, which counts only if this is settled.
-    fn freeze(&mut self, meta: Arc<RegionMeta>, found: Option<Arc<Found>>) -> Arc<RegionRoot>;
+    fn freeze(&mut self) -> RegionRoot;
     /// It is not changed any more unless it is resumed.
     fn settle(&mut self);
     /// Begins to change the tree that it was settled with, if a region still has that.
     fn resume(&mut self, at: &RegionRoot) -> bool;
     fn len(&self) -> usize;
-    /// Whether ranges of it may be cold.
-    fn was_cold(&self) -> bool;
 }
 
 impl<K: Key, V: Value> WorkingTree for Draft<K, V> {
@@ -254,8 +270,8 @@ impl<K: Key, V: Value> WorkingTree for Draft<K, V> {
         Draft::undo(self, savepoint.expect("a tree goes back to a savepoint of its own"));
     }
 
-    fn freeze(&mut self, meta: Arc<RegionMeta>, found: Option<Arc<Found>>) -> Arc<RegionRoot> {
-        RegionRoot::new(meta, found, Draft::freeze(self))
+    fn freeze(&mut self) -> RegionRoot {
+        RegionRoot::new(Draft::freeze(self))
     }
 
     fn settle(&mut self) {
@@ -268,9 +284,5 @@ impl<K: Key, V: Value> WorkingTree for Draft<K, V> {
 
     fn len(&self) -> usize {
         Draft::len(self)
-    }
-
-    fn was_cold(&self) -> bool {
-        Draft::was_cold(self)
     }
 }

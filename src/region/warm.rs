@@ -82,9 +82,10 @@ impl<K: Key, V: Value> Warmer for TypedWarmer<K, V> {
         let mut progress = self.progress.lock();
         let state = state.newest();
         let root = state.region(region);
-        let tree = root.and_then(|root| root.tree::<K, V>().ok());
+        let tree = root.and_then(|root| root.to_tree::<K, V>().ok());
         let mut failures = Vec::new();
         let claim = tree
+            .as_ref()
             .and_then(|tree| tree.claim(&mut progress.position, &mut |error| failures.push(error)));
         for error in failures {
             progress.fail(error);

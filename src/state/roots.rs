@@ -24,7 +24,7 @@ const FEW: usize = 4;
 #[derive(Clone)]
 pub(crate) enum Roots {
     /// In the order of their numbers.
-    Few(ArrayVec<Arc<RegionRoot>, FEW>),
+    Few(ArrayVec<(RegionNo, RegionRoot), FEW>),
     /// They were more than that once.
     Many(Trie),
 }
@@ -40,7 +40,7 @@ pub(crate) struct Trie {
 #[derive(Clone)]
 enum Node {
     Inner([Option<Arc<Node>>; WIDTH]),
-    Lowest([Option<Arc<RegionRoot>>; WIDTH]),
+    Lowest([Option<RegionRoot>; WIDTH]),
 }
 
 impl Node {
@@ -69,7 +69,7 @@ impl Node {
             Node::Inner(children) => {
                 Box::new(children.iter().flatten().flat_map(|child| child.roots()))
             }
-            Node::Lowest(roots) => Box::new(roots.iter().flatten().map(|root| &**root)),
+            Node::Lowest(roots) => Box::new(roots.iter().flatten()),
         }
     }
 
@@ -118,7 +118,7 @@ impl Roots {
     pub(crate) fn get(&self, number: RegionNo) -> Option<&RegionRoot> {
         match self {
             Roots::Few(roots) => {
-                roots.iter().find(|root| root.meta.number == number).map(|root| &**root)
+                roots.iter().find(|(other, _)| *other == number).map(|(_, root)| root)
             }
             Roots::Many(trie) => trie.get(number),
         }
@@ -126,7 +126,7 @@ impl Roots {
 
     /// The region of this name, which is looked for among all.
     pub(crate) fn named(&self, name: &str) -> Option<RegionNo> {
-        self.iter().find(|root| *root.meta.name == *name).map(|root| root.meta.number)
+        self.iter().find(|root| *root.meta().name == *name).map(|root| root.meta().number)
     }
 
     /// All regions in the order of their numbers.
@@ -135,25 +135,24 @@ impl Roots {
             Roots::Few(roots) => (roots.as_slice(), None),
             Roots::Many(trie) => (&[][..], trie.top.as_ref()),
         };
-        few.iter().map(|root| &**root).chain(top.into_iter().flat_map(|top| top.roots()))
+        few.iter().map(|(_, root)| root).chain(top.into_iter().flat_map(|top| top.roots()))
     }
 
     /// Puts a region in its place; whether there was none.
-    pub(crate) fn insert(&mut self, root: Arc<RegionRoot>) -> bool {
+    pub(crate) fn insert(&mut self, number: RegionNo, root: RegionRoot) -> bool {
         let roots = match self {
             Roots::Few(roots) => roots,
-            Roots::Many(trie) => return trie.insert(root),
+            Roots::Many(trie) => return trie.insert(number, root),
         };
-        let number = root.meta.number;
-        let at = roots.iter().take_while(|other| other.meta.number < number).count();
-        if let Some(place) = roots.get_mut(at).filter(|other| other.meta.number == number) {
+        let at = roots.iter().take_while(|(other, _)| *other < number).count();
+        if let Some((_, place)) = roots.get_mut(at).filter(|(other, _)| *other == number) {
             *place = root;
             return false;
         }
-        if let Err(full) = roots.try_insert(at, root) {
+        if let Err(full) = roots.try_insert(at, (number, root)) {
             let mut trie = Trie::default();
-            roots.drain(..).chain([full.element()]).for_each(|root| {
-                trie.insert(root);
+            roots.drain(..).chain([full.element()]).for_each(|(number, root)| {
+                trie.insert(number, root);
             });
             *self = Roots::Many(trie);
         }
@@ -162,20 +161,19 @@ impl Roots {
 
     /// The same regions but for one that is put in its place, which is not counted as shared meanwhile; whether there was
     /// none.
-    pub(crate) fn with(&self, root: Arc<RegionRoot>) -> (Roots, bool) {
-        let number = root.meta.number;
+    pub(crate) fn with(&self, number: RegionNo, root: RegionRoot) -> (Roots, bool) {
         if let Roots::Few(roots) = self
-            && let Some(at) = roots.iter().position(|other| other.meta.number == number)
+            && let Some(at) = roots.iter().position(|(other, _)| *other == number)
             && let Some((before, [_, after @ ..])) = roots.split_at_checked(at)
         {
             let mut with = ArrayVec::new();
             with.extend(before.iter().cloned());
-            with.push(root);
+            with.push((number, root));
             with.extend(after.iter().cloned());
             return (Roots::Few(with), false);
         }
         let mut with = self.clone();
-        let is_new = with.insert(root);
+        let is_new = with.insert(number, root);
         (with, is_new)
     }
 
@@ -184,7 +182,7 @@ impl Roots {
         match self {
             Roots::Few(roots) => {
                 let before = roots.len();
-                roots.retain(|root| root.meta.number != number);
+                roots.retain(|(other, _)| *other != number);
                 roots.len() < before
             }
             Roots::Many(trie) => trie.remove(number),
@@ -207,14 +205,13 @@ impl Trie {
             let at = digit(number, height);
             match node {
                 Node::Inner(children) => node = children.get(at)?.as_deref()?,
-                Node::Lowest(roots) => return roots.get(at)?.as_deref(),
+                Node::Lowest(roots) => return roots.get(at)?.as_ref(),
             }
             height = height.saturating_sub(1);
         }
     }
 
-    fn insert(&mut self, root: Arc<RegionRoot>) -> bool {
-        let number = root.meta.number;
+    fn insert(&mut self, number: RegionNo, root: RegionRoot) -> bool {
         while !self.reaches(number) {
             self.top = self.top.take().map(|top| Arc::new(Node::inner(Some(top))));
             self.height += 1;
@@ -261,7 +258,7 @@ mod tests {
     use super::*;
 
     fn numbers(roots: &Roots) -> Vec<u64> {
-        roots.iter().map(|root| root.meta.number.0).collect()
+        roots.iter().map(|root| root.meta().number.0).collect()
     }
 
     proptest! {
@@ -278,9 +275,9 @@ mod tests {
                 let root = RegionRoot::named(number, nth);
                 match what {
                     0 => prop_assert_eq!(roots.remove(number), model.remove(&number).is_some()),
-                    1 => prop_assert_eq!(roots.insert(root), model.insert(number, nth).is_none()),
+                    1 => prop_assert_eq!(roots.insert(number, root), model.insert(number, nth).is_none()),
                     _ => {
-                        let (with, is_new) = roots.with(root);
+                        let (with, is_new) = roots.with(number, root);
                         prop_assert_eq!(is_new, model.insert(number, nth).is_none());
                         roots = with;
                     }
@@ -292,7 +289,7 @@ mod tests {
                 prop_assert_eq!(roots.len(), model.len());
                 for (number, nth) in model {
                     let root = roots.get(*number).expect("what was put is there");
-                    prop_assert_eq!(root.meta.name.to_string(), nth.to_string());
+                    prop_assert_eq!(root.meta().name.to_string(), nth.to_string());
                 }
                 prop_assert!(roots.get(RegionNo(u64::MAX)).is_none());
             }

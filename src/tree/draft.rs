@@ -13,11 +13,13 @@ use std::sync::atomic::fence;
 
 use super::edit::Edit;
 use super::graveyard::Remains;
-use super::line::{Line, Pen, Returned, Stamped, Version, WORTH_BURYING};
+use super::line::{Line, Pen, Returned, WORTH_BURYING};
 use super::node::{NewValue, NodePtr, Stamp};
+use super::reader::Reader;
 use super::stored::{Old, Stored};
 use super::undo::Mark;
-use super::{Between, Compare, Graveyard, Iter, Tree, everything, find, get, outermost};
+use super::version::{Owner, Stamped, Version};
+use super::{Graveyard, Tree};
 use crate::error::Result;
 
 /// A tree that is being changed. It reads like one.
@@ -51,7 +53,6 @@ pub(crate) struct Draft<K, V> {
 struct Content<K, V> {
     root: NodePtr<K, V>,
     len: usize,
-    was_cold: bool,
     /// It is not that of the version that was made last.
     changed: bool,
 }
@@ -73,12 +74,12 @@ pub(crate) struct TreeSavepoint<K, V> {
 
 impl<K, V> Draft<K, V> {
     pub(super) fn begin(base: &Tree<K, V>) -> Self {
-        let Version { root, len, was_cold, stamp, ref line } = *base.0;
+        let Version { root, len, stamp, ref line } = *base.0;
         let mut draft = Draft {
             line: Arc::clone(line),
             base: Stamped::of(&base.0),
             pen: None,
-            content: Content { root, len, was_cold, changed: false },
+            content: Content { root, len, changed: false },
             began: stamp,
             stamp,
             floor: stamp,
@@ -93,8 +94,8 @@ impl<K, V> Draft<K, V> {
     }
 
     /// Begins to change the version that it was settled with, if that is this one.
-    pub(crate) fn resume(&mut self, at: &Tree<K, V>) -> bool {
-        let is_at = self.base.stamp == at.0.stamp && Arc::ptr_eq(&self.line, &at.0.line);
+    pub(crate) fn resume(&mut self, at: &Version<K, V>) -> bool {
+        let is_at = self.base.stamp == at.stamp && Arc::ptr_eq(&self.line, &at.line);
         let is_settled = self.pen.is_none() && is_at;
         if is_settled {
             self.take_pen();
@@ -119,13 +120,13 @@ impl<K, V> Draft<K, V> {
         self.content.len
     }
 
-    /// Whether it comes from a cold tree without having been emptied since.
-    pub(crate) fn was_cold(&self) -> bool {
-        self.content.was_cold
-    }
-
     pub(crate) fn graveyard(&self) -> &Graveyard {
         &self.line.graveyard
+    }
+
+    /// What the tree belongs to.
+    pub(crate) fn owner(&self) -> Option<&Owner> {
+        self.line.owner.as_ref()
     }
 
     /// # Panics
@@ -168,7 +169,6 @@ impl<K, V> Draft<K, V> {
         let version = Arc::new(Version {
             root: self.content.root,
             len: self.content.len,
-            was_cold: self.content.was_cold,
             stamp: self.stamp,
             line: Arc::clone(&self.line),
         });
@@ -228,33 +228,10 @@ impl<K, V> Draft<K, V> {
 }
 
 impl<K: Clone, V> Draft<K, V> {
-    pub(crate) fn get(&self, probe: impl Fn(&K) -> Ordering) -> Result<Option<&V>> {
+    #[inline]
+    pub(crate) fn read(&self) -> Reader<'_, K, V> {
         // SAFETY: the newest version of a line lives, and changing it takes the draft exclusively.
-        unsafe { get(self.content.root, Stamp::MAX, probe) }
-    }
-
-    /// Whether there is an entry, be it one whose value does not decode.
-    pub(crate) fn contains(&self, probe: impl Fn(&K) -> Ordering) -> Result<bool> {
-        // SAFETY: as in `get`.
-        Ok(unsafe { find(self.content.root, Stamp::MAX, probe) }?.is_some())
-    }
-
-    pub(crate) fn range(
-        &self,
-        between: Between<impl Compare<K>, impl Compare<K>>,
-    ) -> Iter<'_, K, V> {
-        // SAFETY: as in `get`; the iterator borrows the draft.
-        unsafe { Iter::new(self.content.root, Stamp::MAX, between) }
-    }
-
-    pub(crate) fn iter(&self) -> Iter<'_, K, V> {
-        self.range(everything())
-    }
-
-    /// The first entry, or the last one.
-    pub(crate) fn outermost(&self, first: bool) -> Result<Option<(&K, &V)>> {
-        // SAFETY: as in `get`.
-        unsafe { outermost(self.content.root, Stamp::MAX, first) }
+        unsafe { Reader::new(self.content.root, Stamp::MAX) }
     }
 
     fn edit(&mut self) -> (Edit<'_, K, V>, &mut Content<K, V>) {

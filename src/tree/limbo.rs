@@ -10,9 +10,9 @@ use std::mem::needs_drop;
 use std::sync::atomic::{Ordering, fence};
 
 use super::arenas;
-use super::line::Stamped;
 use super::node::{NodePtr, Stamp};
 use super::slot::{Spare, ValuePtr};
+use super::version::Stamped;
 
 /// So many dead are worth a look at who still sees them, by the one who hands them over: what died just
 /// now is still in the processor's cache, and its room is used for the next change.

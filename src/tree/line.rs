@@ -25,6 +25,7 @@ use super::node::{Hot, NodePtr, Stamp};
 use super::place::Place;
 use super::slot::Spare;
 use super::undo::Change;
+use super::version::{Owner, Stamped, Version};
 
 /// Trees with fewer entries are freed where they are dropped.
 pub(super) const WORTH_BURYING: usize = 4096;
@@ -38,40 +39,6 @@ const OLDER_MIN: usize = 64;
 /// More than this at a time is freed by the graveyard's thread.
 const FREED_AT_ONCE: usize = 1 << 14;
 
-/// One version of a tree. It sees what was born by its stamp and has not died by then.
-pub(super) struct Version<K, V> {
-    pub(super) root: NodePtr<K, V>,
-    pub(super) len: usize,
-    /// Ranges of it may be cold; not so once it was emptied, whatever it was before.
-    pub(super) was_cold: bool,
-    pub(super) stamp: Stamp,
-    pub(super) line: Arc<Line<K, V>>,
-}
-
-/// A version with its stamp, which does not hold it.
-pub(super) struct Stamped<K, V> {
-    pub(super) stamp: Stamp,
-    pub(super) version: Weak<Version<K, V>>,
-}
-
-impl<K, V> Clone for Stamped<K, V> {
-    fn clone(&self) -> Self {
-        Stamped { stamp: self.stamp, version: Weak::clone(&self.version) }
-    }
-}
-
-impl<K, V> Stamped<K, V> {
-    pub(super) fn of(version: &Arc<Version<K, V>>) -> Self {
-        Stamped { stamp: version.stamp, version: Arc::downgrade(version) }
-    }
-
-    /// Whether somebody holds it. Who is told that nobody does comes after whatever they read if a fence
-    /// that acquires follows.
-    pub(super) fn is_held(&self) -> bool {
-        self.version.strong_count() > 0
-    }
-}
-
 /// What the versions of one tree share.
 pub(super) struct Line<K, V> {
     /// Absent while a draft has it.
@@ -83,6 +50,7 @@ pub(super) struct Line<K, V> {
     /// The graveyard's thread knows that there is something to look at.
     noted: AtomicBool,
     pub(super) graveyard: Graveyard,
+    pub(super) owner: Option<Owner>,
     /// How to get there: `Drop` cannot ask for the bounds that it needs.
     note: fn(&Arc<Line<K, V>>),
     bury: fn(Estate<K, V>, &Graveyard),
@@ -166,7 +134,6 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
     pub(super) fn begin(
         root: NodePtr<K, V>,
         len: usize,
-        was_cold: bool,
         spare: Spare<K, V>,
         graveyard: Graveyard,
     ) -> Arc<Version<K, V>> {
@@ -192,13 +159,14 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Line<K, V> {
             has_spare: AtomicBool::new(false),
             noted: AtomicBool::new(false),
             graveyard,
+            owner: None,
             note: |line| {
                 let weak: Weak<dyn Sweep> = Arc::downgrade(line) as Weak<dyn Sweep>;
                 line.graveyard.note(weak);
             },
             bury: |estate, graveyard| graveyard.bury(Box::new(estate)),
         });
-        Arc::new(Version { root, len, was_cold, stamp, line })
+        Arc::new(Version { root, len, stamp, line })
     }
 }
 

@@ -47,8 +47,11 @@ impl Drop for Brittle {
 type Version = (Tree<u16, Brittle>, BTreeMap<u16, u32>);
 
 fn is_what_it_was((tree, model): &Version) {
-    let entries: Vec<_> =
-        tree.iter().map(|entry| entry.map(|(key, value)| (*key, value.0)).unwrap()).collect();
+    let entries: Vec<_> = tree
+        .read()
+        .iter()
+        .map(|entry| entry.map(|(key, value)| (*key, value.0)).unwrap())
+        .collect();
     assert!(entries.iter().copied().eq(model.iter().map(|(key, value)| (*key, *value))));
     let alive = ALIVE.with_borrow(Clone::clone);
     assert!(entries.iter().all(|(_, value)| alive.contains(value)), "something visible is gone");
@@ -188,10 +191,10 @@ fn a_change_that_panics_half_way_is_undone() {
         (0..150).for_each(|key| put(&mut draft, 8 * key, key));
         let tree: Tree<Frail, String> = draft.freeze();
         draft.settle();
-        let before = keys(tree.iter());
+        let before = keys(tree.read().iter());
         let mut draft = tree.draft();
         (0..150).for_each(|key| put(&mut draft, 8 * key + 1, key));
-        let (savepoint, then) = (draft.savepoint(), keys(draft.iter()));
+        let (savepoint, then) = (draft.savepoint(), keys(draft.read().iter()));
         // It is not changed where it stands from here on; leaves that are the draft's own again are joined.
         let change = || {
             for key in (0..160).map(|n| 8 * (n % 2 * 20 + n / 2 % 40) + n / 80) {
@@ -205,19 +208,19 @@ fn a_change_that_panics_half_way_is_undone() {
         panics += u32::from(panicked);
         if fuse % 2 == 0 {
             draft.undo(&savepoint);
-            assert!(keys(draft.iter()) == then, "after {fuse}");
+            assert!(keys(draft.read().iter()) == then, "after {fuse}");
             put(&mut draft, 7, 7);
         } else if !panicked {
             put(&mut draft, 7, 7);
         }
         drop(draft);
-        assert!(keys(tree.iter()) == before, "after {fuse}");
+        assert!(keys(tree.read().iter()) == before, "after {fuse}");
         // Whatever room was left is used again.
         let mut draft = tree.draft();
         (0..300).for_each(|key| put(&mut draft, 4 * key + 2, key));
-        assert_eq!(keys(draft.iter()).len(), 450, "after {fuse}");
+        assert_eq!(keys(draft.read().iter()).len(), 450, "after {fuse}");
         drop(draft);
-        assert!(keys(tree.iter()) == before, "after {fuse}");
+        assert!(keys(tree.read().iter()) == before, "after {fuse}");
     }
     assert!(panics > 1, "{panics}");
     println!("{panics} panics");

@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
 use proptest::prelude::*;
 
+use super::node::Hot;
 use super::*;
+use crate::error::Result;
 use cold::thousand;
 use walks::{walk, walked};
 
@@ -25,12 +27,14 @@ const fn up_to(operations: usize) -> usize {
 
 fn same(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>) {
     assert_eq!(tree.len(), model.len());
-    let forward: Vec<_> = tree.iter().map(|entry| entry.map(|(k, v)| (*k, *v)).unwrap()).collect();
+    let forward: Vec<_> =
+        tree.read().iter().map(|entry| entry.map(|(k, v)| (*k, *v)).unwrap()).collect();
     assert!(forward.iter().copied().eq(model.iter().map(|(k, v)| (*k, *v))));
-    let mut backward: Vec<_> = tree.iter().rev().map(|entry| *entry.unwrap().0).collect();
+    let mut backward: Vec<_> = tree.read().iter().rev().map(|entry| *entry.unwrap().0).collect();
     backward.reverse();
     assert!(backward.iter().eq(model.keys()));
-    let end = |first: bool| tree.outermost(first).unwrap().map(|(key, value)| (*key, *value));
+    let end =
+        |first: bool| tree.read().outermost(first).unwrap().map(|(key, value)| (*key, *value));
     assert_eq!(end(true), model.first_key_value().map(|(key, value)| (*key, *value)));
     assert_eq!(end(false), model.last_key_value().map(|(key, value)| (*key, *value)));
 }
@@ -115,7 +119,7 @@ proptest! {
             same(tree, model);
             walk(tree, model, &walked);
             for key in 0..400 {
-                let found = tree.get(|k| key.cmp(k)).unwrap().copied();
+                let found = tree.read().get(|k| key.cmp(k)).unwrap().copied();
                 prop_assert_eq!(found, model.get(&key).copied());
             }
         }
@@ -225,7 +229,8 @@ impl Valued for u32 {
 }
 
 fn shows<K: Numbered, V: Valued>(tree: &Tree<K, V>, model: &BTreeMap<u16, u32>) {
-    let shown = tree.iter().map(|entry| entry.map(|(k, v)| (k.number(), v.number())).unwrap());
+    let shown =
+        tree.read().iter().map(|entry| entry.map(|(k, v)| (k.number(), v.number())).unwrap());
     assert!(shown.eq(model.iter().map(|(k, v)| (*k, *v))));
 }
 
@@ -366,7 +371,7 @@ fn a_version_that_is_read_lives_also_if_its_draft_goes_on_and_is_dropped() {
     draft.insert(7, Counted::new(2, &alive)).unwrap();
     drop(draft);
     tree.sweep();
-    assert_eq!(read.get(|key| 7.cmp(key)).unwrap().map(|value| value.0), Some(1));
+    assert_eq!(read.read().get(|key| 7.cmp(key)).unwrap().map(|value| value.0), Some(1));
     assert_eq!(alive.load(Atomic::SeqCst), 2);
 }
 
@@ -381,12 +386,13 @@ fn readers_keep_what_they_see_while_a_writer_frees() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                assert_eq!(cold.get(|k| 505.cmp(k)).unwrap(), Some(&505));
+                assert_eq!(cold.read().get(|k| 505.cmp(k)).unwrap(), Some(&505));
                 let mut last = 0;
                 while last + 1 < u32::from(rounds) {
                     let tree = newest.lock().clone();
                     // Every version has one round's values, or those of two.
-                    let values: Vec<u32> = tree.iter().map(|entry| entry.unwrap().1.0).collect();
+                    let values: Vec<u32> =
+                        tree.read().iter().map(|entry| entry.unwrap().1.0).collect();
                     let high = values.iter().max().copied().unwrap_or_default();
                     assert!(values.iter().all(|value| value + 1 >= high) && high >= last);
                     last = high;

@@ -111,7 +111,7 @@ impl Basis {
             let Some(entries) = change.entries_after(before.entries) else { return Ok(false) };
             let layers = before.layers.under(&change.run);
             let root = healing.layered(before.meta, layers, entries, &engine.graveyard);
-            draft.put_region(root)?;
+            draft.put_region(*number, root)?;
         }
         Ok(true)
     }
@@ -124,14 +124,14 @@ impl Basis {
         change: &RegionTail,
     ) -> Result<Option<Before>> {
         let (meta, root) = match (&change.created, draft.region(number)) {
-            (None, Some(root)) => (Arc::clone(&root.meta), Some(root)),
+            (None, Some(root)) => (Arc::clone(root.meta()), Some(root)),
             (Some((name, schema)), None) if draft.number_of(name)?.is_none() => {
                 let (name, schema) = (name.as_str().into(), schema.as_slice().into());
                 (Arc::new(RegionMeta { number, name, schema }), None)
             }
             _ => return Ok(None),
         };
-        let entries = root.map_or(0, |root| root.len);
+        let entries = root.map_or(0, RegionRoot::len);
         let layers = match root.filter(|_| !change.cleared) {
             Some(root) => root.cold_region().map(|cold| cold.layers()),
             None => Some(Arc::new(Layers::new(&self.files, None, Arc::default())?)),

@@ -12,7 +12,7 @@ where
     V: Clone,
     Q: Ord + ?Sized,
 {
-    sure(tree.get(probe(key))).cloned()
+    sure(tree.read().get(probe(key))).cloned()
 }
 
 pub(in super::super) fn contains<K, V, Q>(tree: &Draft<K, V>, key: &Q) -> bool
@@ -20,7 +20,7 @@ where
     K: Borrow<Q> + Clone,
     Q: Ord + ?Sized,
 {
-    sure(tree.contains(probe(key)))
+    sure(tree.read().contains(probe(key)))
 }
 
 pub(in super::super) fn insert<K: Ord + Clone, V: Clone>(
@@ -73,7 +73,7 @@ pub(in super::super) fn outermost<K: Clone, V: Clone>(
     tree: &Draft<K, V>,
     first: bool,
 ) -> Option<(K, V)> {
-    sure(tree.outermost(first)).map(|(key, value)| (key.clone(), value.clone()))
+    sure(tree.read().outermost(first)).map(|(key, value)| (key.clone(), value.clone()))
 }
 
 /// Removes it.
@@ -81,7 +81,7 @@ pub(in super::super) fn pop<K: Ord + Clone, V: Clone>(
     tree: &mut Draft<K, V>,
     first: bool,
 ) -> Option<(K, V)> {
-    let key = sure(tree.outermost(first)).map(|(key, _)| key.clone())?;
+    let key = sure(tree.read().outermost(first)).map(|(key, _)| key.clone())?;
     sure(tree.remove(|other| key.cmp(other))).map(value_of).map(|value| (key, value))
 }
 
@@ -91,7 +91,7 @@ pub(in super::super) fn retain<K: Ord + Clone, V>(
     tree: &mut Draft<K, V>,
     mut keep: impl FnMut(&K, &V) -> bool,
 ) -> Vec<(K, Option<V>)> {
-    let entries = tree.iter().map(sure);
+    let entries = tree.read().iter().map(sure);
     let unwanted: Vec<K> =
         entries.filter(|(key, value)| !keep(key, value)).map(|(key, _)| key.clone()).collect();
     let remove = |key: K| {

@@ -53,7 +53,7 @@ impl<K: Ord + Clone, V> VolatileView<K, V> {
     where
         K: Borrow<Q>,
     {
-        sure(self.tree.get(|other| key.cmp(other.borrow())))
+        sure(self.tree.read().get(|other| key.cmp(other.borrow())))
     }
 
     /// How many entries there are.
@@ -68,23 +68,23 @@ impl<K: Ord + Clone, V> VolatileView<K, V> {
 
     /// The lowest entry.
     pub fn first(&self) -> Option<(&K, &V)> {
-        sure(self.tree.outermost(true))
+        sure(self.tree.read().outermost(true))
     }
 
     /// The highest entry.
     pub fn last(&self) -> Option<(&K, &V)> {
-        sure(self.tree.outermost(false))
+        sure(self.tree.read().outermost(false))
     }
 
     /// All entries in key order, from both ends.
     pub fn iter(&self) -> VolatileIter<'_, K, V> {
-        VolatileIter { entries: self.tree.iter() }
+        VolatileIter { entries: self.tree.read().iter() }
     }
 
     /// The entries in a range of keys, from both ends; an inverted range is empty.
     pub fn range(&self, keys: impl RangeBounds<K>) -> VolatileIter<'_, K, V> {
         let between = between((keys.start_bound(), keys.end_bound()), K::cmp);
-        VolatileIter { entries: self.tree.range(between) }
+        VolatileIter { entries: self.tree.read().range(between) }
     }
 
     /// The generation that these entries belong to.

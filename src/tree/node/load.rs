@@ -232,7 +232,7 @@ mod tests {
             let tree = Tree::from_sorted(None, entries, Graveyard::none());
             assert_eq!(Arc::strong_count(&alive), 1 + 200);
             for at in 1000..1200u64 {
-                let found = tree.get(|key| at.to_string().as_str().cmp(key)).unwrap();
+                let found = tree.read().get(|key| at.to_string().as_str().cmp(key)).unwrap();
                 assert_eq!(found.map(|(_, rest)| *rest), Some([at; N]));
             }
             drop(tree);

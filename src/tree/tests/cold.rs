@@ -75,12 +75,12 @@ fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
         assert_eq!(remove(&mut tree, 501), Some(501));
         assert_eq!(tree.len(), 999);
         assert_eq!(all.loads.load(Atomic::SeqCst), 1, "one range was touched");
-        assert_eq!(*view.get(|k| 501.cmp(k)).unwrap().unwrap(), 501);
-        assert_eq!(*view.get(|k| 505.cmp(k)).unwrap().unwrap(), 505);
-        assert!(tree.get(|k| 501.cmp(k)).unwrap().is_none());
+        assert_eq!(*view.read().get(|k| 501.cmp(k)).unwrap().unwrap(), 501);
+        assert_eq!(*view.read().get(|k| 505.cmp(k)).unwrap().unwrap(), 505);
+        assert!(tree.read().get(|k| 501.cmp(k)).unwrap().is_none());
         assert_eq!(all.loads.load(Atomic::SeqCst), 1, "views share what was loaded");
-        assert_eq!(view.iter().count(), 1000);
-        assert_eq!(tree.iter().rev().count(), 999);
+        assert_eq!(view.read().iter().count(), 1000);
+        assert_eq!(tree.read().iter().rev().count(), 999);
         assert_eq!(all.loads.load(Atomic::SeqCst), 10);
     }
 }
@@ -89,7 +89,7 @@ fn a_cold_range_is_loaded_once_and_a_failed_touch_changes_nothing() {
 fn an_end_is_read_without_the_other_one_and_beyond_what_holds_nothing() {
     let (all, mut tree) = thousand(0, 100);
     for (first, loads, key) in [(true, 1, 0), (false, 2, 999)] {
-        assert_eq!(tree.outermost(first).unwrap(), Some((&key, &u32::from(key))));
+        assert_eq!(tree.read().outermost(first).unwrap(), Some((&key, &u32::from(key))));
         assert_eq!(all.loads.load(Atomic::SeqCst), loads);
     }
     for key in (0..150).chain(850..1000) {
@@ -98,12 +98,12 @@ fn an_end_is_read_without_the_other_one_and_beyond_what_holds_nothing() {
     let before = tree.clone();
     let mut draft = tree.draft();
     for (first, key) in [(true, 150), (false, 849)] {
-        assert_eq!(draft.outermost(first).unwrap().map(|(key, _)| *key), Some(key));
+        assert_eq!(draft.read().outermost(first).unwrap().map(|(key, _)| *key), Some(key));
         draft.remove(|other| key.cmp(other)).unwrap();
-        assert_eq!(before.outermost(first).unwrap().map(|(key, _)| *key), Some(key));
+        assert_eq!(before.read().outermost(first).unwrap().map(|(key, _)| *key), Some(key));
     }
-    assert_eq!(draft.outermost(true).unwrap().map(|(key, _)| *key), Some(151));
-    assert_eq!(draft.outermost(false).unwrap().map(|(key, _)| *key), Some(848));
+    assert_eq!(draft.read().outermost(true).unwrap().map(|(key, _)| *key), Some(151));
+    assert_eq!(draft.read().outermost(false).unwrap().map(|(key, _)| *key), Some(848));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn warming_loads_every_range_once_from_the_end_on() {
             });
         }
         assert_eq!((steps, all.loads.load(Atomic::SeqCst)), (expected, 10));
-        assert_eq!(tree.iter().count(), 999);
+        assert_eq!(tree.read().iter().count(), 999);
         assert_eq!(all.loads.load(Atomic::SeqCst), 10);
     }
 }
@@ -137,13 +137,13 @@ fn a_walk_loads_what_it_comes_to() {
     let (all, tree) = thousand(0, 100);
     let loaded = || all.loads.load(Atomic::SeqCst);
     let key = |entry: Option<Result<(&u16, &u32)>>| entry.map(|entry| *entry.unwrap().0);
-    let mut entries = tree.iter();
+    let mut entries = tree.read().iter();
     assert_eq!(loaded(), 0);
     assert_eq!(key(entries.next_back()), Some(999));
     assert_eq!(loaded(), 1);
-    assert_eq!(key(tree.range(between(Some(250), None)).next()), Some(250));
+    assert_eq!(key(tree.read().range(between(Some(250), None)).next()), Some(250));
     assert_eq!(loaded(), 2);
-    assert_eq!(key(tree.range(between(None, Some(450))).next_back()), Some(449));
+    assert_eq!(key(tree.read().range(between(None, Some(450))).next_back()), Some(449));
     assert_eq!(loaded(), 3);
     assert_eq!(key(entries.next()), Some(0));
     assert_eq!(key(entries.next_back()), Some(998));
@@ -157,11 +157,11 @@ fn a_walk_that_fails_has_one_entry_more_however_it_is_walked() {
     for fails in 1..=14 {
         let tree = || thousand(fails, 100).1;
         let mut one_by_one = 0;
-        tree().iter().for_each(|_| one_by_one += 1);
+        tree().read().iter().for_each(|_| one_by_one += 1);
         assert!(one_by_one <= 1000);
-        assert_eq!(tree().iter().count(), one_by_one);
+        assert_eq!(tree().read().iter().count(), one_by_one);
         let (tree, again) = (tree(), tree());
-        let (mut forward, mut back) = (tree.iter(), again.iter());
+        let (mut forward, mut back) = (tree.read().iter(), again.read().iter());
         assert!(forward.nth(999).unwrap().is_err() && back.nth_back(999).unwrap().is_err());
         assert!(forward.next().is_none() && back.next().is_none());
     }
@@ -184,7 +184,7 @@ fn what_cannot_be_loaded_is_told_and_the_rest_is_loaded() {
             }
             assert_eq!(failures, 1);
             assert!((7..=9).contains(&all.loads.load(Atomic::SeqCst)), "what failed is cold");
-            assert_eq!(tree.iter().count(), 1000, "and is loaded when it is touched");
+            assert_eq!(tree.read().iter().count(), 1000, "and is loaded when it is touched");
         }
     }
 }

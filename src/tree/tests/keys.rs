@@ -129,7 +129,7 @@ fn a_view_that_is_held_keeps_the_keys_that_it_sees_and_no_others() {
     }
     tree.sweep();
     assert!(alive() <= seen + keys_of(&tree));
-    assert!(view.iter().map(|entry| entry.unwrap().0.number()).eq(0..count));
+    assert!(view.read().iter().map(|entry| entry.unwrap().0.number()).eq(0..count));
     drop(view);
     tree.sweep();
     assert_eq!(alive(), keys_of(&tree));
@@ -170,7 +170,7 @@ fn texts_that_are_read_live_while_a_writer_lets_go_of_them() {
             scope.spawn(|| {
                 for _ in 0..rounds {
                     let tree = newest.lock().clone();
-                    for entry in tree.iter() {
+                    for entry in tree.read().iter() {
                         let (key, number) = entry.unwrap();
                         assert_eq!(*key, text(*number));
                     }

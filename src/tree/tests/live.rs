@@ -163,7 +163,7 @@ fn versions_of_a_live_tree_are_what_they_were() {
         held.first().unwrap().0.sweep();
     }
     for (version, round) in &held {
-        let value = version.get(|key| 7.cmp(key)).unwrap();
+        let value = version.read().get(|key| 7.cmp(key)).unwrap();
         assert_eq!(value.map(|value| value.0), Some(*round));
     }
     assert_eq!(alive.load(Atomic::SeqCst), 20);
@@ -196,7 +196,7 @@ fn a_large_live_tree_ends_elsewhere_and_a_small_one_at_once() {
     assert_eq!(alive.load(Atomic::SeqCst), 20_001);
     buried.decay_what_is_there(&mut || {});
     // Somebody still reads it.
-    assert_eq!(held.iter().count(), 20_001);
+    assert_eq!(held.read().iter().count(), 20_001);
     assert_eq!(alive.load(Atomic::SeqCst), 20_001);
     drop(held);
     buried.decay_what_is_there(&mut || {});

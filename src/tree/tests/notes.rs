@@ -41,13 +41,13 @@ fn copies_no_node<V: Compared>(value: fn(u32) -> V) {
     for round in 100..108 {
         insert(&mut tree, 77, value(round)).unwrap();
         assert!(leaf_of(&tree, 77) == leaf);
-        assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&value(99)));
+        assert_eq!(view.read().get(|k| 77.cmp(k)).unwrap(), Some(&value(99)));
     }
     insert(&mut tree, 77, value(108)).unwrap();
     assert!(leaf_of(&tree, 77) != leaf, "there was no room for a ninth");
     assert!(leaf_of(&view, 77) == leaf && tree.0.root == root);
-    assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&value(99)));
-    assert_eq!(tree.get(|k| 77.cmp(k)).unwrap(), Some(&value(108)));
+    assert_eq!(view.read().get(|k| 77.cmp(k)).unwrap(), Some(&value(99)));
+    assert_eq!(tree.read().get(|k| 77.cmp(k)).unwrap(), Some(&value(108)));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_leaf_is_copied_where_no_seat_is_free() {
         leaf_of(&tree, 77) == leaf
     });
     assert_eq!(changes.count(), free);
-    assert_eq!(view.get(|k| 77.cmp(k)).unwrap(), Some(&0));
+    assert_eq!(view.read().get(|k| 77.cmp(k)).unwrap(), Some(&0));
 }
 
 /// As leaves are that are filled in ascending order.
@@ -114,7 +114,7 @@ fn is_handed_back<V: Compared>(value: fn(u32) -> V) {
     let removed = draft.remove(|key| 79.cmp(key)).unwrap().unwrap();
     assert_eq!(matches!(removed, Old::Seen(_)), !node::are_seated::<V>());
     assert_eq!(removed.into_value().unwrap(), value(0));
-    assert_eq!(version.get(|key| 77.cmp(key)).unwrap(), Some(&value(2)));
+    assert_eq!(version.read().get(|key| 77.cmp(key)).unwrap(), Some(&value(2)));
 }
 
 #[test]
@@ -127,6 +127,7 @@ fn notes_stay_for_each_version_of_one_draft_that_is_held() {
     let mut tree = draft.freeze();
     draft.settle();
     insert(&mut tree, 7, 3).unwrap();
-    let shown = [&before, &first, &tree].map(|tree| tree.get(|k| 7.cmp(k)).unwrap().copied());
+    let shown =
+        [&before, &first, &tree].map(|tree| tree.read().get(|k| 7.cmp(k)).unwrap().copied());
     assert_eq!(shown, [None, Some(1), Some(3)]);
 }

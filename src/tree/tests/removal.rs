@@ -32,7 +32,7 @@ fn come_and_go(frozen: Option<Frozen<Owning>>, ascending: bool) {
         assert!(draft.remove(|other| key.cmp(&other.number())).unwrap().is_some());
     };
     let shown = |tree: &Tree<Owning, Counted>| -> Vec<u16> {
-        tree.iter().map(|entry| key(entry.unwrap().0.number())).collect()
+        tree.read().iter().map(|entry| key(entry.unwrap().0.number())).collect()
     };
     let mut tree = Tree::new(frozen, Graveyard::none());
     let mut draft = tree.draft();
@@ -132,17 +132,17 @@ fn ranges_that_turn_out_to_be_empty_go_when_something_beside_them_does() {
         let mut tree = some_of_thousand(0, 100, beyond - 50..beyond).1;
         let before = tree.clone();
         let key = if first { beyond - 50 } else { beyond - 1 };
-        assert_eq!(tree.outermost(first).unwrap().map(|(key, _)| *key), Some(key));
+        assert_eq!(tree.read().outermost(first).unwrap().map(|(key, _)| *key), Some(key));
         assert!(leaves(&tree).iter().filter(|len| **len == 0).count() >= 6);
         remove(&mut tree, key);
         assert_eq!(leaves(&tree).iter().filter(|len| **len == 0).count(), 0);
-        assert_eq!(before.iter().count(), 50);
+        assert_eq!(before.read().iter().count(), 50);
         // What comes to where they were is found.
         for key in [0, 350, 649, 999] {
             insert(&mut tree, key, 7).unwrap();
-            assert_eq!(tree.get(|other| key.cmp(other)).unwrap(), Some(&7));
+            assert_eq!(tree.read().get(|other| key.cmp(other)).unwrap(), Some(&7));
         }
-        assert_eq!(tree.iter().count(), 53);
+        assert_eq!(tree.read().iter().count(), 53);
         (0..1000).for_each(|key| {
             remove(&mut tree, key);
         });
@@ -183,7 +183,7 @@ fn the_bounds_of_what_was_empty_end_with_it() {
         let cold = Box::new(Fourths(0..FOURTHS_END));
         let mut tree = Tree::cold(frozen, cold, 50, Graveyard::none());
         let number = FOURTHS_END - 50;
-        let first = tree.outermost(true).unwrap().map(|(key, ())| key.number());
+        let first = tree.read().outermost(true).unwrap().map(|(key, ())| key.number());
         assert_eq!(first, Some(number));
         let before = keys_of(&tree);
         for undone in [true, false] {

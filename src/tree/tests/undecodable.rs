@@ -83,8 +83,8 @@ fn told<T>(read: Result<T>) -> Option<T> {
 fn shows<V: Plain>(tree: &Tree<u8, V>, model: &Model<V>) {
     for key in 0..=u8::MAX {
         let expected = model.get(&key);
-        assert_eq!(tree.contains(|k| key.cmp(k)).unwrap(), expected.is_some());
-        let found = tree.get(|k| key.cmp(k));
+        assert_eq!(tree.read().contains(|k| key.cmp(k)).unwrap(), expected.is_some());
+        let found = tree.read().get(|k| key.cmp(k));
         if let Err(error) = &found {
             let says_why = error.to_string().contains("(Found a bool that wasn't 0 or 1)");
             assert!(says_why || size_of::<V>() == 0, "{error}");
@@ -94,12 +94,12 @@ fn shows<V: Plain>(tree: &Tree<u8, V>, model: &Model<V>) {
         assert_eq!(found, expected.map(|value| value.as_ref()).map_or(Some(None), |v| v.map(Some)));
     }
     let values = || model.values().map(Option::as_ref);
-    assert!(tree.iter().map(|entry| told(entry).map(|(_, value)| value)).eq(values()));
-    let backward = tree.iter().rev().map(|entry| told(entry).map(|(_, value)| value));
+    assert!(tree.read().iter().map(|entry| told(entry).map(|(_, value)| value)).eq(values()));
+    let backward = tree.read().iter().rev().map(|entry| told(entry).map(|(_, value)| value));
     assert!(backward.eq(values().rev()));
-    assert_eq!(tree.iter().count(), model.len());
+    assert_eq!(tree.read().iter().count(), model.len());
     for nth in [7, 70] {
-        let at = tree.iter().nth(nth).map(|entry| told(entry).map(|(key, _)| *key));
+        let at = tree.read().iter().nth(nth).map(|entry| told(entry).map(|(key, _)| *key));
         let expected = model.iter().nth(nth).map(|(key, value)| value.as_ref().map(|_| *key));
         assert_eq!(at, expected);
     }

@@ -57,7 +57,7 @@ pub(super) fn between(
 /// The steps are repeated, also when nothing is left.
 pub(super) fn walk(tree: &Tree<u16, u32>, model: &BTreeMap<u16, u32>, walk: &Walk) {
     let Walk { first, end, steps, then } = walk;
-    let mut entries = tree.range(Between { first: first.map(edge), end: end.map(edge) });
+    let mut entries = tree.read().range(Between { first: first.map(edge), end: end.map(edge) });
     let is_before = |key: u16, (at, low_bits, is_behind_equal): Bound| {
         let (key, at) = (key >> low_bits, at >> low_bits);
         key < at || is_behind_equal && key == at
@@ -100,7 +100,7 @@ proptest! {
             answers[asked.get() % answers.len()].cmp(&0)
         };
         let edge = |is_behind_equal| Some(Edge { compare, is_behind_equal });
-        let mut entries = tree.range(Between { first: edge(false), end: edge(true) });
+        let mut entries = tree.read().range(Between { first: edge(false), end: edge(true) });
         for (forward, past) in steps {
             let _: Option<_> = if forward { entries.nth(past) } else { entries.nth_back(past) };
         }
