@@ -136,6 +136,13 @@ pub(super) struct Group {
     pub(super) began: Option<Instant>,
 }
 
+impl Group {
+    /// One of no commits, in this room.
+    fn of(frame: Vec<u8>, last: Lsn) -> Group {
+        Group { frame, commits: 0, operations: 0, last, sync: false, began: None }
+    }
+}
+
 impl Queue {
     pub(super) fn new(visible: Lsn, publisher: Publisher, sync_interval: Duration) -> Queue {
         Queue {
@@ -171,35 +178,29 @@ impl Queue {
     /// Adds a commit to the last group, or begins one; returns the state that it replaces there.
     pub(super) fn push(&mut self, staged: Staged<'_>) -> Option<Arc<State>> {
         let lsn = staged.state.lsn;
-        let sync = staged.durability == Durability::Machine;
         let bytes = record_len(staged.label, staged.operations);
         self.staged_bytes += bytes;
-        if let Some((group, end)) = self.groups.back_mut()
-            && group.frame.len() + bytes <= self.group_bytes_max
-        {
+        let fits = |(group, _): &(Group, End)| group.frame.len() + bytes <= self.group_bytes_max;
+        let last = self.groups.back_mut().filter(|last| fits(last));
+        let replaced = if let Some((_, end)) = last {
+            end.waiters.last = lsn;
+            Some(std::mem::replace(&mut end.state, staged.state))
+        } else {
+            let mut frame = std::mem::take(&mut self.buffer);
+            frame.clear();
+            frame.resize(FRAME_HEADER_BYTES, 0);
+            let end = End { state: staged.state, waiters: Waiters::of(lsn) };
+            self.groups.push_back((Group::of(frame, lsn), end));
+            None
+        };
+        if let Some((group, _)) = self.groups.back_mut() {
             put_record(&mut group.frame, staged.label, staged.operations);
             group.commits += 1;
             group.operations += staged.operation_count;
             group.last = lsn;
-            group.sync |= sync;
-            end.waiters.last = lsn;
-            return Some(std::mem::replace(&mut end.state, staged.state));
+            group.sync |= staged.durability == Durability::Machine;
         }
-        let mut frame = std::mem::take(&mut self.buffer);
-        frame.clear();
-        frame.resize(FRAME_HEADER_BYTES, 0);
-        put_record(&mut frame, staged.label, staged.operations);
-        let group = Group {
-            frame,
-            commits: 1,
-            operations: staged.operation_count,
-            last: lsn,
-            sync,
-            began: None,
-        };
-        let end = End { state: staged.state, waiters: Waiters::of(lsn) };
-        self.groups.push_back((group, end));
-        None
+        replaced
     }
 
     /// Whether nothing more will be written.
@@ -277,6 +278,9 @@ impl Queue {
 
     /// How many commits the first group waits for.
     fn wanted_commits(&self) -> u32 {
+        if !self.crowd.is_expected() {
+            return 0;
+        }
         self.crowd.wanted(self.led.commits(), self.pace.pays())
     }
 
