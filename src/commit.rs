@@ -337,11 +337,14 @@ impl Commits {
         self.led.notify_all();
         refused.tell();
         let mut acknowledged = None;
-        for (waiters, replaced) in published.into_iter().flatten() {
+        let replaced = published.map(|published| {
+            let (waiters, replaced) = published?;
             acknowledged = Some(waiters.last);
             waiters.acknowledge();
-            drop(replaced);
-        }
+            Some(replaced)
+        });
+        // A destructor of the program that panics keeps nobody asleep.
+        drop(replaced);
         acknowledged
     }
 

@@ -21,8 +21,19 @@ pub(super) struct Refused(pub(super) Vec<End>);
 
 impl Refused {
     pub(super) fn tell(self) {
-        for end in self.0 {
-            end.waiters.refuse();
+        if !self.0.is_empty() {
+            self.tell_all();
         }
+    }
+
+    #[cold]
+    fn tell_all(self) {
+        let tell = |end: End| {
+            end.waiters.refuse();
+            end.state
+        };
+        let states: Vec<_> = self.0.into_iter().map(tell).collect();
+        // A destructor that panics keeps nobody asleep.
+        drop(states);
     }
 }

@@ -153,13 +153,71 @@ fn what_is_given_up_ends_when_the_queue_is_free() {
         let (_dir, commits) = staged(SECOND, Arc::new(Behind::default()));
         let (commits, is_free) = (Arc::new(commits), Arc::new(AtomicBool::new(false)));
         let asking = Asking { of: Arc::downgrade(&commits), is_free: Arc::clone(&is_free) };
-        let mut state = State::clone(&commits.seen());
-        state.lsn = commits.queue.lock().last_enqueued().next();
-        state.regions = state.regions.with(RegionNo(1), RegionRoot::owned_by(Arc::new(asking))).0;
-        commits.enqueue(Staged::sample(Durability::Process, Arc::new(state))).unwrap();
+        enqueue_with(&commits, asking);
         ends(&commits);
         assert!(is_free.load(Ordering::Relaxed));
     }
+}
+
+/// What a state holds whose end panics.
+struct Panicking;
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        panic!("a destructor of the program");
+    }
+}
+
+/// Enqueues the next commit, with this in its state.
+fn enqueue_with(commits: &Commits, what: impl std::any::Any + Send + Sync) -> Lsn {
+    let mut state = State::clone(&commits.seen());
+    state.lsn = commits.queue.lock().last_enqueued().next();
+    state.regions = state.regions.with(RegionNo(1), RegionRoot::owned_by(Arc::new(what))).0;
+    let lsn = state.lsn;
+    commits.enqueue(Staged::sample(Durability::Process, Arc::new(state))).unwrap();
+    lsn
+}
+
+/// How a commit ends for whoever waits for it while `f` runs, which panics.
+fn told_despite_a_panic(commits: &Commits, lsn: Lsn, f: impl FnOnce() + Send) -> Result<()> {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| commits.wait(lsn));
+        while !commits.queue.lock().waiters_of(lsn).has_a_bell() {
+            std::thread::yield_now();
+        }
+        scope.spawn(f).join().unwrap_err();
+        waiting.join().unwrap()
+    })
+}
+
+#[test]
+fn a_destructor_that_panics_leaves_nobody_asleep() {
+    let (_dir, commits, first) = begun(SECOND);
+    commits.queue.lock().group_bytes_max = 0;
+    enqueue_with(&commits, Panicking);
+    let last = enqueue_with(&commits, ());
+    let fails = || drop(commits.poison(&Error::new(ErrorKind::Io, "something fails")));
+    let told = told_despite_a_panic(&commits, last, fails);
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Poisoned);
+    drop(first);
+
+    let (_dir, commits, first) = begun(SECOND);
+    let written = commits.write(first);
+    finish(&commits, written);
+    commits.queue.lock().group_bytes_max = 0;
+    let lsns = [enqueue_with(&commits, Panicking), enqueue_with(&commits, ())];
+    let last = enqueue_with(&commits, ());
+    let lead = || commits.queue.lock().take_first().unwrap();
+    let written = commits.write(lead());
+    assert_eq!(commits.finish(lsns[0], written), Some(lsns[0]));
+    let written = commits.write(lead());
+    commits.queue.lock().note_append(lsns[1]);
+    let beside = commits.write(lead());
+    assert_eq!(commits.finish(last, beside), None, "the one before it comes first");
+    let ends = || {
+        commits.finish(lsns[1], written);
+    };
+    told_despite_a_panic(&commits, last, ends).unwrap();
 }
 
 #[test]
