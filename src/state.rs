@@ -258,11 +258,11 @@ pub(crate) struct StateDraft<'a> {
 impl StateDraft<'_> {
     /// Where regions are by name, to be changed; made of them if there was none.
     fn names(&mut self) -> &mut Draft<String, RegionNo> {
-        let before = self.before;
-        self.names.get_or_insert_with(|| match &before.names {
+        let names = self.names.take().unwrap_or_else(|| match &self.before.names {
             Some(names) => names.draft(),
-            None => names_of(self.changed.as_ref().unwrap_or(&before.regions)).draft(),
-        })
+            None => names_of(self.regions()).draft(),
+        });
+        self.names.insert(names)
     }
 
     fn regions(&self) -> &Roots {

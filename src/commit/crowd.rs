@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use super::queue::Turn;
 use crate::sync::EXPLORED;
 
@@ -113,10 +114,11 @@ impl Crowd {
 
     /// How many commits the first group waits for, with so many being written: half of all, where two groups at a
     /// time pay and they need not wait for each other.
-    pub(super) fn wanted(&self, being_written: u32, two_pay: bool) -> u32 {
+    pub(super) fn wanted(&self, being_written: u32, pace: &Pace) -> u32 {
         let expected = self.expected();
         let all = expected.saturating_add(being_written);
-        if two_pay && self.are_loose(all) { expected.min(all.div_ceil(2)) } else { expected }
+        let in_halves = expected > 0 && self.are_loose(all) && pace.pays();
+        if in_halves { expected.min(all.div_ceil(2)) } else { expected }
     }
 
     /// What somebody does whose group could be written and is not complete.

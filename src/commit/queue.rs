@@ -278,10 +278,7 @@ impl Queue {
 
     /// How many commits the first group waits for.
     fn wanted_commits(&self) -> u32 {
-        if !self.crowd.is_expected() {
-            return 0;
-        }
-        self.crowd.wanted(self.led.commits(), self.pace.pays())
+        self.crowd.wanted(self.led.commits(), &self.pace)
     }
 
     /// How many commits the first group has.
