@@ -10,13 +10,14 @@
 
 mod common;
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use common::cold::{Map, Model, expected, filled, insert, open, same, text};
 use common::settings::setting;
 use common::{FaultyDisk, files};
 use proptest::prelude::*;
-use rocstate::{ErrorKind, Store, View, Warming};
+use rocstate::{DurableMap, ErrorKind, Store, View, Warming};
 
 const ENTRIES: u32 = 20_000;
 
@@ -98,6 +99,38 @@ fn readers_that_touch_the_same_range_at_once_read_it_once() {
         disk.0.reads.load(Ordering::SeqCst) - before
     };
     assert_eq!(count(1), count(8));
+}
+
+/// A number that, where it is decoded, counts the region that it is of.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+struct Nosy(u32);
+
+static ASKED: Mutex<Option<(Store, DurableMap<u32, Nosy>)>> = Mutex::new(None);
+
+impl<'de> serde::Deserialize<'de> for Nosy {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Nosy, D::Error> {
+        if let Some((store, map)) = &*ASKED.lock().unwrap() {
+            let error = map.iter(&store.view()).find_map(Result::err).unwrap();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        }
+        u32::deserialize(from).map(Nosy)
+    }
+}
+
+#[test]
+fn what_is_decoded_does_not_wait_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map: DurableMap<u32, Nosy> = store.durable_map("map").unwrap();
+    store.transact(|tx| (0..9).try_for_each(|key| map.put(tx, key, Nosy(key)).map(drop))).unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    let store = Store::options().warming(Warming::OnDemand).open(dir.path()).unwrap();
+    let map: DurableMap<u32, Nosy> = store.durable_map("map").unwrap();
+    *ASKED.lock().unwrap() = Some((store.clone(), map.clone()));
+    assert_eq!(map.get(&store.view(), &7).unwrap(), Some(&Nosy(7)));
+    ASKED.lock().unwrap().take();
+    assert_eq!(map.iter(&store.view()).filter_map(Result::ok).count(), 9);
 }
 
 #[test]

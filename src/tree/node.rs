@@ -17,6 +17,7 @@ mod load;
 mod notes;
 mod seats;
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::mem::needs_drop;
@@ -24,7 +25,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering as Atomic};
 
 use arrayvec::ArrayVec;
-use parking_lot::Mutex;
+use parking_lot::ReentrantMutex;
 
 use super::place::{Past, Place, Pointer};
 use super::slot::{PREFETCHED_BYTES_MAX, Spare, is_spoilt};
@@ -84,8 +85,8 @@ pub(super) struct Inner<K, V> {
 #[repr(C)]
 struct Cold<K, V> {
     inner: Inner<K, V>,
-    /// Held by whoever loads; empty once it is loaded.
-    source: Mutex<Option<Box<dyn Source<K, V>>>>,
+    /// Held and borrowed by whoever loads; empty once it is loaded.
+    source: ReentrantMutex<RefCell<Option<Box<dyn Source<K, V>>>>>,
     divides: bool,
 }
 
@@ -199,7 +200,8 @@ impl<K, V> NodePtr<K, V> {
             children: ArrayVec::new_const(),
         };
         let divides = source.divides();
-        let cold = Cold { inner, source: Mutex::new(Some(source)), divides };
+        let source = ReentrantMutex::new(RefCell::new(Some(source)));
+        let cold = Cold { inner, source, divides };
         NodePtr::to(NonNull::from(Box::leak(Box::new(cold))).cast())
     }
 
@@ -425,7 +427,8 @@ impl<K, V> NodePtr<K, V> {
         // borrowed. Whoever holds it reads already.
         unsafe {
             if self.is_undivided()
-                && let Some(source) = (*self.as_cold()).source.try_lock()
+                && let Some(held) = (*self.as_cold()).source.try_lock()
+                && let Ok(source) = held.try_borrow()
             {
                 source.iter().for_each(|source| source.announce());
             }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering as Atomic;
 use arrayvec::ArrayVec;
 
 use super::{Born, Copies, FAN_OUT, INNER, Inner, NewValue, NodePtr, Stamp};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::tree::place::Place;
 use crate::tree::slot::Spare;
 use crate::tree::stored::Stored;
@@ -87,7 +87,12 @@ impl<K, V> NodePtr<K, V> {
         let cold = self.as_cold();
         // SAFETY: it is a `Cold` whatever its kind is by now; of it only the lock is borrowed.
         let lock = unsafe { &(*cold).source };
-        let mut source = lock.lock();
+        let held = lock.lock();
+        let Ok(mut source) = held.try_borrow_mut() else {
+            let what =
+                "an entry that is read from disk reads, while it is decoded, what lies beside it";
+            return Err(Error::new(ErrorKind::Invalid, what));
+        };
         let Some(from) = source.as_ref() else { return Ok(()) };
         let Carried { place, entries } = carry.carried();
         // SAFETY: it is a `Cold`, and this never changes.
