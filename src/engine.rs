@@ -31,7 +31,7 @@ use crate::report::{BootReport, Phase, Stats};
 use crate::state::{RegionRoot, State};
 use crate::storage::LockGuard;
 use crate::storage::directory::Directory;
-use crate::sync::keep_looking;
+use crate::sync::{Holder, keep_looking};
 use crate::transaction::Work;
 use crate::tree::Graveyard;
 use crate::visible::{Seen, Visible};
@@ -61,8 +61,8 @@ pub(crate) struct Engine {
     dir: Directory,
     files: Arc<Files>,
     lineage: Lineage,
-    /// The thread that holds the writer lock; 0 for none.
-    writer: AtomicU64,
+    /// Whoever holds the writer lock.
+    writer: Holder,
     access: Access,
     registry: Mutex<Registry>,
     checkpoints: Mutex<Checkpoints>,
@@ -143,15 +143,6 @@ impl Drop for Owner {
 
 const WAITS_FOR_ITSELF: &str =
     "this thread already has a transaction open on this store; commit or drop it first";
-
-/// A number for this thread, from 1.
-pub(crate) fn thread_number() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    thread_local! {
-        static NUMBER: u64 = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    }
-    NUMBER.with(|number| *number)
-}
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|cause| {
@@ -263,7 +254,7 @@ impl Engine {
             dir: booted.dir,
             files: booted.files,
             lineage: booted.lineage,
-            writer: AtomicU64::new(0),
+            writer: Holder::default(),
             access,
             registry: Mutex::new(Registry::new(numbers)),
             checkpoints: Mutex::new(booted.checkpoints),
@@ -294,13 +285,12 @@ impl Engine {
 
     /// Takes the writer lock.
     pub(crate) fn lock(&self, open: &Open) -> ArcMutexGuard<RawMutex, Head> {
-        let this = thread_number();
-        assert!(self.writer.load(Ordering::Relaxed) != this, "{WAITS_FOR_ITSELF}");
+        assert!(!self.writer.is_this_thread(), "{WAITS_FOR_ITSELF}");
         let look = || open.try_lock_arc();
         let head = keep_looking(SPINS, std::hint::spin_loop, look)
             .or_else(|| keep_looking(YIELDS, std::thread::yield_now, look))
             .unwrap_or_else(|| open.lock_arc());
-        self.writer.store(this, Ordering::Relaxed);
+        self.writer.set();
         if let Access::Writes(commits) = &self.access {
             commits.await_room();
         }
@@ -309,7 +299,7 @@ impl Engine {
 
     /// The holder of the writer lock is about to release it.
     pub(crate) fn writer_ended(&self) {
-        self.writer.store(0, Ordering::Relaxed);
+        self.writer.clear();
     }
 
     pub(crate) fn enqueue(&self, staged: Staged<'_>) -> Result<()> {

@@ -1,6 +1,9 @@
 //! The locks of the group commit. In unit tests with the feature `schedules` they are ones whose schedules
 //! a test explores: a wait that may time out then ends at any moment.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// Whether schedules are explored.
 pub(crate) const EXPLORED: bool = cfg!(all(test, feature = "schedules"));
 
@@ -9,6 +12,38 @@ pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(all(test, feature = "schedules"))]
 pub(crate) use explored::{Condvar, Mutex, MutexGuard, lock_awake};
+
+/// A number for this thread, from 1.
+pub(crate) fn thread_number() -> usize {
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(0) };
+    }
+    if NUMBER.get() == 0 {
+        NUMBER.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+    NUMBER.get()
+}
+
+/// Which thread has a lock, to tell it when it would wait for itself: no other one finds its own number here.
+#[derive(Debug, Default)]
+pub(crate) struct Holder(AtomicUsize);
+
+impl Holder {
+    pub(crate) fn is_this_thread(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == thread_number()
+    }
+
+    /// This thread has it now.
+    pub(crate) fn set(&self) {
+        self.0.store(thread_number(), Ordering::Relaxed);
+    }
+
+    /// It is about to let go of it.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
 
 /// Looks at a lock so often before it sleeps for it. Whoever has it may have lost its processor for a while.
 const LOOKS: u32 = 300;

@@ -23,42 +23,8 @@ mod desk;
 #[allow(dead_code, reason = "as above")]
 mod lock;
 
-/// What they rest on, as loom has it.
-mod sync {
-    pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-        pub(crate) use loom::sync::{Arc, Mutex, MutexGuard, RwLockReadGuard, RwLockWriteGuard};
-
-        pub(crate) const IS_MODEL: bool = true;
-
-        pub(crate) fn total_order() {
-            loom::sync::atomic::fence(Ordering::SeqCst);
-        }
-
-        pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
-            while !is_so() {
-                loom::thread::yield_now();
-            }
-        }
-
-        /// It is not poisoned: a model that panics ends.
-        pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
-
-        impl<T> RwLock<T> {
-            pub(crate) fn new(value: T) -> Self {
-                RwLock(loom::sync::RwLock::new(value))
-            }
-
-            pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
-                self.0.read().unwrap()
-            }
-
-            pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
-                self.0.write().unwrap()
-            }
-        }
-    }
-}
+#[path = "common/loom.rs"]
+mod sync;
 
 use desk::Desk;
 use lock::CrowdLock;

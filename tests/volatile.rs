@@ -162,3 +162,44 @@ proptest! {
         }
     }
 }
+
+/// What a closure asks of the map that has it run.
+#[test]
+fn a_map_does_not_wait_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let map = store.volatile_map::<u16, String>("map").unwrap();
+    let born = map.generation();
+    let fenced = map.fenced(born);
+    let asks: [&dyn Fn() -> bool; 8] = [
+        &|| map.get(&1).is_some(),
+        &|| map.view().len() > 0,
+        &|| map.insert(1, String::new()).is_some(),
+        &|| map.update(&1, String::clear).is_some(),
+        &|| map.discard() > born,
+        &|| map.retain(|_, _| false) > 0,
+        &|| fenced.is_empty().is_ok(),
+        &|| store.regions().is_empty(),
+    ];
+    map.insert(1, "one".into());
+    let whole = map.view();
+    // Whether readers take the lock at that time or not.
+    for reads in [0, 1000] {
+        for ask in asks {
+            let ways: [&dyn Fn() -> bool; 4] = [
+                &|| map.update(&1, |_| ask()).is_some(),
+                &|| map.upsert(2, || String::from("two"), |_| ask()),
+                &|| map.retain(|_, _| ask()) > 0,
+                &|| fenced.update(&1, |_| ask()).is_ok(),
+            ];
+            for way in ways {
+                (0..reads).for_each(|_| assert!(map.contains_key(&1)));
+                let why = std::panic::catch_unwind(std::panic::AssertUnwindSafe(way)).unwrap_err();
+                let why = why.downcast_ref::<String>().unwrap();
+                assert!(why.contains("uses that map"), "{why}");
+                assert!(map.view().iter().eq(whole.iter()), "it is whole");
+            }
+        }
+    }
+    assert_eq!(map.update(&1, |one| whole.get(&1) == Some(one)), Some(true));
+}

@@ -13,13 +13,12 @@ mod basis;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub(super) use basis::Basis;
 use parking_lot::Mutex;
 
-use super::{Access, Engine, Head, Open, WAITS_FOR_ITSELF, thread_number};
+use super::{Access, Engine, Head, Open, WAITS_FOR_ITSELF};
 use crate::boot::since::since;
 use crate::boot::{Booted, boot};
 use crate::contain::contain;
@@ -77,7 +76,7 @@ impl Engine {
     /// Moves a read-only store to what its writer has made durable since.
     pub(crate) fn refresh(self: &Arc<Engine>, open: &Open) -> Result<Lsn> {
         if let Access::Reads(_, follower) = &self.access {
-            if self.writer.load(Ordering::Relaxed) == thread_number() {
+            if self.writer.is_this_thread() {
                 return Err(Error::new(ErrorKind::Invalid, WAITS_FOR_ITSELF));
             }
             let mut position = follower.position.lock();

@@ -14,15 +14,18 @@
 
 #![allow(unsafe_code, reason = "some readers have no lock")]
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicUsize;
 
 use crate::sync::atomic::{
     AtomicBool, AtomicU64, IS_MODEL, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard,
     total_order, wait_until,
 };
+use crate::sync::{Holder, thread_number};
+
+const WAITS_FOR_ITSELF: &str =
+    "a closure, a clone or a comparison that runs while a volatile map is changed uses that map";
 
 /// So many counters; threads share them in turn.
 const COUNTERS: usize = if IS_MODEL { 1 } else { 32 };
@@ -37,6 +40,8 @@ pub(crate) struct CrowdLock<T> {
     /// How often it was read under the lock since it was changed, as far as readers know of each other.
     calm: AtomicU64,
     counters: OnceLock<Box<[Counter; COUNTERS]>>,
+    /// Whoever changes it.
+    writer: Holder,
     value: UnsafeCell<T>,
 }
 
@@ -65,19 +70,6 @@ pub(crate) struct Write<'a, T> {
     _guard: RwLockWriteGuard<'a, ()>,
 }
 
-/// Threads have numbers, by which they share counters.
-fn number_of_this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(1);
-    thread_local! {
-        /// Zero before it has one.
-        static NUMBER: Cell<usize> = const { Cell::new(0) };
-    }
-    if NUMBER.get() == 0 {
-        NUMBER.set(NEXT.fetch_add(1, Ordering::Relaxed));
-    }
-    NUMBER.get()
-}
-
 impl<T> CrowdLock<T> {
     pub(crate) fn new(value: T) -> CrowdLock<T> {
         let lock = CrowdLock {
@@ -85,6 +77,7 @@ impl<T> CrowdLock<T> {
             is_open: AtomicBool::new(false),
             calm: AtomicU64::new(0),
             counters: OnceLock::new(),
+            writer: Holder::default(),
             value: UnsafeCell::new(value),
         };
         if IS_MODEL {
@@ -109,7 +102,7 @@ impl<T> CrowdLock<T> {
             return None;
         }
         let counters = self.counters.get()?.as_slice();
-        let Counter(counter) = counters.get(number_of_this_thread() % counters.len())?;
+        let Counter(counter) = counters.get(thread_number() % counters.len())?;
         counter.fetch_add(1, Ordering::SeqCst);
         let held = Held::Counted(counter);
         total_order();
@@ -118,6 +111,7 @@ impl<T> CrowdLock<T> {
     }
 
     fn locked(&self) -> Held<'_> {
+        assert!(!self.writer.is_this_thread(), "{WAITS_FOR_ITSELF}");
         let guard = self.lock.read();
         if !self.is_open.load(Ordering::Relaxed) {
             let calm = self.calm.load(Ordering::Relaxed) + 1;
@@ -131,7 +125,9 @@ impl<T> CrowdLock<T> {
     }
 
     pub(crate) fn write(&self) -> Write<'_, T> {
+        assert!(!self.writer.is_this_thread(), "{WAITS_FOR_ITSELF}");
         let guard = self.lock.write();
+        self.writer.set();
         self.calm.store(0, Ordering::Relaxed);
         if self.is_open.load(Ordering::Relaxed) {
             self.is_open.store(false, Ordering::SeqCst);
@@ -156,6 +152,12 @@ impl Drop for Held<'_> {
         if let Held::Counted(counter) = self {
             counter.fetch_sub(1, Ordering::Release);
         }
+    }
+}
+
+impl<T> Drop for Write<'_, T> {
+    fn drop(&mut self) {
+        self.lock.writer.clear();
     }
 }
 
