@@ -173,7 +173,7 @@ fn a_map_does_not_wait_for_itself() {
     let fenced = map.fenced(born);
     let asks: [&dyn Fn() -> bool; 8] = [
         &|| map.get(&1).is_some(),
-        &|| map.view().len() > 0,
+        &|| map.view().is_empty(),
         &|| map.insert(1, String::new()).is_some(),
         &|| map.update(&1, String::clear).is_some(),
         &|| map.discard() > born,

@@ -85,10 +85,13 @@ pub(super) struct Inner<K, V> {
 #[repr(C)]
 struct Cold<K, V> {
     inner: Inner<K, V>,
-    /// Held and borrowed by whoever loads; empty once it is loaded.
-    source: ReentrantMutex<RefCell<Option<Box<dyn Source<K, V>>>>>,
+    /// Held and borrowed by whoever loads.
+    source: ReentrantMutex<RefCell<Unread<K, V>>>,
     divides: bool,
 }
+
+/// What a range is loaded from; gone once that is so.
+type Unread<K, V> = Option<Box<dyn Source<K, V>>>;
 
 /// Points to a node of either kind.
 pub(super) struct NodePtr<K, V>(NonNull<Inner<K, V>>, PhantomData<V>);
