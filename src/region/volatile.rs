@@ -25,8 +25,9 @@ pub use view::{VolatileIter, VolatileView};
 ///
 /// Changes are immediate and need no transaction. [`discard`](Self::discard) throws everything away
 /// in constant time, whatever its size, and begins a new generation: a holder of the old one gets
-/// `Stale`, never the wrong object. Closures run under the map's lock, as clones and comparisons do, and must not use
-/// the map: where it would wait for itself it panics. Destructors of values do not, and may. Where a clone or a destructor of a key panics in the middle of a change, which has nowhere
+/// `Stale`, never the wrong object. Closures run under the map's lock and must not use the map:
+/// whatever they ask of it panics. Nor must clones and comparisons, which run under a lock that readers share and might
+/// wait for ever. Destructors of values may. Where a clone or a destructor of a key panics in the middle of a change, which has nowhere
 /// to go back to, the map is discarded, and what it held is leaked; whatever else panics leaves the map whole.
 ///
 /// ```
