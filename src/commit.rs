@@ -42,7 +42,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
-use crate::state::State;
+use crate::state::{Spare, State};
 use crate::sync::{Condvar, EXPLORED, Mutex, MutexGuard, lock_awake, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
@@ -58,6 +58,7 @@ pub(crate) struct Commits {
     queue: Mutex<Queue>,
     log: Mutex<LogWriter>,
     visible: Visible,
+    spare: Spare,
     durable: AtomicU64,
     /// The thread that leads waits here.
     leading: Condvar,
@@ -116,6 +117,7 @@ impl Commits {
             durable: AtomicU64::new(log.synced().lsn.get()),
             log: Mutex::new(log),
             visible,
+            spare: Spare::default(),
             leading: Condvar::new(),
             syncing: Condvar::new(),
             led: Condvar::new(),
@@ -133,6 +135,16 @@ impl Commits {
     /// What readers see; nothing is counted before it is replaced.
     pub(crate) fn seen(&self) -> Seen {
         self.visible.see()
+    }
+
+    /// What the next state may begin with.
+    pub(crate) fn spare(&self) -> &Spare {
+        &self.spare
+    }
+
+    /// Lets go of a state that this one has replaced, and keeps what the next one may begin with.
+    pub(crate) fn keep(&self, replaced: Arc<State>, next: &State) {
+        self.spare.keep(replaced, next, || self.seen().lsn);
     }
 
     /// The last commit that survives a power loss.
@@ -344,7 +356,11 @@ impl Commits {
             Some(replaced)
         });
         // A destructor of the program that panics keeps nobody asleep.
-        drop(replaced);
+        for replaced in replaced.into_iter().flatten() {
+            if replaced.regions.are_many() {
+                self.keep(replaced, &self.seen());
+            }
+        }
         acknowledged
     }
 

@@ -276,7 +276,7 @@ impl Engine {
         matches!(self.access, Access::Reads(..))
     }
 
-    fn commits(&self) -> Result<&Commits> {
+    pub(crate) fn commits(&self) -> Result<&Commits> {
         match &self.access {
             Access::Writes(commits) => Ok(commits),
             Access::Reads(..) => Err(Error::read_only()),

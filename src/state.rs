@@ -5,6 +5,7 @@
 //!   with ten thousand regions.
 
 mod roots;
+mod spare;
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock, Weak};
@@ -18,6 +19,7 @@ use crate::region::handle::ColdRange;
 use crate::region::{Key, Value};
 use crate::tree::{AnyVersion, Draft, Graveyard, Owner, Tree, Version};
 pub(crate) use roots::Roots;
+pub(crate) use spare::Spare;
 
 /// The state of the durable regions after some commit.
 #[derive(Clone, Debug)]
@@ -234,7 +236,7 @@ impl State {
 
     /// Begins the state after the next commit.
     pub(crate) fn draft(&self) -> StateDraft<'_> {
-        StateDraft { changed: None, names: None, before: self }
+        StateDraft { regions: None, names: None, before: self }
     }
 }
 
@@ -248,8 +250,8 @@ fn names_of(regions: &Roots) -> Tree<String, RegionNo> {
 
 /// The next state, while it is made. It ends before the trees do that it was given.
 pub(crate) struct StateDraft<'a> {
-    /// All regions, once one of them was changed.
-    changed: Option<Roots>,
+    /// All regions, once there is a copy of its own.
+    regions: Option<Roots>,
     /// Most commits make and remove no region, and few regions are not listed by name.
     names: Option<Draft<String, RegionNo>>,
     before: &'a State,
@@ -265,8 +267,18 @@ impl StateDraft<'_> {
         self.names.insert(names)
     }
 
+    /// Takes regions to change, which are as they were before, in the place of a copy.
+    pub(crate) fn begin_with(&mut self, mut regions: Roots) {
+        regions.note_begin();
+        self.regions = Some(regions);
+    }
+
     fn regions(&self) -> &Roots {
-        self.changed.as_ref().unwrap_or(&self.before.regions)
+        self.regions.as_ref().unwrap_or(&self.before.regions)
+    }
+
+    fn regions_mut(&mut self) -> &mut Roots {
+        self.regions.get_or_insert_with(|| self.before.regions.to_be_changed())
     }
 
     /// The region as it was.
@@ -285,11 +297,11 @@ impl StateDraft<'_> {
     }
 
     pub(crate) fn put_region(&mut self, number: RegionNo, root: RegionRoot) -> Result<()> {
-        let is_new = if let Some(regions) = &mut self.changed {
-            regions.insert(number, root)
+        let is_new = if self.regions.is_some() || self.before.regions.are_many() {
+            self.regions_mut().insert(number, root)
         } else {
             let (regions, is_new) = self.before.regions.with(number, root);
-            self.changed = Some(regions);
+            self.regions = Some(regions);
             is_new
         };
         if is_new
@@ -305,7 +317,7 @@ impl StateDraft<'_> {
     pub(crate) fn remove_region(&mut self, number: RegionNo) -> Result<()> {
         let root = self.region(number).map(|root| Arc::clone(root.meta()));
         if let Some(meta) = root {
-            self.changed.get_or_insert_with(|| self.before.regions.clone()).remove(number);
+            self.regions_mut().remove(number);
             if self.regions().are_many() {
                 self.names().remove(|other| meta.name[..].cmp(other.as_str()))?;
             }
@@ -316,10 +328,11 @@ impl StateDraft<'_> {
     /// The state, which counts only if the draft is [settled](Self::settle). Nothing is put after it.
     pub(crate) fn freeze(&mut self) -> State {
         let names = self.names.as_mut().map(Draft::freeze);
+        let before = &self.before.regions;
         State {
             instance: self.before.instance,
             lsn: self.before.lsn.next(),
-            regions: self.changed.take().unwrap_or_else(|| self.before.regions.clone()),
+            regions: self.regions.take().unwrap_or_else(|| before.to_be_changed()),
             names: names.or_else(|| self.before.names.clone()),
         }
     }

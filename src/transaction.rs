@@ -231,6 +231,7 @@ impl Transaction {
         }
         // What the draft was given ends after it, and nobody has the state by then unless it counts.
         let mut draft = head.state.draft();
+        head.engine().commits()?.spare().lend(&head.state, &mut draft);
         for (number, _) in staged.removed.as_slice() {
             draft.remove_region(*number)?;
         }
@@ -256,8 +257,15 @@ impl Transaction {
         head.engine().note_committed(lsn, cores, staged.removed.as_slice());
         staged.settle();
         head.spare = Some(staged.emptied());
+        // One that is visible is kept by whoever replaces it there.
+        let is_kept = replaced.regions.are_many() && Arc::strong_count(&replaced) == 1;
+        let next = is_kept.then(|| (Arc::clone(head.engine()), Arc::clone(&head.state)));
         writer.release();
-        drop(replaced);
+        if let Some((engine, next)) = next
+            && let Ok(commits) = engine.commits()
+        {
+            commits.keep(replaced, &next);
+        }
         Ok((lsn, writer))
     }
 

@@ -105,6 +105,90 @@ fn regions_come_and_go_beside_each_other() {
     });
 }
 
+/// So many regions have a balance, under this key.
+const ACCOUNTS: u64 = 30;
+const BALANCE: u64 = 0;
+const OPENED_WITH: u64 = 1_000;
+
+fn balances(accounts: &[DurableMap<u64, u64>], at: &View) -> Vec<u64> {
+    accounts.iter().map(|account| *account.get(at, &BALANCE).unwrap().unwrap()).collect()
+}
+
+/// Moves something between some regions at a time, and has another region come and go.
+fn move_about(store: &Store, accounts: &[DurableMap<u64, u64>], until: Instant, seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    let guest = format!("guest {seed}");
+    while Instant::now() < until {
+        let mut tx = store.begin();
+        for _ in 0..rng.usize(1..7) {
+            let (from, to) = (rng.choice(accounts).unwrap(), rng.choice(accounts).unwrap());
+            let amount = rng.u64(..9);
+            let taken = from.update(&mut tx, &BALANCE, |sum| {
+                let taken = amount.min(*sum);
+                *sum -= taken;
+                taken
+            });
+            let taken = taken.unwrap().unwrap();
+            to.update(&mut tx, &BALANCE, |sum| *sum += taken).unwrap().unwrap();
+        }
+        match rng.u8(..20) {
+            0 => drop(tx.remove_region(&guest).unwrap()),
+            1 => {
+                drop(tx);
+                let guest: DurableMap<u64, u64> = store.durable_map(&guest).unwrap();
+                store.transact(|tx| guest.put(tx, seed, seed)).unwrap();
+            }
+            2 => drop(tx),
+            3 => drop(tx.commit().unwrap()),
+            4..8 => drop(tx.submit_with(Durability::Process)),
+            _ => drop(tx.commit_with(Durability::Process).unwrap()),
+        }
+    }
+}
+
+/// Whoever holds a view, or none: what is moved is in one place, and stays where a view has seen it.
+#[test]
+fn what_moves_between_many_regions_is_in_one_place() {
+    within(LIMIT, || {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let declare = |store: &Store| -> Vec<DurableMap<u64, u64>> {
+            let name = |nth| format!("account {nth}");
+            (0..ACCOUNTS).map(|nth| store.durable_map(&name(nth)).unwrap()).collect()
+        };
+        let accounts = declare(&store);
+        for account in &accounts {
+            store.transact(|tx| account.put(tx, BALANCE, OPENED_WITH)).unwrap();
+        }
+        let until = Instant::now() + Duration::from_secs(2);
+        std::thread::scope(|scope| {
+            let (store, accounts) = (&store, accounts.as_slice());
+            (0..WRITERS).for_each(|seed| {
+                scope.spawn(move || move_about(store, accounts, until, seed));
+            });
+            scope.spawn(move || {
+                let (mut rng, mut held) = (Rng::with_seed(WRITERS), Vec::new());
+                while Instant::now() < until {
+                    // Now and then nobody looks, and each state goes when the next one comes.
+                    std::thread::sleep(Duration::from_micros(rng.u64(..3_000)));
+                    let view = store.view();
+                    let seen = balances(accounts, &view);
+                    assert_eq!(seen.iter().sum::<u64>(), ACCOUNTS * OPENED_WITH);
+                    held.push((view, seen));
+                    held.retain(|(view, seen)| {
+                        assert_eq!(&balances(accounts, view), seen);
+                        rng.bool()
+                    });
+                }
+            });
+        });
+        let last = balances(&accounts, &store.view());
+        drop((accounts, store));
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(balances(&declare(&store), &store.view()), last);
+    });
+}
+
 /// Changes keys of its own for as long as a generation lasts; returns how many it has seen end.
 fn within_generations(cache: &VolatileMap<u64, u64>, until: Instant, nth: u64) -> u64 {
     let (mut rng, mut ended) = (Rng::with_seed(nth), 0);

@@ -20,6 +20,9 @@ const WIDTH: usize = 1 << BITS_PER_DIGIT;
 /// So many lie side by side: a copy of them costs less than a node of their own.
 const FEW: usize = 4;
 
+/// More changes than this are not listed: as many as leave a trie in the room that few regions take.
+pub(super) const CHANGED_MAX: usize = 8;
+
 /// The regions of one version; cheap to clone.
 #[derive(Clone)]
 pub(crate) enum Roots {
@@ -35,6 +38,8 @@ pub(crate) struct Trie {
     /// How many digits a number has, less one.
     height: u32,
     len: usize,
+    /// What was changed since somebody began to, unless that is too much.
+    changed: Option<ArrayVec<RegionNo, CHANGED_MAX>>,
 }
 
 #[derive(Clone)]
@@ -177,6 +182,28 @@ impl Roots {
         (with, is_new)
     }
 
+    /// A copy, of which nothing has changed yet.
+    pub(crate) fn to_be_changed(&self) -> Roots {
+        let mut copy = self.clone();
+        copy.note_begin();
+        copy
+    }
+
+    /// From here on it is noted what changes.
+    pub(crate) fn note_begin(&mut self) {
+        if let Roots::Many(trie) = self {
+            trie.changed = Some(ArrayVec::new());
+        }
+    }
+
+    /// What was changed since then, if that is known: it is for many.
+    pub(crate) fn changed(&self) -> Option<&[RegionNo]> {
+        match self {
+            Roots::Few(_) => None,
+            Roots::Many(trie) => trie.changed.as_deref(),
+        }
+    }
+
     /// Removes a region; whether there was one.
     pub(crate) fn remove(&mut self, number: RegionNo) -> bool {
         match self {
@@ -211,7 +238,14 @@ impl Trie {
         }
     }
 
+    fn note(&mut self, number: RegionNo) {
+        if self.changed.as_mut().is_some_and(|changed| changed.try_push(number).is_err()) {
+            self.changed = None;
+        }
+    }
+
     fn insert(&mut self, number: RegionNo, root: RegionRoot) -> bool {
+        self.note(number);
         while !self.reaches(number) {
             self.top = self.top.take().map(|top| Arc::new(Node::inner(Some(top))));
             self.height += 1;
@@ -237,6 +271,7 @@ impl Trie {
     }
 
     fn remove(&mut self, number: RegionNo) -> bool {
+        self.note(number);
         let removed = self.reaches(number) && Node::remove(&mut self.top, number, self.height);
         self.len -= usize::from(removed);
         removed
