@@ -142,11 +142,6 @@ impl Commits {
         &self.spare
     }
 
-    /// Lets go of a state that this one has replaced, and keeps what the next one may begin with.
-    pub(crate) fn keep(&self, replaced: Arc<State>, next: &State) {
-        self.spare.keep(replaced, next, || self.seen().lsn);
-    }
-
     /// The last commit that survives a power loss.
     pub(crate) fn durable_lsn(&self) -> Lsn {
         Lsn::new(self.durable.load(Ordering::Acquire))
@@ -344,6 +339,7 @@ impl Commits {
         // Publish.
         let published: [_; AT_ONCE] = std::array::from_fn(|_| queue.publish_first());
         queue.hand_over(&self.leading, &self.syncing);
+        let is_newest = queue.visible == queue.last_enqueued();
         drop(queue);
         // Acknowledge.
         self.led.notify_all();
@@ -358,7 +354,7 @@ impl Commits {
         // A destructor of the program that panics keeps nobody asleep.
         for replaced in replaced.into_iter().flatten() {
             if replaced.regions.are_many() {
-                self.keep(replaced, &self.seen());
+                self.spare.keep(replaced, &self.seen(), is_newest, || self.seen().lsn);
             }
         }
         acknowledged

@@ -257,15 +257,8 @@ impl Transaction {
         head.engine().note_committed(lsn, cores, staged.removed.as_slice());
         staged.settle();
         head.spare = Some(staged.emptied());
-        // One that is visible is kept by whoever replaces it there.
-        let is_kept = replaced.regions.are_many() && Arc::strong_count(&replaced) == 1;
-        let next = is_kept.then(|| (Arc::clone(head.engine()), Arc::clone(&head.state)));
         writer.release();
-        if let Some((engine, next)) = next
-            && let Ok(commits) = engine.commits()
-        {
-            commits.keep(replaced, &next);
-        }
+        drop(replaced);
         Ok((lsn, writer))
     }
 

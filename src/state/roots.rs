@@ -20,8 +20,8 @@ const WIDTH: usize = 1 << BITS_PER_DIGIT;
 /// So many lie side by side: a copy of them costs less than a node of their own.
 const FEW: usize = 4;
 
-/// More changes than this are not listed: as many as leave a trie in the room that few regions take.
-pub(super) const CHANGED_MAX: usize = 8;
+/// More changes than this are not listed.
+pub(super) const CHANGED_MAX: usize = if cfg!(test) { 8 } else { 1024 };
 
 /// The regions of one version; cheap to clone.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ pub(crate) struct Trie {
     height: u32,
     len: usize,
     /// What was changed since somebody began to, unless that is too much.
-    changed: Option<ArrayVec<RegionNo, CHANGED_MAX>>,
+    changed: Option<Vec<RegionNo>>,
 }
 
 #[derive(Clone)]
@@ -177,22 +177,26 @@ impl Roots {
             with.extend(after.iter().cloned());
             return (Roots::Few(with), false);
         }
-        let mut with = self.clone();
+        let mut with = self.to_be_changed();
         let is_new = with.insert(number, root);
         (with, is_new)
     }
 
     /// A copy, of which nothing has changed yet.
     pub(crate) fn to_be_changed(&self) -> Roots {
-        let mut copy = self.clone();
-        copy.note_begin();
-        copy
+        match self {
+            Roots::Few(roots) => Roots::Few(roots.clone()),
+            Roots::Many(Trie { top, height, len, .. }) => {
+                let (top, changed) = (top.clone(), Some(Vec::new()));
+                Roots::Many(Trie { top, height: *height, len: *len, changed })
+            }
+        }
     }
 
     /// From here on it is noted what changes.
     pub(crate) fn note_begin(&mut self) {
         if let Roots::Many(trie) = self {
-            trie.changed = Some(ArrayVec::new());
+            trie.changed.get_or_insert_default().clear();
         }
     }
 
@@ -239,9 +243,10 @@ impl Trie {
     }
 
     fn note(&mut self, number: RegionNo) {
-        if self.changed.as_mut().is_some_and(|changed| changed.try_push(number).is_err()) {
-            self.changed = None;
+        if let Some(changed) = &mut self.changed {
+            changed.push(number);
         }
+        self.changed.take_if(|changed| changed.len() > CHANGED_MAX);
     }
 
     fn insert(&mut self, number: RegionNo, root: RegionRoot) -> bool {

@@ -18,16 +18,22 @@ use crate::format::Lsn;
 pub(crate) struct Spare(Mutex<Option<(Lsn, Roots)>>);
 
 impl Spare {
-    /// Keeps what a state had that was replaced, if nobody else has it and `next` knows what changed; and nothing that is
-    /// older than that, so that nothing is kept alive which only a state had that is gone. May run destructors of the
-    /// program.
-    pub(crate) fn keep(&self, replaced: Arc<State>, next: &State, visible: impl FnOnce() -> Lsn) {
-        let new = brought_to(next, replaced);
+    /// Keeps what a state had that was replaced by `next`, which is published, if nobody has gone on from there: unless
+    /// somebody else has that state, or it is not known what changed. And keeps nothing older, so that nothing is kept
+    /// alive which only a state had that is gone. May run destructors of the program.
+    pub(crate) fn keep(
+        &self,
+        replaced: Arc<State>,
+        next: &State,
+        is_newest: bool,
+        visible: impl FnOnce() -> Lsn,
+    ) {
+        let new = if is_newest { brought_to(next, replaced) } else { None };
         let mut kept = self.0.lock();
         let is_older = |lsn: Lsn| lsn < next.lsn;
-        // One that is put here late is older than what is visible, unless that will be published after it.
+        // Whoever is published after this looks here as well.
         let before = match new {
-            Some(new) if visible() <= next.lsn => kept.replace((next.lsn, new)),
+            Some(new) if visible() == next.lsn => kept.replace((next.lsn, new)),
             _ => kept.take_if(|(of, _)| is_older(*of)),
         };
         drop(kept);
@@ -84,8 +90,8 @@ mod tests {
         GivenUp,
         /// Somebody holds the state before it.
         Held,
-        /// Nobody has published it yet.
-        Staged,
+        /// Somebody has gone on from there by then.
+        GoneOn,
         /// Others have been published when whoever made it gets to it.
         Outrun,
         /// Whoever made it gets to it later, when nothing else is published.
@@ -101,7 +107,7 @@ mod tests {
         fn states_take_turns(
             commits in prop::collection::vec(
                 (prop::collection::vec((any::<bool>(), 1..40_u64), 0..10), prop_oneof![
-                    Just(Story::Plain), Just(Story::GivenUp), Just(Story::Held), Just(Story::Staged),
+                    Just(Story::Plain), Just(Story::GivenUp), Just(Story::Held), Just(Story::GoneOn),
                     Just(Story::Outrun), Just(Story::Late), Just(Story::Grouped),
                 ]), 1..60),
         ) {
@@ -146,32 +152,34 @@ mod tests {
                     }
                     Story::Held => {
                         views.push((Arc::clone(&replaced), before));
-                        spare.keep(replaced, &newest, || newest.lsn);
+                        spare.keep(replaced, &newest, true, || newest.lsn);
                         false
                     }
                     Story::Outrun => {
-                        spare.keep(replaced, &newest, || newest.lsn.next());
+                        spare.keep(replaced, &newest, true, || newest.lsn.next());
                         false
                     }
                     Story::Grouped => {
                         drop(replaced);
-                        late.drain(..).for_each(|(late, _)| spare.keep(late, &newest, || newest.lsn));
+                        for (late, _) in late.drain(..) {
+                            spare.keep(late, &newest, true, || newest.lsn);
+                        }
                         continue;
                     }
                     _ => {
-                        let visible = if story == Story::Staged { Lsn::ZERO } else { newest.lsn };
-                        spare.keep(replaced, &newest, || visible);
-                        noted <= CHANGED_MAX && late.is_empty()
+                        let is_newest = story != Story::GoneOn;
+                        spare.keep(replaced, &newest, is_newest, || newest.lsn);
+                        is_newest && noted <= CHANGED_MAX && late.is_empty()
                     }
                 };
                 if story == Story::Plain || late.is_empty() {
                     prop_assert_eq!(spare.0.lock().is_some(), is_kept);
                 }
                 for (replaced, next) in late.drain(..) {
-                    spare.keep(replaced, &next, || next.lsn);
+                    spare.keep(replaced, &next, true, || next.lsn);
                 }
             }
-            spare.keep(Arc::clone(&newest), &newest, || newest.lsn);
+            spare.keep(Arc::clone(&newest), &newest, true, || newest.lsn);
             views.push((newest, now));
             for (state, model) in &views {
                 prop_assert_eq!(&self::model(state), model);
