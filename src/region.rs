@@ -47,9 +47,9 @@ use crate::error::Result;
 /// could write but not read back (untagged or internally tagged enums, fields that are skipped) is
 /// refused as `Unsupported` before anything is acknowledged.
 ///
-/// What boot leaves on disk is decoded when it is first touched, some entries at a time. So a `Deserialize` must not read
-/// the region that it is for: if it asks for what lies beside it gets `Invalid`, and two threads may wait for each
-/// other.
+/// What boot leaves on disk is decoded when it is first touched, some entries at a time. So a `Deserialize` must not
+/// read the region that it is for: if it asks for what lies beside it gets `Invalid`, and two threads may wait for
+/// each other.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The locks of the group commit. In unit tests with the feature `schedules` they are ones whose schedules
-//! a test explores: a wait that may time out then ends at any moment.
+//! The locks of the group commit, and which thread has one. In unit tests with the feature `schedules` they are ones
+//! whose schedules a test explores: a wait that may time out then ends at any moment.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,10 +1,11 @@
 //! Regions for the next state to begin with, which it shares with no other.
 //!
 //! A state that shares what did not change is made of copies of the nodes that lead to what did, and each copy counts
-//! all that it has beside: with thousands of regions, each of those counts is a miss of the cache. So a state that nobody
-//! has any more is brought to what came after it, and the next one is made of that, in its place, as the two sides take
-//! turns in left-right (Ramalhete and Correia, *Left-Right: A Concurrency Control Technique with Wait-Free Population
-//! Oblivious Reads*, 2013). Where somebody holds a state when it is replaced there is none, and the next one shares.
+//! all that it has beside: with thousands of regions, each of those counts is a miss of the cache. So a state that
+//! nobody has any more is brought to what came after it, and the next one is made of that, in its place, as the two
+//! sides take turns in left-right (Ramalhete and Correia, *Left-Right: A Concurrency Control Technique with Wait-Free
+//! Population Oblivious Reads*, 2013). Where somebody holds a state when it is replaced there is none, and the next
+//! one shares.
 
 use std::sync::Arc;
 
