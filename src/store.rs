@@ -245,7 +245,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`Options::open`]; the state that was visible stays. `Invalid` if this thread has a transaction open on
-    /// this store: it would wait for itself.
+    /// this store, or refreshes it already, and this is code of the program that runs meanwhile: it would wait for
+    /// itself.
     pub fn refresh(&self) -> Result<Lsn> {
         self.engine.refresh(&self.open)
     }

@@ -12,14 +12,15 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::followed::{Map, filled, follow, open};
+use common::followed::{Map, filled, follow, following, open};
 use common::settings::{seeded, setting};
-use common::{eventually, files};
+use common::{eventually, files, within};
 use proptest::prelude::*;
-use rocstate::{Durability, ErrorKind, RegionInfo, Store, View, Warming};
+use rocstate::{Durability, DurableMap, ErrorKind, RegionInfo, Store, View, Warming};
 
 /// What each region holds.
 type Model = BTreeMap<String, BTreeMap<u32, String>>;
@@ -420,4 +421,64 @@ fn a_flipped_bit_is_told_or_does_not_matter() {
         same(store.visible_lsn());
     }
     assert!(refused > 5, "{refused} refused");
+}
+
+/// A number that refreshes the store that follows where it is decoded, and where it ends.
+#[derive(Clone, Debug, serde::Serialize)]
+struct Restless(u32);
+
+static FOLLOWER: RwLock<Option<Store>> = RwLock::new(None);
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+fn refresh_again() {
+    let follower = FOLLOWER.try_read().ok().and_then(|follower| follower.clone());
+    if let Some(Err(error)) = follower.map(|follower| follower.refresh()) {
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        REFUSED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Restless {
+    fn drop(&mut self) {
+        refresh_again();
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Restless {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Restless, D::Error> {
+        refresh_again();
+        u32::deserialize(from).map(Restless)
+    }
+}
+
+#[test]
+fn a_refresh_does_not_wait_for_itself() {
+    within(Duration::from_secs(60), || {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let map: DurableMap<u32, Restless> = store.durable_map("map").unwrap();
+        store.transact(|tx| map.put(tx, 0, Restless(0))).unwrap();
+        let follower = following().open(dir.path()).unwrap();
+        let seen: DurableMap<u32, Restless> = follower.durable_map("map").unwrap();
+        for round in 1..9 {
+            let mut tx = store.begin();
+            if round % 2 == 0 {
+                // What it held ends when the state does that is replaced.
+                map.clear(&mut tx).unwrap();
+            }
+            for key in 0..3_000 {
+                map.put(&mut tx, key, Restless(round)).unwrap();
+            }
+            tx.commit().unwrap();
+            let lsn = store.sync().unwrap();
+            *FOLLOWER.write().unwrap() = Some(follower.clone());
+            while follower.refresh().unwrap() < lsn {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            FOLLOWER.write().unwrap().take();
+            let view = follower.view();
+            assert!(seen.iter(&view).all(|entry| entry.unwrap().1.0 == round));
+        }
+        assert!(REFUSED.load(Ordering::Relaxed) > 0);
+    });
 }

@@ -11,12 +11,13 @@
 
 mod basis;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use basis::Basis;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
 
 use super::{Access, Engine, Head, Open, WAITS_FOR_ITSELF};
 use crate::boot::since::since;
@@ -42,8 +43,8 @@ const RANGES_READ_MAX: usize = 64;
 /// Where a read-only store is, and what its regions were put together from.
 #[derive(Debug)]
 pub(super) struct Follower {
-    /// Whoever moves it on has this all the while.
-    position: Mutex<Position>,
+    /// Whoever moves it on holds and borrows this all the while.
+    position: ReentrantMutex<RefCell<Position>>,
     basis: Mutex<Arc<Basis>>,
 }
 
@@ -63,7 +64,7 @@ struct Followed<'a> {
 
 impl Follower {
     pub(super) fn new(publisher: Publisher, at: Place, basis: Basis) -> Follower {
-        let position = Mutex::new(Position { publisher, at });
+        let position = ReentrantMutex::new(RefCell::new(Position { publisher, at }));
         Follower { position, basis: Mutex::new(Arc::new(basis)) }
     }
 
@@ -79,7 +80,11 @@ impl Engine {
             if self.writer.is_this_thread() {
                 return Err(Error::new(ErrorKind::Invalid, WAITS_FOR_ITSELF));
             }
-            let mut position = follower.position.lock();
+            let position = follower.position.lock();
+            let Ok(mut position) = position.try_borrow_mut() else {
+                let what = "what runs while this thread refreshes the store cannot refresh it";
+                return Err(Error::new(ErrorKind::Invalid, what));
+            };
             let before = follower.basis();
             let mut moved = contain(|| self.move_on(&mut position, &before, open));
             if matches!(&moved, Some(Err(error)) if may_be_a_race(error)) {
