@@ -277,10 +277,6 @@ impl StateDraft<'_> {
         self.regions.as_ref().unwrap_or(&self.before.regions)
     }
 
-    fn regions_mut(&mut self) -> &mut Roots {
-        self.regions.get_or_insert_with(|| self.before.regions.to_be_changed())
-    }
-
     /// The region as it was.
     pub(crate) fn region(&self, number: RegionNo) -> Option<&RegionRoot> {
         self.regions().get(number)
@@ -297,8 +293,8 @@ impl StateDraft<'_> {
     }
 
     pub(crate) fn put_region(&mut self, number: RegionNo, root: RegionRoot) -> Result<()> {
-        let is_new = if self.regions.is_some() || self.before.regions.are_many() {
-            self.regions_mut().insert(number, root)
+        let is_new = if let Some(regions) = &mut self.regions {
+            regions.insert(number, root)
         } else {
             let (regions, is_new) = self.before.regions.with(number, root);
             self.regions = Some(regions);
@@ -317,7 +313,8 @@ impl StateDraft<'_> {
     pub(crate) fn remove_region(&mut self, number: RegionNo) -> Result<()> {
         let root = self.region(number).map(|root| Arc::clone(root.meta()));
         if let Some(meta) = root {
-            self.regions_mut().remove(number);
+            let before = &self.before.regions;
+            self.regions.get_or_insert_with(|| before.to_be_changed()).remove(number);
             if self.regions().are_many() {
                 self.names().remove(|other| meta.name[..].cmp(other.as_str()))?;
             }

@@ -231,7 +231,7 @@ impl Transaction {
         }
         // What the draft was given ends after it, and nobody has the state by then unless it counts.
         let mut draft = head.state.draft();
-        head.engine().commits()?.spare().lend(&head.state, &mut draft);
+        head.engine().commits()?.spare().lend(&mut draft);
         for (number, _) in staged.removed.as_slice() {
             draft.remove_region(*number)?;
         }

@@ -31,21 +31,20 @@ impl Spare {
     ) {
         let new = if is_newest { brought_to(next, replaced) } else { None };
         let mut kept = self.0.lock();
-        let is_older = |lsn: Lsn| lsn < next.lsn;
         // Whoever is published after this looks here as well.
         let before = match new {
             Some(new) if visible() == next.lsn => kept.replace((next.lsn, new)),
-            _ => kept.take_if(|(of, _)| is_older(*of)),
+            _ => kept.take_if(|(of, _)| *of < next.lsn),
         };
         drop(kept);
         drop(before);
     }
 
-    /// Gives a draft that begins at this state what is at hand.
-    pub(crate) fn lend(&self, newest: &State, draft: &mut StateDraft<'_>) {
-        if newest.regions.are_many()
+    /// Gives a draft the regions that it begins with, if they are at hand.
+    pub(crate) fn lend(&self, draft: &mut StateDraft<'_>) {
+        if draft.before.regions.are_many()
             && let Some((of, regions)) = { self.0.lock().take() }
-            && of == newest.lsn
+            && of == draft.before.lsn
         {
             draft.begin_with(regions);
         }
@@ -123,7 +122,7 @@ mod tests {
             for (changes, story) in commits.into_iter().chain([last]) {
                 let (before, mut noted) = (now.clone(), 0);
                 let mut draft = newest.draft();
-                spare.lend(&newest, &mut draft);
+                spare.lend(&mut draft);
                 for (is_put, number) in &changes {
                     let number = RegionNo(*number);
                     if *is_put {
