@@ -133,6 +133,43 @@ fn memory_is_for_the_tail_at_first_and_less_than_a_btree_map_when_all_is_warm() 
     assert!(warm < of_btree_map, "{warm} bytes, and {of_btree_map} in a BTreeMap");
 }
 
+/// Leaves share with their neighbours before they are split.
+#[test]
+fn numbers_that_come_at_random_take_less_than_in_a_btree_map() {
+    const ENTRIES: u64 = 200_000;
+    let _alone = COUNTS.lock();
+    // A bijection whose values look like noise (the finalizer of splitmix64).
+    let mix = |at: u64| {
+        let at = (at ^ at >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let at = (at ^ at >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        at ^ at >> 31
+    };
+    let keys: Vec<u64> = (1..=ENTRIES).map(mix).collect();
+    let before = allocated();
+    let plain: BTreeMap<u64, u64> = keys.iter().fold(BTreeMap::new(), |mut plain, key| {
+        plain.insert(*key, *key);
+        plain
+    });
+    let of_btree_map = allocated() - before;
+    drop(plain);
+
+    let dir = tempfile::tempdir().unwrap();
+    let options = Store::options().boot_budget(std::time::Duration::from_secs(3600));
+    let store = options.durability(Durability::Process).open(dir.path()).unwrap();
+    let before = allocated();
+    let map: DurableMap<u64, u64> = store.durable_map("numbers").unwrap();
+    for some in keys.chunks(100) {
+        let put = |tx: &mut rocstate::Transaction| {
+            some.iter().try_for_each(|key| map.put(tx, *key, *key).map(drop))
+        };
+        store.transact(put).unwrap();
+    }
+    let of_numbers = allocated() - before;
+    println!("{ENTRIES} numbers {of_numbers}, BTreeMap {of_btree_map}");
+    // The room at hand is in it. When leaves shared nothing it took as much.
+    assert!(10 * of_numbers < 9 * of_btree_map, "{of_numbers}, {of_btree_map} in a BTreeMap");
+}
+
 #[test]
 fn a_view_that_is_held_for_a_million_writes_costs_at_most_a_copy_of_what_it_sees() {
     const ENTRIES: u64 = 20_000;

@@ -2,15 +2,12 @@
 //! notes of what was there, and a seat if it needs one; then the node is copied, and the place that leads to it is
 //! changed.
 
+mod insert;
 mod put;
 mod remove;
 
-use std::cmp::Ordering;
-
 use super::limbo::{Dead, Thing};
-use super::node::{
-    Born, FAN_OUT, Hot, HotMut, Inner, InnerMut, LeafMut, NewValue, NodePtr, Small, Stamp,
-};
+use super::node::{Born, Hot, HotMut, Inner, NodePtr, Small, Stamp};
 use super::place::{Place, Pointer};
 use super::slot::{Spare, ValuePtr};
 use super::stored::Old;
@@ -93,16 +90,6 @@ impl<V> Replaced<V> {
             Replaced::Small(value) => value.into_old(),
         }
     }
-}
-
-/// The right half of a node that became too wide, and the bound before it.
-type Split<K, V> = Option<(Born<K>, NodePtr<K, V>)>;
-
-/// What an insert into a node came to.
-struct Inserted<K, V> {
-    /// What takes its place.
-    node: NodePtr<K, V>,
-    split: Split<K, V>,
 }
 
 impl<K: Clone, V> Edit<'_, K, V> {
@@ -261,133 +248,5 @@ impl<K: Clone, V> Edit<'_, K, V> {
         let key = ValuePtr::new(born, key, &mut self.spare.keys);
         self.bury(Thing::Key(key));
         None
-    }
-
-    #[inline]
-    pub(super) fn insert_at_root(
-        &mut self,
-        root: &mut NodePtr<K, V>,
-        key: K,
-        value: NewValue<V>,
-        compare: impl Fn(&K, &K) -> Ordering + Copy,
-    ) -> Result<Option<Replaced<V>>> {
-        let placed = value.placed();
-        let Inserted { node, split } = match self.insert(*root, key, value, compare) {
-            Ok(inserted) => inserted,
-            Err(error) => {
-                // SAFETY: a range that could not be loaded was above its place: it has none.
-                drop(placed.map(|value| unsafe { value.take(&mut self.spare.values) }));
-                return Err(error);
-            }
-        };
-        *root = node;
-        if let Some((bound, right)) = split {
-            // SAFETY: the node lives.
-            let above = NodePtr::inner(self.stamp, unsafe { node.copies() }, self.spare);
-            // SAFETY: it was just made.
-            let mut inner = unsafe { above.inner_mut() };
-            inner.bounds.push(bound);
-            inner.children.push(Place::new(node));
-            inner.children.push(Place::new(right));
-            *root = above;
-        }
-        Ok(self.old.take())
-    }
-
-    fn insert(
-        &mut self,
-        node: NodePtr<K, V>,
-        key: K,
-        value: NewValue<V>,
-        compare: impl Fn(&K, &K) -> Ordering + Copy,
-    ) -> Result<Inserted<K, V>> {
-        match Self::hot(node)? {
-            Hot::Leaf(leaf) => match leaf.find(|other| compare(&key, other)) {
-                Ok(at) => {
-                    let node = self.put(node, at, value);
-                    Ok(Inserted { node, split: None })
-                }
-                Err(at) => {
-                    let node = self.own(node);
-                    // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces,
-                    // and is not used any more.
-                    let leaf = unsafe { node.leaf_mut() };
-                    let split = self.insert_into_leaf(leaf, at, key, value);
-                    Ok(Inserted { node, split })
-                }
-            },
-            Hot::Inner(inner) => {
-                let at = inner.child_for(|bound| compare(&key, bound));
-                let child = Self::child(inner, at).expect("a key has a child");
-                let below = self.insert(child, key, value, compare)?;
-                let Some((bound, right)) = below.split else {
-                    let changed = below.node != child;
-                    let node = if changed { self.set(node, at, below.node).0 } else { node };
-                    return Ok(Inserted { node, split: None });
-                };
-                let node = self.own(node);
-                // SAFETY: as above.
-                let inner = unsafe { node.inner_mut() };
-                if let Some(place) = inner.children.get_mut(at) {
-                    place.set(below.node);
-                }
-                let split = self.insert_child(inner, at, bound, right);
-                Ok(Inserted { node, split })
-            }
-        }
-    }
-
-    fn insert_into_leaf(
-        &mut self,
-        mut leaf: LeafMut<'_, K, V>,
-        at: usize,
-        key: K,
-        value: NewValue<V>,
-    ) -> Split<K, V> {
-        let key = Born { key, born: self.stamp };
-        if leaf.keys().len() < FAN_OUT {
-            leaf.insert(at, key, value);
-            return None;
-        }
-        // Keys that only ever ascend would leave every leaf half empty.
-        let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
-        let new = NodePtr::leaf(self.stamp, leaf.keys().copies(), self.spare);
-        // SAFETY: it was just made.
-        let mut right = unsafe { new.leaf_mut() };
-        leaf.split_off(middle, &mut right);
-        let (half, at) = if at < middle { (&mut leaf, at) } else { (&mut right, at - middle) };
-        half.insert(at, key, value);
-        right.keys().first().map(|bound| (Born { key: bound.clone(), born: self.stamp }, new))
-    }
-
-    /// Puts a child behind the one at `at`.
-    fn insert_child(
-        &mut self,
-        mut inner: InnerMut<'_, K, V>,
-        at: usize,
-        bound: Born<K>,
-        child: NodePtr<K, V>,
-    ) -> Split<K, V> {
-        let child = Place::new(child);
-        if inner.children.len() < FAN_OUT {
-            inner.bounds.insert(at, bound);
-            inner.children.insert(at + 1, child);
-            return None;
-        }
-        let new = NodePtr::inner(self.stamp, inner.bounds.copies(), self.spare);
-        // SAFETY: it was just made.
-        let mut right = unsafe { new.inner_mut() };
-        if at + 1 == FAN_OUT {
-            right.children.push(child);
-            return Some((bound, new));
-        }
-        let middle = FAN_OUT / 2;
-        right.children.extend(inner.children.drain(middle..));
-        inner.bounds.split_off(middle, &mut right.bounds);
-        let between = inner.bounds.pop()?;
-        let (half, at) = if at < middle { (&mut inner, at) } else { (&mut right, at - middle) };
-        half.bounds.insert(at, bound);
-        half.children.insert(at + 1, child);
-        Some((between, new))
     }
 }

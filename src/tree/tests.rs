@@ -1,4 +1,5 @@
 mod cold;
+mod filling;
 mod keys;
 mod live;
 mod notes;

@@ -8,9 +8,9 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::{Edit, InnerMut, Replaced};
+use super::{Edit, Replaced};
 use crate::error::Result;
-use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, NewValue, NodePtr, append};
+use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, InnerMut, NewValue, NodePtr, append};
 use crate::tree::place::Place;
 
 /// What removing from a node came to.

@@ -68,6 +68,11 @@ impl Births {
         }
     }
 
+    /// Lets go of the first of so many.
+    pub(super) fn drop_first(&mut self, count: usize, len: usize) {
+        self.ages.copy_within(count..len, 0);
+    }
+
     /// Whether its moment is one for those of a node that was born just now.
     fn is_base_for(&self, none: &Births) -> bool {
         none.base.checked_sub(self.base).is_some_and(|before| before < FAR)
@@ -100,6 +105,8 @@ mod tests {
         Copy,
         /// Goes on with what was split off, or with the rest, and appends the other.
         Turn(usize),
+        /// Appends the first ones to the rest.
+        Roll(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<(Stamp, Step)>> {
@@ -109,6 +116,7 @@ mod tests {
             1 => any::<usize>().prop_map(Step::Remove),
             2 => Just(Step::Copy),
             1 => any::<usize>().prop_map(Step::Turn),
+            1 => any::<usize>().prop_map(Step::Roll),
         ];
         let pass = prop_oneof![4 => 0..4u64, 1 => 0..FAR / 4, 1 => 0..8 * FAR];
         prop::collection::vec((pass, step), 1..200)
@@ -151,6 +159,17 @@ mod tests {
                         right.append(0, &births, at..len);
                         right.append(len - at, &births, 0..at);
                         (births, of) = (right, now);
+                        model.rotate_left(at);
+                    }
+                    Step::Roll(at) => {
+                        let at = at % (len + 1);
+                        let mut first = Births::none(now);
+                        first.append(0, &births, 0..at);
+                        births.drop_first(at, len);
+                        births.append(len - at, &first, 0..at);
+                        for Birth(born, is_known) in &mut model[..at] {
+                            *is_known &= born.abs_diff(now) < FAR;
+                        }
                         model.rotate_left(at);
                     }
                     _ => {}

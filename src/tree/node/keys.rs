@@ -176,6 +176,16 @@ impl<K> KeysMut<'_, K> {
         to.keys.extend(self.keys.drain(at..));
     }
 
+    /// Moves the first keys behind those of another node of the same line, where there is room.
+    pub(in crate::tree) fn give_first(&mut self, count: usize, to: &mut Self) {
+        let len = self.keys.len();
+        if let (Some(from), Some(births)) = (&mut self.births, &mut to.births) {
+            births.append(to.keys.len(), from, 0..count);
+            from.drop_first(count, len);
+        }
+        to.keys.extend(self.keys.drain(..count));
+    }
+
     /// Appends the keys of another node of the same line, for which there is room. Of plain keys this is one copy
     /// of a block of memory: nothing is counted between two of them.
     pub(in crate::tree) fn append(&mut self, from: &KeysRef<'_, K>)

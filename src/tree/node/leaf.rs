@@ -291,6 +291,16 @@ impl<'n, K, V> LeafMut<'n, K, V> {
         }
     }
 
+    /// Moves the first entries behind those of another leaf of the same line, where there is room.
+    pub(in crate::tree) fn give_first(&mut self, count: usize, to: &mut Self) {
+        self.keys.give_first(count, &mut to.keys);
+        match (&mut self.values, &mut to.values) {
+            (ValuesMut::Placed(places), ValuesMut::Placed(to)) => to.extend(places.drain(..count)),
+            (ValuesMut::Seated(seats), ValuesMut::Seated(to)) => seats.give_first(count, to),
+            _ => not_alike(),
+        }
+    }
+
     /// Appends the entries of another leaf of the same line, for which there is room. Should a clone of a key panic,
     /// nothing was appended.
     ///

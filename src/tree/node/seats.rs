@@ -16,6 +16,7 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, needs_drop};
 use std::net::Ipv4Addr;
 use std::num::NonZero;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -309,11 +310,22 @@ impl<V> Seats<V> {
 
     /// Moves the values from a place on to an empty leaf.
     pub(super) fn split_off(&mut self, at: usize, to: &mut Self) {
-        for place in self.places.iter().skip(at) {
+        self.give(at..self.places.len(), to);
+    }
+
+    /// Moves the first values behind those of another leaf, where there is room.
+    pub(super) fn give_first(&mut self, count: usize, to: &mut Self) {
+        self.give(0..count, to);
+    }
+
+    fn give(&mut self, which: Range<usize>, to: &mut Self) {
+        for place in self.places.get(which.clone()).unwrap_or_default() {
             // SAFETY: it is taken, and free as soon as it has lost its place.
             to.push(unsafe { self.copy(place.now()) });
         }
-        self.truncate(at);
+        for place in self.places.drain(which) {
+            *self.taken.get_mut() &= !place.now().bit();
+        }
     }
 
     fn push(&mut self, value: Small<V>) {
@@ -337,13 +349,6 @@ impl<V> Seats<V> {
             } else {
                 from.places.iter().for_each(|place| self.push(from.copy(place.now())));
             }
-        }
-    }
-
-    /// Lets go of all but so many.
-    fn truncate(&mut self, len: usize) {
-        for place in self.places.drain(len.min(self.places.len())..) {
-            *self.taken.get_mut() &= !place.now().bit();
         }
     }
 }

@@ -1,0 +1,274 @@
+//! Inserting an entry: a leaf that is full shares its entries with a neighbour that has room, or is split in two, as
+//! inner nodes are.
+//!
+//! Leaves that are only ever split are 0.69 full if keys come at random; these are 0.82. To look at the neighbours first
+//! is what B*-trees do (Knuth, The Art of Computer Programming, section 6.2.4).
+
+use std::cmp::Ordering;
+
+use super::{Edit, Replaced};
+use crate::error::Result;
+use crate::tree::node::{Born, FAN_OUT, Hot, InnerMut, NewValue, NodePtr};
+use crate::tree::place::Place;
+
+/// A neighbour with more entries is given none: it would be full soon itself, and each time two leaves are written.
+const ROOMY_MAX: usize = 5 * FAN_OUT / 6;
+
+/// What an insert into a node came to.
+enum Inserted<K, V> {
+    /// This takes its place.
+    Into(NodePtr<K, V>),
+    /// It became too wide: this takes its place, with the other one behind it, and the bound between them.
+    Split(NodePtr<K, V>, Born<K>, NodePtr<K, V>),
+    /// It is a leaf that is full, and nothing was inserted: where the key belongs.
+    Full(K, usize),
+}
+
+impl<K: Clone, V> Edit<'_, K, V> {
+    #[inline]
+    pub(in super::super) fn insert_at_root(
+        &mut self,
+        root: &mut NodePtr<K, V>,
+        key: K,
+        value: NewValue<V>,
+        compare: impl Fn(&K, &K) -> Ordering + Copy,
+    ) -> Result<Option<Replaced<V>>> {
+        let placed = value.placed();
+        let inserted = match self.insert(*root, key, value, compare) {
+            Ok(Inserted::Full(key, at)) => self.split_leaf(*root, at, key, value),
+            Ok(inserted) => inserted,
+            Err(error) => {
+                // SAFETY: a range that could not be loaded was above its place: it has none.
+                drop(placed.map(|value| unsafe { value.take(&mut self.spare.values) }));
+                return Err(error);
+            }
+        };
+        *root = match inserted {
+            Inserted::Into(node) => node,
+            Inserted::Split(node, bound, right) => self.root_above(node, bound, right),
+            Inserted::Full(..) => unreachable!("a leaf that is split has room"),
+        };
+        Ok(self.old.take())
+    }
+
+    fn root_above(
+        &mut self,
+        node: NodePtr<K, V>,
+        bound: Born<K>,
+        right: NodePtr<K, V>,
+    ) -> NodePtr<K, V> {
+        // SAFETY: the node lives.
+        let above = NodePtr::inner(self.stamp, unsafe { node.copies() }, self.spare);
+        // SAFETY: it was just made.
+        let mut inner = unsafe { above.inner_mut() };
+        inner.bounds.push(bound);
+        inner.children.push(Place::new(node));
+        inner.children.push(Place::new(right));
+        above
+    }
+
+    fn insert(
+        &mut self,
+        node: NodePtr<K, V>,
+        key: K,
+        value: NewValue<V>,
+        compare: impl Fn(&K, &K) -> Ordering + Copy,
+    ) -> Result<Inserted<K, V>> {
+        match Self::hot(node)? {
+            Hot::Leaf(leaf) => match leaf.find(|other| compare(&key, other)) {
+                Ok(at) => Ok(Inserted::Into(self.put(node, at, value))),
+                Err(at) if leaf.len() == FAN_OUT => Ok(Inserted::Full(key, at)),
+                Err(at) => {
+                    let node = self.own(node);
+                    let key = Born { key, born: self.stamp };
+                    // SAFETY: it is nobody else's; the leaf that was borrowed is it or what it replaces,
+                    // and is not used any more.
+                    unsafe { node.leaf_mut() }.insert(at, key, value);
+                    Ok(Inserted::Into(node))
+                }
+            },
+            Hot::Inner(inner) => {
+                let at = inner.child_for(|bound| compare(&key, bound));
+                let child = Self::child(inner, at).expect("a key has a child");
+                // The node that was borrowed is not used any more where it is changed.
+                match self.insert(child, key, value, compare)? {
+                    Inserted::Into(below) if below == child => Ok(Inserted::Into(node)),
+                    Inserted::Into(below) => Ok(Inserted::Into(self.set(node, at, below).0)),
+                    Inserted::Full(key, to) => Ok(self.insert_beside(node, at, to, key, value)),
+                    Inserted::Split(below, bound, right) => {
+                        let node = self.own(node);
+                        Ok(self.insert_child(node, at, below, bound, right))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Inserts into a place of a leaf that is full, which is a child of a node.
+    #[inline(never)]
+    fn insert_beside(
+        &mut self,
+        node: NodePtr<K, V>,
+        at: usize,
+        to: usize,
+        key: K,
+        value: NewValue<V>,
+    ) -> Inserted<K, V> {
+        let node = self.own(node);
+        // SAFETY: it is nobody else's, and nothing of it is borrowed.
+        let inner = unsafe { node.inner_mut() };
+        // Keys that only ever ascend are to leave full leaves behind.
+        let with = if to < FAN_OUT { neighbour_with_room(&inner, at) } else { None };
+        if let Some(with) = with {
+            let (leaf, to) = self.level(inner, at, with, to);
+            // SAFETY: it is nobody else's, and nothing of it is borrowed.
+            unsafe { leaf.leaf_mut() }.insert(to, Born { key, born: self.stamp }, value);
+            return Inserted::Into(node);
+        }
+        let Some(child) = inner.children.get(at).map(Place::now) else {
+            unreachable!("it is one of its children")
+        };
+        match self.split_leaf(child, to, key, value) {
+            Inserted::Split(below, bound, right) => {
+                self.insert_child(node, at, below, bound, right)
+            }
+            other => other,
+        }
+    }
+
+    /// Has a child that is a full leaf share its entries with a neighbour; tells where what belongs into a place of it
+    /// belongs now, in one that is owned.
+    fn level(
+        &mut self,
+        inner: InnerMut<'_, K, V>,
+        at: usize,
+        with: Neighbour,
+        to: usize,
+    ) -> (NodePtr<K, V>, usize) {
+        let InnerMut { mut bounds, children } = inner;
+        let left = if with.is_behind { at } else { at - 1 };
+        let [Some(a), Some(b)] = [left, left + 1].map(|at| children.get(at).map(Place::now)) else {
+            unreachable!("both are its children")
+        };
+        let a = self.own(a);
+        let given = with.room / 2;
+        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at. What was just made or is
+        // owned is nobody else's, and neither of two leaves is the other.
+        let (b, before) = unsafe {
+            if with.is_behind {
+                let new = NodePtr::leaf(self.stamp, a.copies(), self.spare);
+                let mut leaf = new.leaf_mut();
+                a.leaf_mut().split_off(FAN_OUT - given, &mut leaf);
+                if let Some(Hot::Leaf(b)) = b.in_memory() {
+                    leaf.append(b);
+                }
+                self.end_node(b);
+                (new, 0)
+            } else {
+                let b = self.own(b);
+                b.leaf_mut().give_first(given, &mut a.leaf_mut());
+                (b, FAN_OUT - with.room)
+            }
+        };
+        for (at, leaf) in [(left, a), (left + 1, b)] {
+            if let Some(place) = children.get_mut(at) {
+                place.set(leaf);
+            }
+        }
+        // SAFETY: as above.
+        let (len, bound) = unsafe { (a.width(), b.leaf_mut().keys().first().cloned()) };
+        let old = bounds.remove(left);
+        if let Some(key) = bound {
+            bounds.insert(left, Born { key, born: self.stamp });
+        }
+        drop(self.end_key(old));
+        // What belongs between the two goes behind the first one, so that the bound holds.
+        let to = before + to;
+        if to <= len { (a, to) } else { (b, to - len) }
+    }
+
+    /// Splits a leaf that is full, and inserts into what was a place of it.
+    fn split_leaf(
+        &mut self,
+        leaf: NodePtr<K, V>,
+        at: usize,
+        key: K,
+        value: NewValue<V>,
+    ) -> Inserted<K, V> {
+        let leaf = self.own(leaf);
+        // Keys that only ever ascend would leave every leaf half empty.
+        let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
+        // SAFETY: one is nobody else's, and the other one was just made.
+        let (bound, new) = unsafe {
+            let new = NodePtr::leaf(self.stamp, leaf.copies(), self.spare);
+            let (mut left, mut right) = (leaf.leaf_mut(), new.leaf_mut());
+            left.split_off(middle, &mut right);
+            let (half, at) = if at < middle { (&mut left, at) } else { (&mut right, at - middle) };
+            half.insert(at, Born { key, born: self.stamp }, value);
+            (right.keys().first().cloned(), new)
+        };
+        match bound {
+            Some(key) => Inserted::Split(leaf, Born { key, born: self.stamp }, new),
+            None => unreachable!("something was inserted or moved there"),
+        }
+    }
+
+    /// Has a node that is owned lead to what its child has become, and puts another one behind that.
+    fn insert_child(
+        &mut self,
+        node: NodePtr<K, V>,
+        at: usize,
+        below: NodePtr<K, V>,
+        bound: Born<K>,
+        child: NodePtr<K, V>,
+    ) -> Inserted<K, V> {
+        // SAFETY: it is nobody else's, and nothing of it is borrowed.
+        let mut inner = unsafe { node.inner_mut() };
+        if let Some(place) = inner.children.get_mut(at) {
+            place.set(below);
+        }
+        let child = Place::new(child);
+        if inner.children.len() < FAN_OUT {
+            inner.bounds.insert(at, bound);
+            inner.children.insert(at + 1, child);
+            return Inserted::Into(node);
+        }
+        let new = NodePtr::inner(self.stamp, inner.bounds.copies(), self.spare);
+        // SAFETY: it was just made.
+        let mut right = unsafe { new.inner_mut() };
+        if at + 1 == FAN_OUT {
+            right.children.push(child);
+            return Inserted::Split(node, bound, new);
+        }
+        let middle = FAN_OUT / 2;
+        right.children.extend(inner.children.drain(middle..));
+        inner.bounds.split_off(middle, &mut right.bounds);
+        let Some(between) = inner.bounds.pop() else { unreachable!("half of many are some") };
+        let (half, at) = if at < middle { (&mut inner, at) } else { (&mut right, at - middle) };
+        half.bounds.insert(at, bound);
+        half.children.insert(at + 1, child);
+        Inserted::Split(node, between, new)
+    }
+}
+
+/// A leaf beside one that is full.
+#[derive(Clone, Copy)]
+struct Neighbour {
+    is_behind: bool,
+    /// For so many more entries.
+    room: usize,
+}
+
+/// The neighbour of a child that is a leaf to which that can give some of its entries.
+fn neighbour_with_room<K, V>(inner: &InnerMut<'_, K, V>, at: usize) -> Option<Neighbour> {
+    let room = |at: usize| {
+        // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
+        match unsafe { inner.children.get(at)?.now().in_memory() }? {
+            Hot::Leaf(leaf) if leaf.len() <= ROOMY_MAX => Some(FAN_OUT - leaf.len()),
+            _ => None,
+        }
+    };
+    let behind = room(at + 1).map(|room| Neighbour { is_behind: true, room });
+    let before = at.checked_sub(1).and_then(room).map(|room| Neighbour { is_behind: false, room });
+    before.into_iter().chain(behind).max_by_key(|neighbour| neighbour.room)
+}
