@@ -89,6 +89,27 @@ proptest! {
         let fullness = fill_each(&numbers);
         prop_assert!(fullness.iter().all(|fullness| *fullness > 0.78), "{fullness:?}");
     }
+
+    /// When they were joined only once they held a quarter, the leaves became a third full.
+    #[test]
+    fn leaves_of_which_much_is_removed_at_random_are_half_full(
+        numbers in Just((0..COUNT).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let mut model: BTreeMap<u16, u32> = (0..COUNT).map(|key| (key, u32::from(key))).collect();
+        let entries = model.iter().map(|(key, value)| (*key, *value)).collect();
+        let mut tree = Tree::from_sorted(None, entries, Graveyard::none());
+        for some in numbers.chunks(usize::from(COUNT) / 10).take(9) {
+            let mut draft = tree.draft();
+            for number in some {
+                prop_assert!(draft.remove(|other| number.cmp(other)).unwrap().is_some());
+                model.remove(number);
+            }
+            tree = draft.freeze();
+            draft.settle();
+            same(&tree, &model);
+            prop_assert!(fullness(&tree) > 0.5, "{} of {}", fullness(&tree), tree.len());
+        }
+    }
 }
 
 #[test]
