@@ -25,9 +25,10 @@ pub use view::{VolatileIter, VolatileView};
 ///
 /// Changes are immediate and need no transaction. [`discard`](Self::discard) throws everything away in constant time,
 /// whatever its size, and begins a new generation: a holder of the old one gets `Stale`, never the wrong object.
-/// Closures run under the map's lock and must not use the map: whatever they ask of it panics. Nor must clones and
-/// comparisons, which run under a lock that readers share and might wait for ever. Destructors of values may. Where a
-/// clone or a destructor of a key panics in the middle of a change, which has nowhere to go back to, the map is
+/// Closures run under the map's lock and must not use the map: whatever they ask of it panics. Nor should they begin a
+/// transaction: in that of another thread the map may be waited for, and both wait for ever. Clones and comparisons
+/// must not use the map either, under a lock that readers share, and might wait for ever. Destructors of values may.
+/// Where a clone or a destructor of a key panics in the middle of a change, which has nowhere to go back to, the map is
 /// discarded, and what it held is leaked; whatever else panics leaves the map whole.
 ///
 /// ```
