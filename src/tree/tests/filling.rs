@@ -76,7 +76,7 @@ fn fill_each(numbers: &[u16]) -> [f64; 3] {
     fullness
 }
 
-const COUNT: u16 = if cfg!(miri) { 300 } else { 20_000 };
+const COUNT: u16 = if cfg!(miri) { 200 } else { 20_000 };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 1 } else { 4 }, ..ProptestConfig::default() })]
@@ -87,7 +87,7 @@ proptest! {
         numbers in Just((0..COUNT).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let fullness = fill_each(&numbers);
-        prop_assert!(fullness.iter().all(|fullness| *fullness > 0.78), "{fullness:?}");
+        prop_assert!(cfg!(miri) || fullness.iter().all(|each| *each > 0.78), "{fullness:?}");
     }
 
     /// When they were joined only once they held a quarter, the leaves became a third full.
@@ -107,7 +107,8 @@ proptest! {
             tree = draft.freeze();
             draft.settle();
             same(&tree, &model);
-            prop_assert!(fullness(&tree) > 0.5, "{} of {}", fullness(&tree), tree.len());
+            let half = cfg!(miri) || fullness(&tree) > 0.5;
+            prop_assert!(half, "{} of {}", fullness(&tree), tree.len());
         }
     }
 }
@@ -116,6 +117,6 @@ proptest! {
 fn leaves_of_what_ascends_are_full_and_of_what_descends_hardly_less() {
     let up = fill_each(&(0..COUNT).collect::<Vec<_>>());
     let down = fill_each(&(0..COUNT).rev().collect::<Vec<_>>());
-    assert!(up.iter().all(|fullness| *fullness > 0.95), "{up:?}");
-    assert!(down.iter().all(|fullness| *fullness > 0.8), "{down:?}");
+    assert!(cfg!(miri) || up.iter().all(|each| *each > 0.95), "{up:?}");
+    assert!(cfg!(miri) || down.iter().all(|each| *each > 0.8), "{down:?}");
 }
