@@ -14,12 +14,15 @@ use crate::tree::place::Place;
 /// A neighbour with more entries is given none: it would be full soon itself, and each time two leaves are written.
 const ROOMY_MAX: usize = 5 * FAN_OUT / 6;
 
+/// The two that a node was split in, and the bound between them.
+type Halves<K, V> = (NodePtr<K, V>, Born<K>, NodePtr<K, V>);
+
 /// What an insert into a node came to.
 enum Inserted<K, V> {
     /// This takes its place.
     Into(NodePtr<K, V>),
-    /// It became too wide: this takes its place, with the other one behind it, and the bound between them.
-    Split(NodePtr<K, V>, Born<K>, NodePtr<K, V>),
+    /// It became too wide: these take its place.
+    Split(Halves<K, V>),
     /// It is a leaf that is full, and nothing was inserted: where the key belongs.
     Full(K, usize),
 }
@@ -35,7 +38,6 @@ impl<K: Clone, V> Edit<'_, K, V> {
     ) -> Result<Option<Replaced<V>>> {
         let placed = value.placed();
         let inserted = match self.insert(*root, key, value, compare) {
-            Ok(Inserted::Full(key, at)) => self.split_leaf(*root, at, key, value),
             Ok(inserted) => inserted,
             Err(error) => {
                 // SAFETY: a range that could not be loaded was above its place: it has none.
@@ -45,24 +47,22 @@ impl<K: Clone, V> Edit<'_, K, V> {
         };
         *root = match inserted {
             Inserted::Into(node) => node,
-            Inserted::Split(node, bound, right) => self.root_above(node, bound, right),
-            Inserted::Full(..) => unreachable!("a leaf that is split has room"),
+            Inserted::Split(halves) => self.root_above(halves),
+            Inserted::Full(key, at) => {
+                let halves = self.split_leaf(*root, at, key, value);
+                self.root_above(halves)
+            }
         };
         Ok(self.old.take())
     }
 
-    fn root_above(
-        &mut self,
-        node: NodePtr<K, V>,
-        bound: Born<K>,
-        right: NodePtr<K, V>,
-    ) -> NodePtr<K, V> {
+    fn root_above(&mut self, (left, bound, right): Halves<K, V>) -> NodePtr<K, V> {
         // SAFETY: the node lives.
-        let above = NodePtr::inner(self.stamp, unsafe { node.copies() }, self.spare);
+        let above = NodePtr::inner(self.stamp, unsafe { left.copies() }, self.spare);
         // SAFETY: it was just made.
         let mut inner = unsafe { above.inner_mut() };
         inner.bounds.push(bound);
-        inner.children.push(Place::new(node));
+        inner.children.push(Place::new(left));
         inner.children.push(Place::new(right));
         above
     }
@@ -95,16 +95,17 @@ impl<K: Clone, V> Edit<'_, K, V> {
                     Inserted::Into(below) if below == child => Ok(Inserted::Into(node)),
                     Inserted::Into(below) => Ok(Inserted::Into(self.set(node, at, below).0)),
                     Inserted::Full(key, to) => Ok(self.insert_beside(node, at, to, key, value)),
-                    Inserted::Split(below, bound, right) => {
+                    Inserted::Split(halves) => {
                         let node = self.own(node);
-                        Ok(self.insert_child(node, at, below, bound, right))
+                        Ok(self.insert_child(node, at, halves))
                     }
                 }
             }
         }
     }
 
-    /// Inserts into a place of a leaf that is full, which is a child of a node.
+    /// Inserts into a place of a leaf that is full, which is a child of a node. Apart from the way down, which is short
+    /// without it.
     #[inline(never)]
     fn insert_beside(
         &mut self,
@@ -128,12 +129,8 @@ impl<K: Clone, V> Edit<'_, K, V> {
         let Some(child) = inner.children.get(at).map(Place::now) else {
             unreachable!("it is one of its children")
         };
-        match self.split_leaf(child, to, key, value) {
-            Inserted::Split(below, bound, right) => {
-                self.insert_child(node, at, below, bound, right)
-            }
-            other => other,
-        }
+        let halves = self.split_leaf(child, to, key, value);
+        self.insert_child(node, at, halves)
     }
 
     /// Has a child that is a full leaf share its entries with a neighbour; tells where what belongs into a place of it
@@ -158,7 +155,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             if with.is_behind {
                 let new = NodePtr::leaf(self.stamp, a.copies(), self.spare);
                 let mut leaf = new.leaf_mut();
-                a.leaf_mut().split_off(FAN_OUT - given, &mut leaf);
+                a.leaf_mut().give(FAN_OUT - given..FAN_OUT, &mut leaf);
                 if let Some(Hot::Leaf(b)) = b.in_memory() {
                     leaf.append(b);
                 }
@@ -166,7 +163,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 (new, 0)
             } else {
                 let b = self.own(b);
-                b.leaf_mut().give_first(given, &mut a.leaf_mut());
+                b.leaf_mut().give(0..given, &mut a.leaf_mut());
                 (b, FAN_OUT - with.room)
             }
         };
@@ -175,16 +172,21 @@ impl<K: Clone, V> Edit<'_, K, V> {
                 place.set(leaf);
             }
         }
-        // SAFETY: as above.
-        let (len, bound) = unsafe { (a.width(), b.leaf_mut().keys().first().cloned()) };
+        let bound = self.bound_before(b);
         let old = bounds.remove(left);
-        if let Some(key) = bound {
-            bounds.insert(left, Born { key, born: self.stamp });
-        }
+        bounds.insert(left, bound);
         drop(self.end_key(old));
         // What belongs between the two goes behind the first one, so that the bound holds.
-        let to = before + to;
+        // SAFETY: as above.
+        let (len, to) = (unsafe { a.width() }, before + to);
         if to <= len { (a, to) } else { (b, to - len) }
+    }
+
+    /// The first key of a leaf that is owned and has some.
+    fn bound_before(&self, leaf: NodePtr<K, V>) -> Born<K> {
+        // SAFETY: it is nobody else's.
+        let key = unsafe { leaf.leaf_mut() }.keys().first().cloned();
+        Born { key: key.expect("it has some"), born: self.stamp }
     }
 
     /// Splits a leaf that is full, and inserts into what was a place of it.
@@ -194,33 +196,28 @@ impl<K: Clone, V> Edit<'_, K, V> {
         at: usize,
         key: K,
         value: NewValue<V>,
-    ) -> Inserted<K, V> {
+    ) -> Halves<K, V> {
         let leaf = self.own(leaf);
         // Keys that only ever ascend would leave every leaf half empty.
         let middle = if at == FAN_OUT { FAN_OUT } else { FAN_OUT / 2 };
         // SAFETY: one is nobody else's, and the other one was just made.
-        let (bound, new) = unsafe {
+        let new = unsafe {
             let new = NodePtr::leaf(self.stamp, leaf.copies(), self.spare);
             let (mut left, mut right) = (leaf.leaf_mut(), new.leaf_mut());
-            left.split_off(middle, &mut right);
+            left.give(middle..FAN_OUT, &mut right);
             let (half, at) = if at < middle { (&mut left, at) } else { (&mut right, at - middle) };
             half.insert(at, Born { key, born: self.stamp }, value);
-            (right.keys().first().cloned(), new)
+            new
         };
-        match bound {
-            Some(key) => Inserted::Split(leaf, Born { key, born: self.stamp }, new),
-            None => unreachable!("something was inserted or moved there"),
-        }
+        (leaf, self.bound_before(new), new)
     }
 
-    /// Has a node that is owned lead to what its child has become, and puts another one behind that.
+    /// Has a node that is owned lead to what its child was split in.
     fn insert_child(
         &mut self,
         node: NodePtr<K, V>,
         at: usize,
-        below: NodePtr<K, V>,
-        bound: Born<K>,
-        child: NodePtr<K, V>,
+        (below, bound, child): Halves<K, V>,
     ) -> Inserted<K, V> {
         // SAFETY: it is nobody else's, and nothing of it is borrowed.
         let mut inner = unsafe { node.inner_mut() };
@@ -238,16 +235,16 @@ impl<K: Clone, V> Edit<'_, K, V> {
         let mut right = unsafe { new.inner_mut() };
         if at + 1 == FAN_OUT {
             right.children.push(child);
-            return Inserted::Split(node, bound, new);
+            return Inserted::Split((node, bound, new));
         }
         let middle = FAN_OUT / 2;
         right.children.extend(inner.children.drain(middle..));
-        inner.bounds.split_off(middle, &mut right.bounds);
+        inner.bounds.give(middle..FAN_OUT - 1, &mut right.bounds);
         let Some(between) = inner.bounds.pop() else { unreachable!("half of many are some") };
         let (half, at) = if at < middle { (&mut inner, at) } else { (&mut right, at - middle) };
         half.bounds.insert(at, bound);
         half.children.insert(at + 1, child);
-        Inserted::Split(node, between, new)
+        Inserted::Split((node, between, new))
     }
 }
 

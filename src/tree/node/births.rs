@@ -68,9 +68,9 @@ impl Births {
         }
     }
 
-    /// Lets go of the first of so many.
-    pub(super) fn drop_first(&mut self, count: usize, len: usize) {
-        self.ages.copy_within(count..len, 0);
+    /// Takes some of so many out.
+    pub(super) fn drain(&mut self, which: Range<usize>, len: usize) {
+        self.ages.copy_within(which.end..len, which.start);
     }
 
     /// Whether its moment is one for those of a node that was born just now.
@@ -165,7 +165,7 @@ mod tests {
                         let at = at % (len + 1);
                         let mut first = Births::none(now);
                         first.append(0, &births, 0..at);
-                        births.drop_first(at, len);
+                        births.drain(0..at, len);
                         births.append(len - at, &first, 0..at);
                         for Birth(born, is_known) in &mut model[..at] {
                             *is_known &= born.abs_diff(now) < FAR;

@@ -11,6 +11,7 @@
 //! - Births are known of as many keys as a node has, but of ranges that were cold: theirs is that of the range.
 
 use std::mem::needs_drop;
+use std::ops::Range;
 use std::ptr;
 
 use arrayvec::ArrayVec;
@@ -168,22 +169,14 @@ impl<K> KeysMut<'_, K> {
         Some(self.remove(self.len().checked_sub(1)?))
     }
 
-    /// Moves the keys from `at` on to an empty node of the same line.
-    pub(in crate::tree) fn split_off(&mut self, at: usize, to: &mut Self) {
-        if let (Some(from), Some(to)) = (&self.births, &mut to.births) {
-            to.append(0, from, at..self.keys.len());
-        }
-        to.keys.extend(self.keys.drain(at..));
-    }
-
-    /// Moves the first keys behind those of another node of the same line, where there is room.
-    pub(in crate::tree) fn give_first(&mut self, count: usize, to: &mut Self) {
+    /// Moves some of the keys behind those of another node of the same line, where there is room.
+    pub(in crate::tree) fn give(&mut self, which: Range<usize>, to: &mut Self) {
         let len = self.keys.len();
         if let (Some(from), Some(births)) = (&mut self.births, &mut to.births) {
-            births.append(to.keys.len(), from, 0..count);
-            from.drop_first(count, len);
+            births.append(to.keys.len(), from, which.clone());
+            from.drain(which.clone(), len);
         }
-        to.keys.extend(self.keys.drain(..count));
+        to.keys.extend(self.keys.drain(which));
     }
 
     /// Appends the keys of another node of the same line, for which there is room. Of plain keys this is one copy

@@ -10,6 +10,7 @@
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, offset_of};
+use std::ops::Range;
 use std::ptr;
 
 use arrayvec::ArrayVec;
@@ -281,22 +282,12 @@ impl<'n, K, V> LeafMut<'n, K, V> {
         (self.keys.remove(at), value)
     }
 
-    /// Moves the entries from `at` on to an empty leaf of the same line.
-    pub(in crate::tree) fn split_off(&mut self, at: usize, to: &mut Self) {
-        self.keys.split_off(at, &mut to.keys);
+    /// Moves some of the entries behind those of another leaf of the same line, where there is room.
+    pub(in crate::tree) fn give(&mut self, which: Range<usize>, to: &mut Self) {
+        self.keys.give(which.clone(), &mut to.keys);
         match (&mut self.values, &mut to.values) {
-            (ValuesMut::Placed(places), ValuesMut::Placed(to)) => to.extend(places.drain(at..)),
-            (ValuesMut::Seated(seats), ValuesMut::Seated(to)) => seats.split_off(at, to),
-            _ => not_alike(),
-        }
-    }
-
-    /// Moves the first entries behind those of another leaf of the same line, where there is room.
-    pub(in crate::tree) fn give_first(&mut self, count: usize, to: &mut Self) {
-        self.keys.give_first(count, &mut to.keys);
-        match (&mut self.values, &mut to.values) {
-            (ValuesMut::Placed(places), ValuesMut::Placed(to)) => to.extend(places.drain(..count)),
-            (ValuesMut::Seated(seats), ValuesMut::Seated(to)) => seats.give_first(count, to),
+            (ValuesMut::Placed(places), ValuesMut::Placed(to)) => to.extend(places.drain(which)),
+            (ValuesMut::Seated(seats), ValuesMut::Seated(to)) => seats.give(which, to),
             _ => not_alike(),
         }
     }

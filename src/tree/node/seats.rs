@@ -308,17 +308,8 @@ impl<V> Seats<V> {
         unsafe { self.copy(seat) }
     }
 
-    /// Moves the values from a place on to an empty leaf.
-    pub(super) fn split_off(&mut self, at: usize, to: &mut Self) {
-        self.give(at..self.places.len(), to);
-    }
-
-    /// Moves the first values behind those of another leaf, where there is room.
-    pub(super) fn give_first(&mut self, count: usize, to: &mut Self) {
-        self.give(0..count, to);
-    }
-
-    fn give(&mut self, which: Range<usize>, to: &mut Self) {
+    /// Moves some of the values behind those of another leaf, where there is room.
+    pub(super) fn give(&mut self, which: Range<usize>, to: &mut Self) {
         for place in self.places.get(which.clone()).unwrap_or_default() {
             // SAFETY: it is taken, and free as soon as it has lost its place.
             to.push(unsafe { self.copy(place.now()) });
