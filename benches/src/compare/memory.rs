@@ -35,6 +35,8 @@ const NUMBERS: &str = "rocstate of numbers";
 fn resident(plan: &Plan, of: &str) -> Result<f64, Failure> {
     let entries = plan.entries.to_string();
     let mut command = Command::new(std::env::current_exe()?);
+    // glibc would learn from the first large block that is given back to keep others of its size.
+    command.env("MALLOC_MMAP_THRESHOLD_", (1 << 20).to_string());
     let output = command.args(["--resident-of", of, "--entries", &entries]).output()?;
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
