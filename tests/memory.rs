@@ -138,18 +138,13 @@ fn memory_is_for_the_tail_at_first_and_less_than_a_btree_map_when_all_is_warm() 
 fn numbers_that_come_at_random_take_less_than_in_a_btree_map() {
     const ENTRIES: u64 = 200_000;
     let _alone = COUNTS.lock();
-    // A bijection whose values look like noise (the finalizer of splitmix64).
-    let mix = |at: u64| {
-        let at = (at ^ at >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let at = (at ^ at >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        at ^ at >> 31
-    };
-    let keys: Vec<u64> = (1..=ENTRIES).map(mix).collect();
+    let mut dice = fastrand::Rng::with_seed(7);
+    let keys: Vec<u64> = (0..ENTRIES).map(|_| dice.u64(..)).collect();
     let before = allocated();
-    let plain: BTreeMap<u64, u64> = keys.iter().fold(BTreeMap::new(), |mut plain, key| {
+    let mut plain = BTreeMap::new();
+    for key in &keys {
         plain.insert(*key, *key);
-        plain
-    });
+    }
     let of_btree_map = allocated() - before;
     drop(plain);
 

@@ -250,3 +250,18 @@ impl<K: Clone, V> Edit<'_, K, V> {
         None
     }
 }
+
+/// A child of a node and a neighbour of it, with the room that is there for the two.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pair {
+    room: usize,
+    /// The left one of them.
+    left: usize,
+}
+
+/// A child with that of its neighbours where most room is, if there is any.
+fn pair_with_most_room(at: usize, room: impl Fn(usize) -> Option<usize>) -> Option<Pair> {
+    let before = at.checked_sub(1).and_then(|left| Some(Pair { room: room(left)?, left }));
+    let behind = room(at + 1).map(|room| Pair { room, left: at });
+    before.max(behind)
+}

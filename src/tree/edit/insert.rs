@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Edit, Replaced};
+use super::{Edit, Pair, Replaced, pair_with_most_room};
 use crate::error::Result;
 use crate::tree::node::{Born, FAN_OUT, Hot, InnerMut, NewValue, NodePtr};
 use crate::tree::place::Place;
@@ -119,9 +119,9 @@ impl<K: Clone, V> Edit<'_, K, V> {
         // SAFETY: it is nobody else's, and nothing of it is borrowed.
         let inner = unsafe { node.inner_mut() };
         // Keys that only ever ascend are to leave full leaves behind.
-        let with = if to < FAN_OUT { neighbour_with_room(&inner, at) } else { None };
-        if let Some(with) = with {
-            let (leaf, to) = self.level(inner, at, with, to);
+        let pair = if to < FAN_OUT { pair_to_level(&inner, at) } else { None };
+        if let Some(pair) = pair {
+            let (leaf, to) = self.level(inner, at, pair, to);
             // SAFETY: it is nobody else's, and nothing of it is borrowed.
             unsafe { leaf.leaf_mut() }.insert(to, Born { key, born: self.stamp }, value);
             return Inserted::Into(node);
@@ -139,20 +139,19 @@ impl<K: Clone, V> Edit<'_, K, V> {
         &mut self,
         inner: InnerMut<'_, K, V>,
         at: usize,
-        with: Neighbour,
+        Pair { room, left }: Pair,
         to: usize,
     ) -> (NodePtr<K, V>, usize) {
         let InnerMut { mut bounds, children } = inner;
-        let left = if with.is_behind { at } else { at - 1 };
         let [Some(a), Some(b)] = [left, left + 1].map(|at| children.get(at).map(Place::now)) else {
             unreachable!("both are its children")
         };
         let a = self.own(a);
-        let given = with.room / 2;
+        let given = room / 2;
         // SAFETY: nodes of the tree live, and nobody changes them while they are looked at. What was just made or is
         // owned is nobody else's, and neither of two leaves is the other.
         let (b, before) = unsafe {
-            if with.is_behind {
+            if left == at {
                 let new = NodePtr::leaf(self.stamp, a.copies(), self.spare);
                 let mut leaf = new.leaf_mut();
                 a.leaf_mut().give(FAN_OUT - given..FAN_OUT, &mut leaf);
@@ -164,7 +163,7 @@ impl<K: Clone, V> Edit<'_, K, V> {
             } else {
                 let b = self.own(b);
                 b.leaf_mut().give(0..given, &mut a.leaf_mut());
-                (b, FAN_OUT - with.room)
+                (b, FAN_OUT - room)
             }
         };
         for (at, leaf) in [(left, a), (left + 1, b)] {
@@ -248,24 +247,13 @@ impl<K: Clone, V> Edit<'_, K, V> {
     }
 }
 
-/// A leaf beside one that is full.
-#[derive(Clone, Copy)]
-struct Neighbour {
-    is_behind: bool,
-    /// For so many more entries.
-    room: usize,
-}
-
-/// The neighbour of a child that is a leaf to which that can give some of its entries.
-fn neighbour_with_room<K, V>(inner: &InnerMut<'_, K, V>, at: usize) -> Option<Neighbour> {
-    let room = |at: usize| {
+/// A child that is a full leaf with a neighbour that it can give some of its entries, if there is one.
+fn pair_to_level<K, V>(inner: &InnerMut<'_, K, V>, at: usize) -> Option<Pair> {
+    pair_with_most_room(at, |at| {
         // SAFETY: nodes of the tree live, and nobody changes them while they are looked at.
         match unsafe { inner.children.get(at)?.now().in_memory() }? {
             Hot::Leaf(leaf) if leaf.len() <= ROOMY_MAX => Some(FAN_OUT - leaf.len()),
             _ => None,
         }
-    };
-    let behind = room(at + 1).map(|room| Neighbour { is_behind: true, room });
-    let before = at.checked_sub(1).and_then(room).map(|room| Neighbour { is_behind: false, room });
-    before.into_iter().chain(behind).max_by_key(|neighbour| neighbour.room)
+    })
 }

@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::{Edit, Replaced};
+use super::{Edit, Replaced, pair_with_most_room};
 use crate::error::Result;
 use crate::tree::node::{FAN_IN, FAN_OUT, Hot, HotMut, Inner, InnerMut, NewValue, NodePtr, append};
 use crate::tree::place::Place;
@@ -210,7 +210,5 @@ fn pair_to_join<K, V>(inner: &Inner<K, V>, at: usize, now: NodePtr<K, V>) -> Opt
         };
         FAN_OUT.checked_sub(width + other)
     };
-    let before = at.checked_sub(1).and_then(|left| Some((room(left)?, left)));
-    let behind = room(at + 1).map(|room| (room, at));
-    before.max(behind).map(|(_, left)| left)
+    pair_with_most_room(at, room).map(|pair| pair.left)
 }

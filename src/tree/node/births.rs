@@ -53,7 +53,7 @@ impl Births {
     /// Takes one of so many out.
     pub(super) fn remove(&mut self, at: usize, len: usize) -> Stamp {
         let born = self.at(at);
-        self.ages.copy_within(at + 1..len, at);
+        self.drain(at..at + 1, len);
         born
     }
 

@@ -1,15 +1,15 @@
 //! How full leaves are, by the order in which keys come.
 
 use super::keys::{Owning, alive, keys_of};
+use super::removal::leaves;
 use super::*;
 use crate::tree::node::FAN_OUT;
 
 /// How full the leaves are that are in memory.
 fn fullness<K, V>(tree: &Tree<K, V>) -> f64 {
-    let leaves = nodes_of(tree).into_iter().filter(|node| matches!(node, Hot::Leaf(_))).count();
-    let [len, leaves, room] =
-        [tree.len(), leaves, FAN_OUT].map(|count| u32::try_from(count).unwrap());
-    f64::from(len) / (f64::from(leaves) * f64::from(room))
+    let room = leaves(tree).len() * FAN_OUT;
+    let [len, room] = [tree.len(), room].map(|count| f64::from(u32::try_from(count).unwrap()));
+    len / room
 }
 
 /// Inserts keys in drafts of several sizes, of which some are undone or dropped first, while others look; tells how

@@ -7,7 +7,7 @@ use super::keys::{Owning, alive, keys_of};
 use super::*;
 
 /// The entries of each leaf that is in memory, in order.
-fn leaves<K, V>(tree: &Tree<K, V>) -> Vec<usize> {
+pub(super) fn leaves<K, V>(tree: &Tree<K, V>) -> Vec<usize> {
     let leaves = nodes_of(tree).into_iter().filter_map(|node| match node {
         Hot::Inner(_) => None,
         Hot::Leaf(leaf) => Some(leaf.len()),
