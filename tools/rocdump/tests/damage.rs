@@ -169,16 +169,22 @@ fn sweep(subject: &Subject, stride: usize) -> BTreeMap<String, usize> {
 #[test]
 fn verify_finds_every_flipped_bit_that_matters() {
     let stride = setting("ROCSTATE_SWEEP", 149);
-    let mut seen = BTreeMap::new();
-    for make in [one_segment as fn(&Path) -> Model, checkpoints, one_checkpoint] {
+    let sweep_one = |make: fn(&Path) -> Model| {
         let subject = Subject::new(make);
         rocdump(&["verify", "--deep", subject.path()]).expect(Exit::Fine);
         assert_eq!(open(subject.dir.path(), &subject.model), Came::Exact);
         subject.restore();
-        for (what, count) in sweep(&subject, stride) {
+        sweep(&subject, stride)
+    };
+    let mut seen = BTreeMap::new();
+    // Each waits for the syncs of its boots most of the time.
+    std::thread::scope(|scope| {
+        let subjects = [one_segment as fn(&Path) -> Model, checkpoints, one_checkpoint];
+        let sweeps = subjects.map(|make| scope.spawn(move || sweep_one(make)));
+        for (what, count) in sweeps.into_iter().flat_map(|swept| swept.join().unwrap()) {
             *seen.entry(what).or_insert(0) += count;
         }
-    }
+    });
     eprintln!("{seen:?}");
     for what in ["Refused as Lost", "Healed as Repairable", "Exact as Fine"] {
         assert!(seen.contains_key(what), "{what} is not in {seen:?}");
