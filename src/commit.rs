@@ -43,7 +43,7 @@ use crate::format::Lsn;
 use crate::log::writer::LogWriter;
 use crate::options::Durability;
 use crate::state::{Spare, State};
-use crate::sync::{Condvar, EXPLORED, Mutex, MutexGuard, lock_awake, sleep_until};
+use crate::sync::{Condvar, EXPLORED, Mutex, MutexGuard, lock_awake, look_awake, sleep_until};
 use crate::visible::{Seen, Visible};
 use bell::Call;
 use queue::{AT_ONCE, Claim, Group, Outlook, Queue, Turn};
@@ -60,6 +60,8 @@ pub(crate) struct Commits {
     visible: Visible,
     spare: Spare,
     durable: AtomicU64,
+    /// How many groups have ended, for those who look whether one has.
+    ended: AtomicU64,
     /// The thread that leads waits here.
     leading: Condvar,
     /// The one that syncs what is due waits here.
@@ -118,6 +120,7 @@ impl Commits {
             log: Mutex::new(log),
             visible,
             spare: Spare::default(),
+            ended: AtomicU64::new(0),
             leading: Condvar::new(),
             syncing: Condvar::new(),
             led: Condvar::new(),
@@ -185,6 +188,7 @@ impl Commits {
     /// Waits until a commit is acknowledged; leads if that is up to the caller.
     pub(crate) fn wait(&self, lsn: Lsn) -> Result<()> {
         let mut queue = self.queue();
+        let mut looks = true;
         loop {
             if let Some(outcome) = queue.outcome(lsn) {
                 return outcome;
@@ -200,6 +204,12 @@ impl Commits {
                     sleep_until(until);
                     queue = self.queue();
                     queue.end_keeping_time(until);
+                }
+                Turn::Wait if looks && queue.ends_soon() => {
+                    let ended = self.ended.load(Ordering::Relaxed);
+                    drop(queue);
+                    looks = look_awake(|| self.ended.load(Ordering::Relaxed) != ended);
+                    queue = self.queue();
                 }
                 Turn::Wait => {
                     let bell = queue.waiters_of(lsn).join();
@@ -339,6 +349,8 @@ impl Commits {
         // Publish.
         let published: [_; AT_ONCE] = std::array::from_fn(|_| queue.publish_first());
         queue.hand_over(&self.leading, &self.syncing);
+        // It changes under the lock of the queue alone.
+        self.ended.store(self.ended.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let is_newest = queue.visible == queue.last_enqueued();
         drop(queue);
         // Acknowledge.

@@ -123,6 +123,12 @@ pub trait StorageFile: Debug + Send + Sync + 'static {
     fn copies_small_writes(&self) -> bool {
         false
     }
+    /// Whether [`write_at`](Self::write_at) of less than 4096 bytes is a store into memory by now, without a system call.
+    /// `false`, the default, where it is one: whoever waits for such a write of another thread then looks for a while
+    /// whether it has ended, before it sleeps.
+    fn maps_small_writes(&self) -> bool {
+        false
+    }
     /// Told that these bytes will be read soon, so that they may be on their way meanwhile; it waits for
     /// nothing, and may be told of bytes beyond the end.
     fn expect_reads(&self, _offset: u64, _len: u64) {}

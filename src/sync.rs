@@ -11,7 +11,7 @@ pub(crate) const EXPLORED: bool = cfg!(all(test, feature = "schedules"));
 pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
 #[cfg(all(test, feature = "schedules"))]
-pub(crate) use explored::{Condvar, Mutex, MutexGuard, lock_awake};
+pub(crate) use explored::{Condvar, Mutex, MutexGuard, lock_awake, look_awake};
 
 /// A number for this thread, from 1.
 pub(crate) fn thread_number() -> usize {
@@ -52,6 +52,12 @@ const LOOKS: u32 = 300;
 #[cfg(not(all(test, feature = "schedules")))]
 pub(crate) fn lock_awake<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     keep_looking(LOOKS, std::hint::spin_loop, || lock.try_lock()).unwrap_or_else(|| lock.lock())
+}
+
+/// Looks for a while whether it is so, as it soon should be.
+#[cfg(not(all(test, feature = "schedules")))]
+pub(crate) fn look_awake(is_so: impl Fn() -> bool) -> bool {
+    keep_looking(LOOKS, std::hint::spin_loop, || is_so().then_some(())).is_some()
 }
 
 /// Looks so often whether there is something, and does this in between.
@@ -142,6 +148,11 @@ mod explored {
 
     pub(crate) fn lock_awake<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
         lock.lock()
+    }
+
+    pub(crate) fn look_awake(is_so: impl Fn() -> bool) -> bool {
+        shuttle::thread::yield_now();
+        is_so()
     }
 
     impl<T> Mutex<T> {

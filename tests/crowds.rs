@@ -3,11 +3,15 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that fails says where")]
 
+mod common;
+
 use std::process::Command;
 use std::sync::Barrier;
+use std::sync::atomic::Ordering;
 use std::thread;
 
-use rocstate::{Durability, DurableMap, Store};
+use common::FaultyDisk;
+use rocstate::{Disk, Durability, DurableMap, Storage, Store};
 
 const WRITERS: u64 = 64;
 const COMMITS: u64 = 6_000;
@@ -33,9 +37,10 @@ fn processors() -> String {
 }
 
 /// How often those who commit at the same time, without a sync, sleep in all.
-fn sleeps_of_writers() -> u64 {
+fn sleeps_of_writers(disk: impl Storage) -> u64 {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::options().durability(Durability::Process).open(dir.path()).unwrap();
+    let options = Store::options().durability(Durability::Process).storage(disk);
+    let store = options.open(dir.path()).unwrap();
     let map: DurableMap<u64, String> = store.durable_map("map").unwrap();
     let together = Barrier::new(usize::try_from(WRITERS).unwrap());
     let write = |writer| {
@@ -58,8 +63,14 @@ fn sleeps_of_writers() -> u64 {
 #[test]
 #[ignore = "it is run by the test below, on two processors"]
 fn writers_on_two_processors() {
-    let (sleeps, commits) = (sleeps_of_writers(), WRITERS * COMMITS);
-    assert!(sleeps * 10 < commits, "{sleeps} sleeps for {commits} commits");
+    let unmapped = FaultyDisk::default();
+    unmapped.0.unmapped.store(true, Ordering::SeqCst);
+    let all_sleeps = [sleeps_of_writers(Disk), sleeps_of_writers(unmapped)];
+    let commits = WRITERS * COMMITS;
+    for (sleeps, log) in all_sleeps.into_iter().zip(["mapped, if it can be", "not mapped"]) {
+        println!("{sleeps} sleeps, the log {log}");
+        assert!(sleeps * 5 < commits, "{sleeps} sleeps for {commits} commits, the log {log}");
+    }
 }
 
 #[test]

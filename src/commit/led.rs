@@ -20,6 +20,7 @@ pub(super) struct Led(VecDeque<Write>);
 struct Write {
     end: End,
     commits: u32,
+    syncs: bool,
     /// Another one was written meanwhile.
     beside: bool,
     stage: Stage,
@@ -45,6 +46,11 @@ impl Led {
         self.0.iter().map(|write| write.commits).sum()
     }
 
+    /// Whether one of them is synced.
+    pub(super) fn syncs(&self) -> bool {
+        self.0.iter().any(|write| write.syncs)
+    }
+
     /// The last commit of the last one.
     pub(super) fn last(&self) -> Option<Lsn> {
         self.0.back().map(|write| write.end.waiters.last)
@@ -64,7 +70,8 @@ impl Led {
         let beside = !self.0.is_empty();
         self.0.iter_mut().for_each(|write| write.beside = true);
         let stage = Stage::Appending;
-        self.0.push_back(Write { end, commits: group.commits, beside, stage });
+        let (commits, syncs) = (group.commits, group.sync);
+        self.0.push_back(Write { end, commits, syncs, beside, stage });
     }
 
     fn find(&mut self, last: Lsn) -> Option<&mut Write> {

@@ -53,6 +53,8 @@ pub(super) struct Queue {
     pace: Pace,
     /// See [`Outlook`].
     copied_bytes_max: usize,
+    /// See [`Outlook`].
+    is_mapped: bool,
     /// When a write began last; or, of writes that are not timed, the first that the last sync covered.
     pub(super) last_write: Instant,
     /// How long something may be unsynced.
@@ -82,6 +84,8 @@ pub(super) struct Outlook {
     syncs_beside: bool,
     /// How long a frame may be that is only copied to where it belongs.
     copied_bytes_max: usize,
+    /// A frame that is less than a block is written without a call of the system.
+    is_mapped: bool,
 }
 
 impl Outlook {
@@ -90,6 +94,7 @@ impl Outlook {
             urgency: if log.is_unnamed() { Urgency::AtOnce } else { Urgency::InTime },
             syncs_beside: log.syncs_beside(),
             copied_bytes_max: log.copied_bytes_max(),
+            is_mapped: log.maps_small_writes(),
         }
     }
 }
@@ -158,6 +163,7 @@ impl Queue {
             urgency: Urgency::InTime,
             pace: Pace::default(),
             copied_bytes_max: 0,
+            is_mapped: false,
             last_write: Instant::now(),
             sync_interval,
             crowd: Crowd::new(),
@@ -173,6 +179,7 @@ impl Queue {
         self.urgency = outlook.urgency;
         self.pace.is_possible = outlook.syncs_beside;
         self.copied_bytes_max = outlook.copied_bytes_max;
+        self.is_mapped = outlook.is_mapped;
     }
 
     /// Adds a commit to the last group, or begins one; returns the state that it replaces there.
@@ -268,6 +275,13 @@ impl Queue {
     pub(super) fn is_only_copied(&self) -> bool {
         let first = self.groups.front();
         first.is_some_and(|(group, _)| !group.sync && group.frame.len() <= self.copied_bytes_max)
+    }
+
+    /// Whether what is led ends sooner than somebody is woken who sleeps for it: it is written by calls of the system, and
+    /// not synced. What is stored into a map ends sooner still; but one thread that goes on makes more of such commits
+    /// than two of which each waits for the other, awake.
+    pub(super) fn ends_soon(&self) -> bool {
+        !self.is_mapped && !self.led.syncs()
     }
 
     /// Whether nobody is expected to join the first group.

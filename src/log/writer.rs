@@ -203,6 +203,11 @@ impl LogWriter {
         }
     }
 
+    /// Whether a frame that is less than a block is written without a call of the system.
+    pub(crate) fn maps_small_writes(&self) -> bool {
+        self.file.maps_small_writes()
+    }
+
     /// Whether two syncs may run at a time.
     pub(crate) fn syncs_beside(&self) -> bool {
         self.syncs_beside

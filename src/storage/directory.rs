@@ -284,6 +284,11 @@ impl StoreFile {
         self.file.copies_small_writes()
     }
 
+    /// See [`StorageFile::maps_small_writes`].
+    pub(crate) fn maps_small_writes(&self) -> bool {
+        self.file.maps_small_writes()
+    }
+
     /// See [`StorageFile::expect_syncs_beside`].
     pub(crate) fn expect_syncs_beside(&self) -> bool {
         self.file.expect_syncs_beside()

@@ -290,6 +290,10 @@ impl StorageFile for DiskFile {
         true
     }
 
+    fn maps_small_writes(&self) -> bool {
+        self.window.get().is_some()
+    }
+
     fn expect_reads(&self, offset: u64, len: u64) {
         #[cfg(target_os = "linux")]
         {

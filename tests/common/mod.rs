@@ -60,6 +60,8 @@ pub struct Faults {
     pub in_turns: AtomicBool,
     /// Small writes may wait.
     pub waits: AtomicBool,
+    /// They are calls of the system, as where it is not known whether a file is written in place.
+    pub unmapped: AtomicBool,
     /// Who wrote last.
     pub writer: Mutex<Option<ThreadId>>,
     /// Syncs up to this one, by their number, wait.
@@ -159,7 +161,12 @@ impl StorageFile for FaultyFile {
         self.0.set_len(len)
     }
     fn expect_small_writes(&self) {
-        self.0.expect_small_writes();
+        if !self.1.unmapped.load(Ordering::SeqCst) {
+            self.0.expect_small_writes();
+        }
+    }
+    fn maps_small_writes(&self) -> bool {
+        self.0.maps_small_writes()
     }
     fn copies_small_writes(&self) -> bool {
         self.0.copies_small_writes() && !self.1.waits.load(Ordering::SeqCst)
