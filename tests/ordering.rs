@@ -336,6 +336,12 @@ fn with_few_changes(most: usize, body: impl Fn() + Sync + Send + 'static) {
     model.check(body);
 }
 
+/// Values that are made before any is freed: whether one would come to lie in the place of another depends on the
+/// allocator, and a model must do the same each time.
+fn others() -> [Arc<Value>; 3] {
+    std::array::from_fn(|_| Value::new())
+}
+
 fn beside_a_publisher(
     read: impl Fn(&Published<Value>, &'static Readers<Value>) + Sync + Send + Clone + 'static,
     publish: impl Fn(Publisher<Value>) + Sync + Send + 'static,
@@ -361,7 +367,7 @@ fn what_was_published_ends_after_it_was_read() {
             published.see(&lease).read();
             published.see(&lease).read();
         },
-        |mut publisher| (0..3).for_each(|_| drop(publisher.publish(Value::new()))),
+        |mut publisher| others().into_iter().for_each(|value| drop(publisher.publish(value))),
     );
 }
 
@@ -390,10 +396,11 @@ fn what_is_published_again_is_owed_again() {
         let reader = thread::spawn(move || shared.see(&lease).read());
         // While it looks, something else is published, and forgotten who reads, and then the first one
         // again; as it would be if a new one came to lie in its place.
-        drop(publisher.publish(Value::new()));
-        drop(publisher.publish(Value::new()));
+        let [first, second, last] = others();
+        drop(publisher.publish(first));
+        drop(publisher.publish(second));
         drop(publisher.publish(value));
-        drop(publisher.publish(Value::new()));
+        drop(publisher.publish(last));
         reader.join().unwrap();
     });
 }
